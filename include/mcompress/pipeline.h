@@ -1,0 +1,53 @@
+// Recipes (passes with options, as data) and running them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mcompress/ir.h"
+#include "mcompress/options.h"
+#include "mcompress/pass.h"
+#include "mcompress/report.h"
+#include "mcompress/status.h"
+
+namespace mcompress {
+
+struct RecipeStep {
+  std::string pass;
+  Datum options;  // map; checked
+};
+
+struct Recipe {
+  std::string name;
+  std::vector<RecipeStep> steps;
+  std::string target = "onnxruntime-cpu";
+  std::uint64_t seed = 0;
+};
+
+// Checks names, options, order and target; fills nothing in. Fails with kUsage.
+// Form: {"name": .., "target": .., "seed": .., "passes": ["name" | {"pass": .., options..}]}.
+Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
+                            Diagnostics& diagnostics);
+// The effective recipe, every option spelled out: replays the run.
+Datum print_recipe(const Recipe& recipe, const PassRegistry& registry);
+// Digest of the printed recipe.
+std::uint64_t recipe_digest(const Recipe& recipe, const PassRegistry& registry);
+
+enum class VerifyLevel : std::uint8_t { kOff, kEnds, kEachPass };
+
+struct PipelineOptions {
+  VerifyLevel verify = VerifyLevel::kEachPass;
+  std::filesystem::path dump_folder;         // numbered text dump after each pass; empty: none
+  std::uint64_t tensor_heap_budget = std::uint64_t{1} << 30;
+};
+
+// Runs the passes in order. A pass that fails leaves `model` in an unspecified state: drop it.
+Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& registry,
+                    const Services& services, const PipelineOptions& options, Explain& explain,
+                    Report& report);
+
+}  // namespace mcompress

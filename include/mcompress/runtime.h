@@ -1,0 +1,88 @@
+// Execution engines. ONNX Runtime executes every graph; the rest of the library sees this door.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mcompress/io.h"
+#include "mcompress/ir.h"
+#include "mcompress/status.h"
+
+namespace mcompress {
+
+struct PortInfo {
+  std::string name;
+  TypeInfo type;
+};
+
+// A view of one tensor result that lives only during the call that delivers it.
+struct TensorView {
+  DataType dtype = DataType::kUndefined;
+  std::span<const std::int64_t> dims;
+  std::span<const std::byte> bytes;
+};
+
+struct ProfileEvent {
+  std::string node, op_type, provider;
+  double microseconds = 0;
+  std::int64_t calls = 0;
+};
+
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual std::span<const PortInfo> inputs() const = 0;
+  virtual std::span<const PortInfo> outputs() const = 0;  // extra outputs included, at the end
+  // Runs once. Feeds are handed over without a copy; results are copied out. Fails with
+  // kUnsupported (the runtime has no such kernel) or kInput (bad feeds), naming the node.
+  virtual Result<std::vector<Tensor>> run(std::span<const NamedTensor> feeds,
+                                          std::span<const std::string> fetch) = 0;
+  // The same without copying results: `receive(i, view)` for fetch[i], in order. A result that is
+  // no tensor, or an optional without value, is skipped.
+  using ReceiveFn = std::function<Status(std::size_t, const TensorView&)>;
+  virtual Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
+                     const ReceiveFn& receive) = 0;
+  // Ends profiling (SessionOptions::profile) and returns time per node, sorted by time.
+  virtual Result<std::vector<ProfileEvent>> profile() = 0;
+};
+
+enum class Optimisation : std::uint8_t { kNone, kBasic, kExtended, kAll };
+
+struct SessionOptions {
+  int threads = 1;
+  Optimisation optimisation = Optimisation::kAll;
+  std::vector<std::string> extra_outputs;      // values of the top graph to expose
+  bool profile = false;
+  bool prepack = true;                         // off: lower memory, faster load, slower runs
+  bool memory_arena = true;
+  std::filesystem::path optimised_model_path;  // where the runtime writes its own graph; or empty
+};
+
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+  virtual std::string_view name() const = 0;  // "onnxruntime 1.32.0"
+  // Opens the model as it stands in memory: the graph is serialised without its large tensors,
+  // which are handed over one by one.
+  virtual Result<std::unique_ptr<Session>> open(const Model& model,
+                                                const SessionOptions& options) = 0;
+  // Opens a file on disk, as an application would.
+  virtual Result<std::unique_ptr<Session>> open_file(const std::filesystem::path& path,
+                                                     const SessionOptions& options) = 0;
+  // Operators ("domain:op_type", default domain "") of the graph the runtime would execute after
+  // its own optimisation, with their counts: shows which integer kernels were really formed.
+  virtual Result<std::vector<std::pair<std::string, std::int64_t>>> executed_operators(
+      const Model& model, const SessionOptions& options) = 0;
+};
+
+// "onnxruntime" is the only one so far. Fails with kUnsupported for another name.
+Result<std::shared_ptr<Runtime>> find_runtime(std::string_view wanted);
+
+}  // namespace mcompress

@@ -1,0 +1,429 @@
+#include "mcompress/edit.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ir/builder.h"
+#include "support/try.h"
+
+namespace mcompress {
+
+NewAttribute attribute(std::string_view name, std::int64_t value) {
+  return {std::string(name), value};
+}
+NewAttribute attribute(std::string_view name, float value) { return {std::string(name), value}; }
+NewAttribute attribute(std::string_view name, std::string_view value) {
+  return {std::string(name), std::string(value)};
+}
+NewAttribute attribute(std::string_view name, std::vector<std::int64_t> value) {
+  return {std::string(name), std::move(value)};
+}
+
+// Every value and node name of the model. One set for all scopes: a name unique everywhere is
+// unique in its scope, and new names do not depend on which scope asked first.
+struct Editor::Names {
+  std::unordered_set<std::string> taken;
+  std::unordered_map<std::string, std::uint64_t> next_suffix;
+
+  void fill(const Model& model) {
+    for (const Value& value : IrInternals::values(model)) {
+      if (!IrInternals::erased(value)) taken.insert(std::string(value.name()));
+    }
+    for (const Node& node : IrInternals::nodes(model)) {
+      if (!IrInternals::erased(node) && !node.name().empty()) {
+        taken.insert(std::string(node.name()));
+      }
+    }
+  }
+
+  std::string unique(std::string_view base) {
+    std::string name(base.empty() ? "value" : base);
+    if (taken.insert(name).second) return name;
+    // Suffixes only grow, so the smallest free one is never below the last one given.
+    for (std::uint64_t& suffix = next_suffix[name];;) {
+      std::string candidate = name + "_" + std::to_string(++suffix);
+      if (taken.insert(candidate).second) return candidate;
+    }
+  }
+};
+
+Editor::Editor(Model& model, const OperatorCatalog* catalog)
+    : model_(&model), catalog_(catalog) {}
+Editor::~Editor() = default;
+
+std::string Editor::unique_name(std::string_view base) {
+  if (!names_) {
+    names_ = std::make_unique<Names>();
+    names_->fill(*model_);
+  }
+  return names_->unique(base);
+}
+
+// ------------------------------------------------------------------------------ bookkeeping
+
+void Editor::touch(Graph& graph) {
+  ++model_->revision_;
+  // A graph is marked only together with everything above it, so the walk can stop early.
+  for (Graph* level = &graph; !level->edited_;) {
+    level->edited_ = true;
+    if (level->owner_ == nullptr) break;
+    level->owner_->edited_ = true;
+    level = level->owner_->graph_;
+  }
+}
+
+void Editor::touch(Node& node) {
+  node.edited_ = true;
+  touch(*node.graph_);
+}
+
+void Editor::add_use(Value* value, Use use) {
+  if (value != nullptr) value->uses_.push_back(use);
+}
+
+void Editor::drop_use(Value* value, const Use& use) {
+  if (value == nullptr) return;
+  const auto found = std::find(value->uses_.begin(), value->uses_.end(), use);
+  if (found != value->uses_.end()) value->uses_.erase(found);
+}
+
+Value& Editor::make_value(Graph& graph, std::string name) {
+  return Builder(*model_).add_value(graph, std::move(name));
+}
+
+void Editor::link_after(Graph& graph, Node* previous, Node& node) {
+  node.previous_ = previous;
+  node.next_ = previous != nullptr ? previous->next_ : graph.first_;
+  (previous != nullptr ? previous->next_ : graph.first_) = &node;
+  (node.next_ != nullptr ? node.next_->previous_ : graph.last_) = &node;
+  ++graph.node_count_;
+}
+
+void Editor::unlink(Node& node) {
+  Graph& graph = *node.graph_;
+  (node.previous_ != nullptr ? node.previous_->next_ : graph.first_) = node.next_;
+  (node.next_ != nullptr ? node.next_->previous_ : graph.last_) = node.previous_;
+  node.previous_ = node.next_ = nullptr;
+  node.erased_ = true;
+  --graph.node_count_;
+}
+
+// ----------------------------------------------------------------------------------- values
+
+Value& Editor::add_initializer(Graph& graph, std::string_view base_name, Tensor tensor) {
+  Value& value = make_value(graph, unique_name(base_name));
+  Builder(*model_).set_initializer(graph, value, std::move(tensor), nullptr);
+  touch(graph);
+  return value;
+}
+
+void Editor::set_constant(Value& value, Tensor tensor) {
+  TypeInfo type;
+  type.element = tensor.dtype();
+  type.shape.emplace();
+  for (std::int64_t size : tensor.dims()) type.shape->push_back({size, {}});
+  if (value.type_ && *value.type_ != type) {
+    value.type_ = std::move(type);
+    value.type_edited_ = true;
+  }
+  value.tensor_ = std::move(tensor);
+  value.tensor_origin_ = nullptr;
+  touch(*value.graph_);
+}
+
+Status Editor::erase_initializer(Value& value) {
+  if (!value.uses_.empty() || value.is_input_ || !value.tensor_) {
+    return Error(Code::kInternal, "erase-used-initializer",
+                 "an initializer with " + std::to_string(value.uses_.size()) +
+                     " uses can not be erased",
+                 {{}, {}, value.name_});
+  }
+  auto& list = value.graph_->initializers_;
+  list.erase(std::find(list.begin(), list.end(), &value));
+  value.erased_ = true;
+  value.tensor_.reset();
+  touch(*value.graph_);
+  return ok_status();
+}
+
+void Editor::freeze_input(Value& value) {
+  auto& inputs = value.graph_->inputs_;
+  inputs.erase(std::remove(inputs.begin(), inputs.end(), &value), inputs.end());
+  value.is_input_ = false;
+  touch(*value.graph_);
+}
+
+void Editor::set_type(Value& value, TypeInfo type, bool persist) {
+  const bool changed = !value.type_ || *value.type_ != type;
+  value.type_ = std::move(type);
+  if (persist && changed) {
+    value.type_edited_ = true;
+    touch(*value.graph_);
+  }
+}
+
+// ------------------------------------------------------------------------------------ nodes
+
+Node& Editor::make_node(Graph& graph, NewNode&& spec) {
+  const std::string base = spec.base_name.empty() ? spec.op_type : spec.base_name;
+  Builder builder(*model_);
+  Node& node = builder.add_node(graph, unique_name(base), spec.domain, std::move(spec.op_type), {},
+                                nullptr);
+  node.edited_ = true;
+  for (Value* value : spec.inputs) builder.add_node_input(node, value);
+  for (std::size_t i = 0; i < spec.outputs; ++i) {
+    const std::string output_base =
+        i < spec.output_names.size() ? spec.output_names[i] : base + "_output";
+    builder.add_node_output(node, &make_value(graph, unique_name(output_base)));
+  }
+  for (NewAttribute& entry : spec.attributes) {
+    builder.add_attribute(node, {std::move(entry.name), std::move(entry.value), nullptr});
+  }
+  touch(graph);
+  return node;
+}
+
+Node& Editor::insert_before(Node& anchor, NewNode spec) {
+  Node& node = make_node(*anchor.graph_, std::move(spec));
+  link_after(*anchor.graph_, anchor.previous_, node);
+  return node;
+}
+
+Node& Editor::insert_after(Node& anchor, NewNode spec) {
+  Node& node = make_node(*anchor.graph_, std::move(spec));
+  link_after(*anchor.graph_, &anchor, node);
+  return node;
+}
+
+Node& Editor::append(Graph& graph, NewNode spec) {
+  Node& node = make_node(graph, std::move(spec));
+  link_after(graph, graph.last_, node);
+  return node;
+}
+
+Status Editor::erase(Node& node) {
+  for (const Value* value : node.outputs_) {
+    if (value != nullptr && !value->uses_.empty()) {
+      return Error(Code::kInternal, "erase-used-node",
+                   "output '" + value->name_ + "' still has " +
+                       std::to_string(value->uses_.size()) + " uses",
+                   {{}, {}, node.label()});
+    }
+  }
+  Graph& graph = *node.graph_;
+  // Everything nested inside goes as well, and with it the uses of captured values.
+  const auto discard = [&](const auto& self, Node& gone) -> void {
+    for (std::uint32_t slot = 0; slot < gone.inputs_.size(); ++slot) {
+      drop_use(gone.inputs_[slot], {gone.graph_, &gone, slot});
+    }
+    for (Value* value : gone.outputs_) {
+      if (value != nullptr) value->erased_ = true;
+    }
+    for (Graph* body : gone.bodies()) {
+      for (std::uint32_t slot = 0; slot < body->outputs_.size(); ++slot) {
+        drop_use(body->outputs_[slot], {body, nullptr, slot});
+      }
+      for (Node* inner = body->last_; inner != nullptr;) {
+        Node* previous = inner->previous_;
+        self(self, *inner);
+        inner->erased_ = true;
+        inner = previous;
+      }
+      for (Value* value : body->inputs_) value->erased_ = true;
+      for (Value* value : body->initializers_) value->erased_ = true;
+    }
+    gone.attributes_.clear();
+  };
+  discard(discard, node);
+  unlink(node);
+  touch(graph);
+  return ok_status();
+}
+
+void Editor::replace_by_constant(Node& node, Tensor tensor) {
+  Value& value = *node.outputs_.front();
+  Graph& graph = *node.graph_;
+  node.outputs_.clear();  // the value lives on
+  value.producer_ = nullptr;
+  (void)erase(node);  // has no outputs any more: can not fail
+  Builder(*model_).set_initializer(graph, value, std::move(tensor), nullptr);
+  touch(graph);
+}
+
+void Editor::set_attribute(Node& node, NewAttribute entry) {
+  touch(node);
+  for (Attribute& existing : node.attributes_) {
+    if (existing.name == entry.name) {
+      existing.value = std::move(entry.value);
+      existing.origin = nullptr;
+      return;
+    }
+  }
+  node.attributes_.push_back({std::move(entry.name), std::move(entry.value), nullptr});
+}
+
+void Editor::remove_attribute(Node& node, std::string_view name) {
+  const auto removed = std::erase_if(node.attributes_,
+                                     [&](const Attribute& entry) { return entry.name == name; });
+  if (removed != 0) touch(node);
+}
+
+void Editor::set_input(Node& node, std::size_t slot, Value* value) {
+  if (slot >= node.inputs_.size()) node.inputs_.resize(slot + 1, nullptr);
+  if (node.inputs_[slot] == value) return;
+  const Use use{node.graph_, &node, static_cast<std::uint32_t>(slot)};
+  drop_use(node.inputs_[slot], use);
+  node.inputs_[slot] = value;
+  add_use(value, use);
+  touch(node);
+}
+
+void Editor::remove_trailing_input(Node& node) {
+  if (node.inputs_.empty()) return;
+  set_input(node, node.inputs_.size() - 1, nullptr);
+  node.inputs_.pop_back();
+  touch(node);
+}
+
+void Editor::set_op_type(Node& node, std::string_view domain, std::string_view op_type) {
+  node.domain_ = domain == "ai.onnx" ? std::string_view() : domain;
+  node.op_type_ = op_type;
+  touch(node);
+}
+
+Value& Editor::add_output(Node& node, std::string_view base_name) {
+  Value& value = make_value(*node.graph_, unique_name(base_name));
+  Builder(*model_).add_node_output(node, &value);
+  touch(node);
+  return value;
+}
+
+// --------------------------------------------------------------------------------- rewiring
+
+void Editor::redirect(const Use& use, Value& to) {
+  if (use.node != nullptr) {
+    set_input(*use.node, use.slot, &to);
+    return;
+  }
+  Value*& output = use.graph->outputs_[use.slot];
+  drop_use(output, use);
+  output = &to;
+  add_use(&to, use);
+  touch(*use.graph);
+}
+
+std::string Editor::why_not_replace(const Value& from, const Value& to) const {
+  const Graph& top = *model_->graph_;
+  for (const Use& use : from.uses_) {
+    if (!use.graph->is_within(*to.graph_)) {
+      return "'" + to.name_ + "' is not visible where '" + from.name_ + "' is used";
+    }
+    if (use.node != nullptr) continue;
+    if (use.graph == &top) {
+      if (to.is_input_ || to.is_graph_output()) {
+        return "'" + from.name_ + "' and '" + to.name_ + "' are both part of the model's interface";
+      }
+      if (to.graph_ != &top) return "'" + to.name_ + "' is defined in another graph";
+    } else if (use.graph->owner() == nullptr) {
+      return "'" + from.name_ + "' is an output of a model-local function";
+    } else if (to.graph_ != use.graph || to.producer_ == nullptr) {
+      // A body has to compute its outputs itself: ONNX Runtime refuses captured ones.
+      return "'" + from.name_ + "' is the output of a nested graph that does not compute '" +
+             to.name_ + "'";
+    }
+  }
+  return {};
+}
+
+Status Editor::replace_all(Value& from, Value& to) {
+  if (&from == &to) return ok_status();
+  if (std::string reason = why_not_replace(from, to); !reason.empty()) {
+    return Error(Code::kUnsupported, "value-not-replaceable", std::move(reason),
+                 {{}, {}, from.name_});
+  }
+  const bool interface_name =
+      std::any_of(from.uses_.begin(), from.uses_.end(), [&](const Use& use) {
+        return use.node == nullptr && use.graph == model_->graph_.get();
+      });
+  const std::vector<Use> uses = from.uses_;
+  from.uses_.clear();
+  for (const Use& use : uses) {
+    if (use.node != nullptr) {
+      use.node->inputs_[use.slot] = &to;
+      touch(*use.node);
+    } else {
+      use.graph->outputs_[use.slot] = &to;
+      touch(*use.graph);
+    }
+    to.uses_.push_back(use);
+  }
+  if (interface_name) {
+    const std::string spare = unique_name(from.name_ + "_replaced");
+    to.name_ = std::exchange(from.name_, spare);
+    // Readers and makers of a renamed value are written anew.
+    for (Value* renamed : {&from, &to}) {
+      renamed->tensor_origin_ = nullptr;
+      if (renamed->producer_ != nullptr) touch(*renamed->producer_);
+      for (const Use& use : renamed->uses_) {
+        if (use.node != nullptr) touch(*use.node);
+      }
+    }
+    // The interface keeps its declared type as well as its name.
+    to.type_origin_ = std::move(from.type_origin_);
+    from.type_origin_ = nullptr;
+    if (from.type_) to.type_ = from.type_;
+  }
+  return ok_status();
+}
+
+// ------------------------------------------------------------------------------------ model
+
+Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
+  const std::int64_t current = model_->opset(domain);
+  if (current >= at_least) return ok_status();
+  if (current != 0) {
+    for (const Node& node : model_->nodes_) {
+      if (node.erased_ || node.domain_ != domain || catalog_ == nullptr) continue;
+      const std::int64_t before = catalog_->since_version(domain, node.op_type_, current);
+      const std::int64_t after = catalog_->since_version(domain, node.op_type_, at_least);
+      if (before != after) {
+        return Error(Code::kUnsupported, "opset-changes-operator",
+                     "raising opset " + std::to_string(current) + " to " +
+                         std::to_string(at_least) + " would move " + node.op_type_ +
+                         " from version " + std::to_string(before) + " to " +
+                         std::to_string(after),
+                     {{}, {}, node.label()});
+      }
+    }
+  }
+  set_opset(domain, at_least);
+  return ok_status();
+}
+
+void Editor::set_opset(std::string_view domain, std::int64_t version) {
+  Builder(*model_).import_opset(domain, version);
+  model_->opsets_edited_ = true;
+  ++model_->revision_;
+}
+
+void Editor::require_ir_version(std::int64_t at_least) {
+  if (model_->ir_version_ >= at_least) return;
+  model_->ir_version_ = at_least;
+  model_->opsets_edited_ = true;
+  ++model_->revision_;
+}
+
+void Editor::set_metadata(std::string_view key, std::string_view value) {
+  model_->metadata_edited_ = true;
+  ++model_->revision_;
+  for (auto& [name, text] : model_->metadata_) {
+    if (name == key) {
+      text = value;
+      return;
+    }
+  }
+  model_->metadata_.emplace_back(key, value);
+}
+
+}  // namespace mcompress

@@ -1,0 +1,318 @@
+#include <algorithm>
+#include <unordered_map>
+
+#include "ir/builder.h"
+#include "mcompress/ir.h"
+
+namespace mcompress {
+
+// ------------------------------------------------------------------------------------- Value
+
+bool Value::is_graph_output() const {
+  return std::any_of(uses_.begin(), uses_.end(),
+                     [](const Use& use) { return use.node == nullptr; });
+}
+
+const Tensor* Value::constant() const {
+  if (!tensor_) return nullptr;
+  // Before IR version 4 every initializer had to be listed as an input; none could be overridden.
+  const bool overridable = is_input_ && graph_->owner() == nullptr &&
+                           graph_->model().ir_version() >= 4;
+  return overridable ? nullptr : &*tensor_;
+}
+
+// -------------------------------------------------------------------------------------- Node
+
+const AttributeValue* Node::attribute(std::string_view name) const {
+  for (const Attribute& entry : attributes_) {
+    if (entry.name == name) return &entry.value;
+  }
+  return nullptr;
+}
+
+std::int64_t Node::int_attribute(std::string_view name, std::int64_t fallback) const {
+  const AttributeValue* value = attribute(name);
+  const auto* number = value != nullptr ? std::get_if<std::int64_t>(value) : nullptr;
+  return number != nullptr ? *number : fallback;
+}
+
+float Node::float_attribute(std::string_view name, float fallback) const {
+  const AttributeValue* value = attribute(name);
+  const auto* number = value != nullptr ? std::get_if<float>(value) : nullptr;
+  return number != nullptr ? *number : fallback;
+}
+
+std::string_view Node::string_attribute(std::string_view name, std::string_view fallback) const {
+  const AttributeValue* value = attribute(name);
+  const auto* text = value != nullptr ? std::get_if<std::string>(value) : nullptr;
+  return text != nullptr ? std::string_view(*text) : fallback;
+}
+
+std::optional<std::vector<std::int64_t>> Node::ints_attribute(std::string_view name) const {
+  const AttributeValue* value = attribute(name);
+  if (value == nullptr) return std::nullopt;
+  const auto* list = std::get_if<std::vector<std::int64_t>>(value);
+  if (list == nullptr) return std::nullopt;
+  return *list;
+}
+
+std::vector<Graph*> Node::bodies() const {
+  std::vector<Graph*> bodies;
+  for (const Attribute& entry : attributes_) {
+    if (const auto* one = std::get_if<std::unique_ptr<Graph>>(&entry.value)) {
+      bodies.push_back(one->get());
+    } else if (const auto* many = std::get_if<std::vector<std::unique_ptr<Graph>>>(&entry.value)) {
+      for (const auto& body : *many) bodies.push_back(body.get());
+    }
+  }
+  return bodies;
+}
+
+std::string Node::label() const {
+  if (!name_.empty()) return name_;
+  std::string text = op_type_ + " node";
+  for (const Value* value : outputs_) {
+    if (value != nullptr) return text + " that makes '" + std::string(value->name()) + "'";
+  }
+  return text;
+}
+
+// ------------------------------------------------------------------------------------- Graph
+
+std::vector<Node*> Graph::nodes() const {
+  std::vector<Node*> list;
+  list.reserve(node_count_);
+  for (Node* node = first_; node != nullptr; node = node->next_) list.push_back(node);
+  return list;
+}
+
+Value* Graph::find(std::string_view name) const {
+  const auto named = [&](Value* value) { return value != nullptr && value->name() == name; };
+  for (Value* value : inputs_) {
+    if (named(value)) return value;
+  }
+  for (Value* value : initializers_) {
+    if (named(value)) return value;
+  }
+  for (Node* node = first_; node != nullptr; node = node->next_) {
+    for (Value* value : node->outputs_) {
+      if (named(value)) return value;
+    }
+  }
+  return nullptr;
+}
+
+bool Graph::is_within(const Graph& other) const {
+  for (const Graph* graph = this; graph != nullptr;
+       graph = graph->owner_ != nullptr ? &graph->owner_->graph() : nullptr) {
+    if (graph == &other) return true;
+  }
+  return false;
+}
+
+// ------------------------------------------------------------------------------------- Model
+
+Model::Model() : graph_(std::make_unique<Graph>(detail::IrKey(), *this)) {}
+Model::~Model() = default;
+
+std::int64_t Model::opset(std::string_view domain) const {
+  const auto found = opsets_.find(domain == "ai.onnx" ? std::string_view() : domain);
+  return found == opsets_.end() ? 0 : found->second;
+}
+
+std::unique_ptr<Model> Model::clone() const {
+  auto copy = std::make_unique<Model>();
+  Model& model = *copy;
+  model.opsets_ = opsets_;
+  model.ir_version_ = ir_version_;
+  model.metadata_ = metadata_;
+  model.revision_ = revision_;
+  model.source_ = source_;
+  model.had_external_data_ = had_external_data_;
+  model.metadata_edited_ = metadata_edited_;
+  model.opsets_edited_ = opsets_edited_;
+  model.origin_ = origin_;
+
+  // Ids are dense, so the copy of value i is value i.
+  for (const Value& value : values_) model.values_.emplace_back(detail::IrKey(), value.id_);
+  for (const Node& node : nodes_) model.nodes_.emplace_back(detail::IrKey(), node.id_);
+  const auto value_of = [&](const Value* value) -> Value* {
+    return value == nullptr ? nullptr : &model.values_[value->id_];
+  };
+  const auto node_of = [&](const Node* node) -> Node* {
+    return node == nullptr ? nullptr : &model.nodes_[node->id_];
+  };
+  const auto values_of = [&](const std::vector<Value*>& list) {
+    std::vector<Value*> result;
+    result.reserve(list.size());
+    for (const Value* value : list) result.push_back(value_of(value));
+    return result;
+  };
+
+  std::unordered_map<const Graph*, Graph*> graph_of;
+  const auto copy_graph = [&](const auto& self, const Graph& from, Graph& to) -> void {
+    graph_of.emplace(&from, &to);
+    to.name_ = from.name_;
+    to.inputs_ = values_of(from.inputs_);
+    to.outputs_ = values_of(from.outputs_);
+    to.initializers_ = values_of(from.initializers_);
+    to.first_ = node_of(from.first_);
+    to.last_ = node_of(from.last_);
+    to.node_count_ = from.node_count_;
+    to.owner_ = node_of(from.owner_);
+    to.edited_ = from.edited_;
+    to.origin_ = from.origin_;
+    for (const Node* node = from.first_; node != nullptr; node = node->next_) {
+      Node& target = *node_of(node);
+      target.name_ = node->name_;
+      target.domain_ = node->domain_;
+      target.op_type_ = node->op_type_;
+      target.overload_ = node->overload_;
+      target.inputs_ = values_of(node->inputs_);
+      target.outputs_ = values_of(node->outputs_);
+      target.graph_ = &to;
+      target.previous_ = node_of(node->previous_);
+      target.next_ = node_of(node->next_);
+      target.edited_ = node->edited_;
+      target.origin_ = node->origin_;
+      for (const Attribute& entry : node->attributes_) {
+        Attribute duplicate{entry.name, OpaqueAttribute{}, entry.origin};
+        std::visit(
+            [&](const auto& held) {
+              using T = std::decay_t<decltype(held)>;
+              if constexpr (std::is_same_v<T, std::unique_ptr<Graph>>) {
+                auto body = std::make_unique<Graph>(detail::IrKey(), model);
+                self(self, *held, *body);
+                duplicate.value = std::move(body);
+              } else if constexpr (std::is_same_v<T, std::vector<std::unique_ptr<Graph>>>) {
+                std::vector<std::unique_ptr<Graph>> bodies;
+                for (const auto& graph : held) {
+                  bodies.push_back(std::make_unique<Graph>(detail::IrKey(), model));
+                  self(self, *graph, *bodies.back());
+                }
+                duplicate.value = std::move(bodies);
+              } else {
+                duplicate.value = held;
+              }
+            },
+            entry.value);
+        target.attributes_.push_back(std::move(duplicate));
+      }
+    }
+  };
+  copy_graph(copy_graph, *graph_, *model.graph_);
+  for (const Function& function : functions_) {
+    Function duplicate{function.domain, function.name, function.overload,
+                       std::make_unique<Graph>(detail::IrKey(), model), function.origin};
+    copy_graph(copy_graph, *function.body, *duplicate.body);
+    model.functions_.push_back(std::move(duplicate));
+  }
+  for (const Node& node : nodes_) model.nodes_[node.id_].erased_ = node.erased_;
+  for (const Value& value : values_) {
+    Value& target = model.values_[value.id_];
+    target.erased_ = value.erased_;
+    target.name_ = value.name_;
+    target.type_ = value.type_;
+    target.tensor_ = value.tensor_;
+    target.is_input_ = value.is_input_;
+    target.type_edited_ = value.type_edited_;
+    target.type_origin_ = value.type_origin_;
+    target.tensor_origin_ = value.tensor_origin_;
+    if (value.erased_) continue;
+    target.graph_ = graph_of.at(value.graph_);
+    target.producer_ = node_of(value.producer_);
+    target.uses_.reserve(value.uses_.size());
+    for (const Use& use : value.uses_) {
+      target.uses_.push_back({graph_of.at(use.graph), node_of(use.node), use.slot});
+    }
+  }
+  return copy;
+}
+
+// ----------------------------------------------------------------------------------- Builder
+
+void Builder::import_opset(std::string_view domain, std::int64_t version) {
+  model_.opsets_[std::string(domain == "ai.onnx" ? std::string_view() : domain)] = version;
+}
+
+void Builder::add_metadata(std::string key, std::string value) {
+  model_.metadata_.emplace_back(std::move(key), std::move(value));
+}
+
+void Builder::set_graph(Graph& graph, std::string name, Origin origin) {
+  graph.name_ = std::move(name);
+  graph.origin_ = std::move(origin);
+}
+
+std::unique_ptr<Graph> Builder::new_graph(Node* owner) {
+  auto graph = std::make_unique<Graph>(detail::IrKey(), model_);
+  graph->owner_ = owner;
+  return graph;
+}
+
+Value& Builder::add_value(Graph& graph, std::string name) {
+  const auto id = static_cast<std::uint32_t>(model_.values_.size());
+  Value& value = model_.values_.emplace_back(detail::IrKey(), id);
+  value.name_ = std::move(name);
+  value.graph_ = &graph;
+  return value;
+}
+
+void Builder::set_type(Value& value, std::optional<TypeInfo> type, Origin origin) {
+  value.type_ = std::move(type);
+  value.type_origin_ = std::move(origin);
+}
+
+void Builder::add_input(Graph& graph, Value& value) {
+  value.is_input_ = true;
+  graph.inputs_.push_back(&value);
+}
+
+void Builder::add_output(Graph& graph, Value& value) {
+  value.uses_.push_back({&graph, nullptr, static_cast<std::uint32_t>(graph.outputs_.size())});
+  graph.outputs_.push_back(&value);
+}
+
+void Builder::set_initializer(Graph& graph, Value& value, Tensor tensor, Origin origin) {
+  value.tensor_ = std::move(tensor);
+  value.tensor_origin_ = std::move(origin);
+  graph.initializers_.push_back(&value);
+}
+
+Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
+                        std::string op_type, std::string overload, Origin origin) {
+  const auto id = static_cast<std::uint32_t>(model_.nodes_.size());
+  Node& node = model_.nodes_.emplace_back(detail::IrKey(), id);
+  node.name_ = std::move(name);
+  node.domain_ = domain == "ai.onnx" ? std::string_view() : domain;
+  node.op_type_ = std::move(op_type);
+  node.overload_ = std::move(overload);
+  node.graph_ = &graph;
+  node.origin_ = std::move(origin);
+  return node;
+}
+
+void Builder::add_node_input(Node& node, Value* value) {
+  if (value != nullptr) {
+    value->uses_.push_back({node.graph_, &node, static_cast<std::uint32_t>(node.inputs_.size())});
+  }
+  node.inputs_.push_back(value);
+}
+
+void Builder::add_node_output(Node& node, Value* value) {
+  if (value != nullptr) value->producer_ = &node;
+  node.outputs_.push_back(value);
+}
+
+void Builder::add_attribute(Node& node, Attribute attribute) {
+  node.attributes_.push_back(std::move(attribute));
+}
+
+void Builder::append(Graph& graph, Node& node) {
+  node.previous_ = graph.last_;
+  (graph.last_ != nullptr ? graph.last_->next_ : graph.first_) = &node;
+  graph.last_ = &node;
+  ++graph.node_count_;
+}
+
+}  // namespace mcompress

@@ -1,0 +1,134 @@
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "mcompress/tensor.h"
+#include "support/hash.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::uint64_t kChunk = std::uint64_t{4} << 20;
+
+Error spill_error(const std::string& what) {
+  return Error(Code::kOutput, "spill-file", what + ": " + std::strerror(errno), {},
+               "free space in the temporary folder, or set TMPDIR to another one");
+}
+
+// An unlinked temporary file, mapped. Nothing is left behind however the process ends.
+class SpillStorage final : public Storage {
+ public:
+  static Result<std::shared_ptr<SpillStorage>> create(std::uint64_t size) {
+    std::error_code ignored;
+    std::filesystem::path folder = std::filesystem::temp_directory_path(ignored);
+    if (folder.empty()) folder = "/tmp";
+    std::string name = (folder / "mcompress-spill-XXXXXX").string();
+    const int descriptor = ::mkstemp(name.data());
+    if (descriptor < 0) return spill_error("can not create a spill file in " + folder.string());
+    ::unlink(name.c_str());
+    // Reserving the space now turns a full disk into an error instead of a fault on first write.
+    if (const int code = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); code != 0) {
+      errno = code;
+      Error error = spill_error("can not reserve " + std::to_string(size) + " bytes in " +
+                                folder.string());
+      ::close(descriptor);
+      return error;
+    }
+    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    if (address == MAP_FAILED) {
+      Error error = spill_error("can not map a spill file");
+      ::close(descriptor);
+      return error;
+    }
+    return std::make_shared<SpillStorage>(descriptor, static_cast<std::byte*>(address), size);
+  }
+  SpillStorage(int descriptor, std::byte* address, std::uint64_t size)
+      : descriptor_(descriptor), address_(address), size_(size) {}
+  SpillStorage(const SpillStorage&) = delete;
+  SpillStorage& operator=(const SpillStorage&) = delete;
+  ~SpillStorage() override {
+    ::munmap(address_, size_);
+    ::close(descriptor_);
+  }
+
+  std::span<std::byte> writable() { return {address_, size_}; }
+  std::uint64_t size() const override { return size_; }
+  Result<Pinned> pin(std::uint64_t offset, std::uint64_t length) const override {
+    if (offset > size_ || length > size_ - offset) {
+      return Error(Code::kInternal, "tensor-range", "range outside a spilled tensor");
+    }
+    return Pinned(self_.lock(), {address_ + offset, length});
+  }
+  std::uint64_t digest() const override {
+    const std::uint64_t digest = hash_bytes({address_, size_});
+    release(0, size_);
+    return digest;
+  }
+  std::optional<FileRange> file_range() const override { return FileRange{descriptor_, 0}; }
+  void release(std::uint64_t offset, std::uint64_t length) const override {
+    const std::uint64_t page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::uint64_t first = (offset + page - 1) / page * page;
+    const std::uint64_t last = std::min(size_, offset + length) / page * page;
+    if (last > first) ::madvise(address_ + first, last - first, MADV_DONTNEED);
+  }
+  void set_self(const std::shared_ptr<SpillStorage>& self) { self_ = self; }
+
+ private:
+  int descriptor_;
+  std::byte* address_;
+  std::uint64_t size_;
+  std::weak_ptr<const SpillStorage> self_;
+};
+
+class BudgetFactory final : public TensorFactory {
+ public:
+  explicit BudgetFactory(std::uint64_t heap_budget) : left_(heap_budget) {}
+
+  Result<Tensor> make(DataType dtype, std::vector<std::int64_t> dims,
+                      const FillFn& fill) override {
+    const auto elements = element_count(dims);
+    const auto bytes = elements ? packed_bytes(dtype, *elements) : std::nullopt;
+    if (!bytes) {
+      return Error(Code::kInternal, "tensor-size", "a tensor of unknown or impossible size");
+    }
+    const std::uint64_t left = left_.load();
+    if (*bytes <= left || *bytes < kChunk) {
+      left_.store(left - std::min(left, *bytes));
+      std::vector<std::byte> buffer(*bytes);
+      MCOMPRESS_TRY(fill_in_chunks(buffer, fill, nullptr));
+      return Tensor(dtype, std::move(dims), make_storage(std::move(buffer)));
+    }
+    MCOMPRESS_ASSIGN(auto spill, SpillStorage::create(*bytes));
+    spill->set_self(spill);
+    MCOMPRESS_TRY(fill_in_chunks(spill->writable(), fill, spill.get()));
+    return Tensor(dtype, std::move(dims), StoragePtr(spill));
+  }
+
+ private:
+  static Status fill_in_chunks(std::span<std::byte> bytes, const FillFn& fill,
+                               const Storage* storage) {
+    for (std::uint64_t offset = 0; offset < bytes.size(); offset += kChunk) {
+      const std::uint64_t length = std::min<std::uint64_t>(kChunk, bytes.size() - offset);
+      MCOMPRESS_TRY(fill(offset, bytes.subspan(offset, length)));
+      if (storage != nullptr) storage->release(offset, length);
+    }
+    return ok_status();
+  }
+  std::atomic<std::uint64_t> left_;
+};
+
+}  // namespace
+
+std::unique_ptr<TensorFactory> make_tensor_factory(std::uint64_t heap_budget) {
+  return std::make_unique<BudgetFactory>(heap_budget);
+}
+
+}  // namespace mcompress
