@@ -1,0 +1,29 @@
+# mcompress_flags: what every target of ours is compiled with. Carried by an interface target, not by global flags, so
+# that a project which includes this one keeps its own.
+add_library(mcompress_flags INTERFACE)
+target_compile_options(mcompress_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion
+  $<$<BOOL:${MCOMPRESS_WERROR}>:-Werror>
+  -ffp-contract=off)   # the same digits whatever -march: no silent fused multiply-add
+
+if(MCOMPRESS_SANITIZE)
+  target_compile_options(mcompress_flags INTERFACE
+    -fsanitize=${MCOMPRESS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(mcompress_flags INTERFACE -fsanitize=${MCOMPRESS_SANITIZE})
+endif()
+if(MCOMPRESS_COVERAGE)
+  target_compile_options(mcompress_flags INTERFACE --coverage -fprofile-update=atomic)
+  target_link_options(mcompress_flags INTERFACE --coverage)
+endif()
+if(MCOMPRESS_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "MCOMPRESS_FUZZ needs clang: use the preset 'fuzz', or -DCMAKE_CXX_COMPILER=clang++-14")
+  endif()
+  target_compile_options(mcompress_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+find_program(MCOMPRESS_CCACHE ccache)
+if(MCOMPRESS_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER "${MCOMPRESS_CCACHE}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${MCOMPRESS_CCACHE}")
+endif()

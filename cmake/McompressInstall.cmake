@@ -1,0 +1,61 @@
+# Installation: program, library, headers, a CMake package, and the two libraries of the bootstrap prefix where they are
+# in use. Those go to a folder of our own, so that they never meet a system's copies.
+include(CMakePackageConfigHelpers)
+
+set(_private "${CMAKE_INSTALL_LIBDIR}/mcompress")
+set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/mcompress")
+
+install(TARGETS mcompress EXPORT mcompressTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY include/mcompress DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(EXPORT mcompressTargets NAMESPACE mcompress:: DESTINATION ${_package})
+
+if(TARGET mcompress_cli)
+  file(RELATIVE_PATH _to_private "/${CMAKE_INSTALL_BINDIR}" "/${_private}")
+  file(RELATIVE_PATH _to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
+  set_target_properties(mcompress_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${_to_private};$ORIGIN/${_to_lib}")
+  install(TARGETS mcompress_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+if(OnnxRuntime_BUNDLED)
+  get_target_property(_library OnnxRuntime::OnnxRuntime IMPORTED_LOCATION)
+  get_filename_component(_name "${_library}" NAME)
+  install(PROGRAMS "${_library}" DESTINATION ${_private})
+  install(CODE "
+    set(folder \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${_private}\")
+    file(CREATE_LINK \"${_name}\" \"\${folder}/libonnxruntime.so.1\" SYMBOLIC)
+    file(CREATE_LINK libonnxruntime.so.1 \"\${folder}/libonnxruntime.so\" SYMBOLIC)")
+  install(DIRECTORY "${MCOMPRESS_DEPS_PREFIX}/share/doc/onnxruntime/" DESTINATION ${CMAKE_INSTALL_DOCDIR}/onnxruntime)
+endif()
+if(ONNX_BUNDLED)
+  install(FILES "${MCOMPRESS_DEPS_PREFIX}/lib/libonnx.a" DESTINATION ${_private})
+endif()
+
+configure_package_config_file(cmake/mcompressConfig.cmake.in "${PROJECT_BINARY_DIR}/mcompressConfig.cmake"
+  INSTALL_DESTINATION ${_package} PATH_VARS CMAKE_INSTALL_LIBDIR)
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/mcompressConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES
+  "${PROJECT_BINARY_DIR}/mcompressConfig.cmake" "${PROJECT_BINARY_DIR}/mcompressConfigVersion.cmake"
+  cmake/FindOnnxRuntime.cmake
+  DESTINATION ${_package})
+foreach(_document LICENSE README.md CHANGELOG.md docs/third-party.md)
+  if(EXISTS "${PROJECT_SOURCE_DIR}/${_document}")
+    install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+  endif()
+endforeach()
+
+# ---- packages: `cpack -G DEB` and `cpack -G TGZ` in the build folder -----------------------------------------------------
+set(CPACK_GENERATOR "DEB;TGZ")
+set(CPACK_PACKAGE_NAME mcompress)
+set(CPACK_PACKAGE_VENDOR "The mcompress authors")
+set(CPACK_PACKAGE_CONTACT "The mcompress authors")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
+set(CPACK_RESOURCE_FILE_LICENSE "${PROJECT_SOURCE_DIR}/LICENSE")
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}")
+if(OnnxRuntime_BUNDLED)
+  set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${MCOMPRESS_DEPS_PREFIX}/lib")
+endif()
+include(CPack)
