@@ -68,13 +68,15 @@ struct RangeStats {
   std::vector<std::uint64_t> bins;
   std::int64_t first_bin = 0;
   int exponent = 0;
-  // Mean per channel of axis 1 (rank >= 2, known constant channel count), for bias correction.
+  // Mean per index of axis 1 (channel_values) or of the last axis (last_axis_values); empty when
+  // not asked for or when the size of that axis varies between samples. For bias correction.
   std::vector<double> channel_means;
 };
 
 struct CalibrationRequest {
   std::vector<std::string> values;          // names of float values of the top graph
-  std::vector<std::string> channel_values;  // subset whose channel means are wanted
+  std::vector<std::string> channel_values;    // subset whose means along axis 1 are wanted
+  std::vector<std::string> last_axis_values;  // subset whose means along the last axis are wanted
   std::int64_t samples = 0;                 // first N; 0: all
 };
 

@@ -32,13 +32,13 @@ struct NewAttribute {
 };
 
 struct NewNode {
-  std::string op_type;
-  std::vector<Value*> inputs;
+  std::string op_type = {};
+  std::vector<Value*> inputs = {};
   std::size_t outputs = 1;
-  std::string base_name;  // node name and, with a number, output names; made unique
-  std::string domain;
-  std::vector<NewAttribute> attributes;
-  std::vector<std::string> output_names;  // base names of the outputs; default: base_name
+  std::string base_name = {};  // node name and, with a number, output names; made unique
+  std::string domain = {};
+  std::vector<NewAttribute> attributes = {};
+  std::vector<std::string> output_names = {};  // base names of the outputs; default: base_name
 };
 NewAttribute attribute(std::string_view name, std::int64_t value);
 NewAttribute attribute(std::string_view name, float value);

@@ -29,7 +29,7 @@ class SpanStorage final : public Storage {
   std::uint64_t digest() const override {
     // Two threads may both compute it: they store the same number.
     if (!digested_.load(std::memory_order_acquire)) {
-      digest_.store(hash_bytes(bytes_), std::memory_order_relaxed);
+      digest_.store(digest_bytes(bytes_), std::memory_order_relaxed);
       digested_.store(true, std::memory_order_release);
     }
     return digest_.load(std::memory_order_relaxed);

@@ -68,7 +68,7 @@ class SpillStorage final : public Storage {
     return Pinned(self_.lock(), {address_ + offset, length});
   }
   std::uint64_t digest() const override {
-    const std::uint64_t digest = hash_bytes({address_, size_});
+    const std::uint64_t digest = digest_bytes({address_, size_});
     release(0, size_);
     return digest;
   }

@@ -152,8 +152,7 @@ Datum print_recipe(const Recipe& recipe, const PassRegistry& registry) {
 }
 
 std::uint64_t recipe_digest(const Recipe& recipe, const PassRegistry& registry) {
-  const std::string text = to_json(print_recipe(recipe, registry));
-  return hash_bytes(std::as_bytes(std::span(text.data(), text.size())));
+  return digest_bytes(print_json(print_recipe(recipe, registry)));
 }
 
 }  // namespace mcompress

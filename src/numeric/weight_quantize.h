@@ -1,0 +1,41 @@
+// Rounding one output channel of a weight to int8.
+//
+// A channel is the vector of its K weights in the order in which an integer kernel multiplies
+// them: for Conv kernel position by kernel position with the input channels of the group running
+// fastest, for MatMul and Gemm along the reduced axis.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace mcompress {
+
+struct WeightRounding {
+  // Keep every pair of neighbouring products inside 16 bits for uint8 activations: x86 CPUs
+  // without VNNI add two uint8 x int8 products with saturation (VPMADDUBSW), so the same-sign
+  // magnitudes of codes 2j and 2j+1 may sum to 128 at most (128 * 255 < 2^15).
+  bool saturation_free = false;
+  // Try scales below absmax/127 and keep the one with the least squared error.
+  bool search_scale = true;
+  // > 1: the channel is made of spatial kernels of this many taps whose rounding errors should
+  // cancel: neighbouring pixels are alike, so the sum of the errors reaches the output while the
+  // individual ones average out. Depthwise kernels profit most.
+  std::int64_t taps = 0;
+  // Distance between the taps of one kernel in the channel: the input channels of the group.
+  std::int64_t tap_stride = 1;
+};
+
+// Rounds `weights` with one symmetric scale: codes in [-127, 127], weight ~ code * scale. Returns
+// the scale, which is positive, finite and normal; an all-zero channel gets scale 1. NaN becomes
+// 0, infinities the largest finite magnitude of the channel. `codes` is as long as `weights`.
+float round_channel(std::span<const float> weights, const WeightRounding& how,
+                    std::span<std::int8_t> codes);
+
+// Asymmetric rounding of one channel to uint8, weight ~ (code - zero_point) * scale, zero exact.
+struct AffineChannel {
+  float scale = 1;
+  std::uint8_t zero_point = 0;
+};
+AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes);
+
+}  // namespace mcompress

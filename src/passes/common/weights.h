@@ -1,0 +1,51 @@
+// The weights of operators: which inputs they are, how their channels lie in memory, and rounding
+// whole tensors channel by channel.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mcompress/ir.h"
+#include "mcompress/pass.h"
+#include "mcompress/status.h"
+#include "numeric/weight_quantize.h"
+
+namespace mcompress {
+
+// A weight seen as [outer, channels, inner] with one scale per channel. The channel vector runs
+// over outer, then inner; for Conv the inner part [Cin/group, taps] is taken taps first, which is
+// the order in which integer kernels multiply it.
+struct WeightLayout {
+  std::int64_t outer = 1, channels = 1, inner = 1;
+  std::int64_t taps = 1;                 // positions of the spatial kernel, for Conv
+  std::int64_t axis = 0;                 // per-channel axis for DequantizeLinear
+  std::vector<std::int64_t> scale_dims;  // broadcasts against the weight
+  std::int64_t length() const { return outer * inner; }  // weights per channel
+};
+
+// The layout of the weight in `slot`; empty when the operator has no weight there. Known: Conv,
+// ConvTranspose, Gemm, MatMul (both sides), LSTM/GRU/RNN (W and R), Gather (embedding rows) and
+// ConvInteger-like operators of the default domain.
+std::optional<WeightLayout> weight_layout(const Node& node, std::size_t slot,
+                                          std::span<const std::int64_t> dims);
+
+struct QuantizedWeight {
+  Tensor codes;                          // int8, or uint8 when affine; dims of the weight
+  std::vector<float> scales;             // one per channel
+  std::vector<std::uint8_t> zero_points; // affine only
+  double sqnr_db = 0;                    // of the weight; 200 when exact
+  // Per output channel: sum of (quantized - real) weight times the mean of what it multiplies.
+  std::vector<double> mean_shift;
+};
+
+// Rounds a float tensor. `input_means`: mean of the activation per index of the weight's input
+// axis (for Conv: per input channel over all groups), or empty. Fails as reading the tensor does.
+Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightLayout& layout,
+                                        const WeightRounding& how, bool affine,
+                                        std::span<const double> input_means,
+                                        std::int64_t groups, TensorFactory& tensors);
+
+}  // namespace mcompress

@@ -1,0 +1,22 @@
+// The passes of this folder: one file each, named like the pass.
+#pragma once
+
+#include "mcompress/pass.h"
+
+namespace mcompress {
+
+PassInfo dedup_initializers_info();
+PassInfo eliminate_dead_info();
+PassInfo eliminate_duplicates_info();
+PassInfo eliminate_identity_info();
+PassInfo fold_constants_info();
+PassInfo fuse_activation_info();
+PassInfo fuse_affine_info();
+PassInfo fuse_batchnorm_info();
+PassInfo fuse_matmul_add_info();
+PassInfo fuse_pad_info();
+PassInfo infer_shapes_info();
+PassInfo lift_constants_info();
+PassInfo raise_opset_info();
+
+}  // namespace mcompress

@@ -1,0 +1,211 @@
+// quantize-weights: int8 weights, float arithmetic.
+//
+//   W (float32) ── Conv        becomes   Wq (int8) ── Cast ── Mul(scale) ── Conv
+//
+// A runtime that folds constants computes Cast and Mul once, when it loads the model, and then
+// runs the very kernels it ran before; a weight-only DequantizeLinear would run on every call and
+// keep Conv from its blocked layout (ONNX Runtime 1.30). Targets that do not fold get
+// DequantizeLinear. Works in nested graphs, where most weights of control-flow models live.
+#include <algorithm>
+#include <map>
+
+#include "ir/walk.h"
+#include "passes/common/selection.h"
+#include "passes/common/weights.h"
+#include "passes/passes.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+// Bytes that one more initializer or node costs in the file, names included.
+constexpr std::uint64_t kNodeBytes = 90;
+
+class QuantizeWeights final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::int64_t min_elements = 256;
+    std::string scheme = "auto";
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        Schema<Options>()
+            .field("include", &Options::include,
+                   "only nodes whose name, type or tensor matches one of these globs")
+            .field("exclude", &Options::exclude,
+                   "not the nodes whose name, type or tensor matches one of these globs")
+            .field("min-elements", &Options::min_elements,
+                   "smaller tensors stay float32: they save less than the nodes around them cost")
+            .range(1, 1e12)
+            .unit("elements")
+            .field("scheme", &Options::scheme,
+                   "symmetric int8, or affine uint8 with an exact zero; auto takes the one with "
+                   "the better SQNR per tensor")
+            .choices({"auto", "symmetric", "affine"});
+    return kSchema;
+  }
+  explicit QuantizeWeights(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    const Selection selection(options_.include, options_.exclude);
+    std::vector<Value*> values;
+    for_each_graph(model.graph(), [&](Graph& graph) {
+      values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
+    });
+    for (Value* value : values) MCOMPRESS_TRY(consider(*value, selection, context));
+    return ok_status();
+  }
+
+ private:
+  struct Candidate {
+    WeightLayout layout;
+    const Node* user = nullptr;
+  };
+
+  static void skip(PassContext& context, const Value& value, const Node* user, std::string why) {
+    Decision decision;
+    decision.subject = value.name();
+    if (user != nullptr) decision.op_type = user->op_type();
+    decision.why = std::move(why);
+    decision.bytes_before = decision.bytes_after = value.initializer()->byte_size();
+    context.explain().skipped(std::move(decision));
+  }
+
+  Status consider(Value& value, const Selection& selection, PassContext& context) {
+    const Tensor& tensor = *value.initializer();
+    if (tensor.dtype() != DataType::kFloat || tensor.elements() < options_.min_elements) {
+      if (tensor.dtype() == DataType::kFloat && tensor.dims().size() >= 2 &&
+          tensor.elements() > 16) {
+        skip(context, value, nullptr,
+             "has " + std::to_string(tensor.elements()) + " elements, below " +
+                 std::to_string(options_.min_elements));
+      }
+      return ok_status();
+    }
+    if (value.constant() == nullptr) {
+      skip(context, value, nullptr, "a caller of the model may override it");
+      return ok_status();
+    }
+    if (value.uses().empty()) return ok_status();
+    Candidate candidate;
+    for (const Use& use : value.uses()) {
+      if (use.node == nullptr) {
+        skip(context, value, nullptr, "is an output of the graph");
+        return ok_status();
+      }
+      const auto layout = weight_layout(*use.node, use.slot, tensor.dims());
+      if (!layout) {
+        skip(context, value, use.node,
+             "is not a weight of " + std::string(use.node->op_type()) + " '" +
+                 use.node->label() + "'");
+        return ok_status();
+      }
+      if (std::string why = selection.why_not(*use.node, &value); !why.empty()) {
+        skip(context, value, use.node, std::move(why));
+        return ok_status();
+      }
+      // Users that see other channels still read the same numbers: the first one decides.
+      if (candidate.user == nullptr) candidate = {*layout, use.node};
+    }
+    const auto channels = static_cast<std::uint64_t>(candidate.layout.channels);
+    const auto elements = static_cast<std::uint64_t>(tensor.elements());
+    if (elements + 4 * channels + 4 * kNodeBytes >= tensor.byte_size()) {
+      skip(context, value, candidate.user,
+           "would not get smaller: " + std::to_string(channels) + " channels of " +
+               std::to_string(candidate.layout.length()) + " weights");
+      return ok_status();
+    }
+    return apply(value, candidate, context);
+  }
+
+  Status apply(Value& value, const Candidate& candidate, PassContext& context) {
+    const Tensor tensor = *value.constant();
+    const WeightLayout& layout = candidate.layout;
+    WeightRounding rounding;
+    QuantizedWeight chosen;
+    bool affine = options_.scheme == "affine";
+    MCOMPRESS_ASSIGN(chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1,
+                                             context.tensors()));
+    // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
+    // near zero, which matters more than their size.
+    if (options_.scheme == "auto" && layout.taps == 1) {
+      MCOMPRESS_ASSIGN(QuantizedWeight other, quantize_weight(tensor, layout, rounding, true, {},
+                                                              1, context.tensors()));
+      if (other.sqnr_db > chosen.sqnr_db + 1) {
+        chosen = std::move(other);
+        affine = true;
+      }
+    }
+
+    const std::string base(value.name());
+    Graph& graph = value.graph();
+    Editor& edit = context.edit();
+    Value& codes = edit.add_initializer(graph, base + "_quantized", chosen.codes);
+    Value& scale = edit.add_initializer(graph, base + "_scale",
+                                        make_float_tensor(chosen.scales, layout.scale_dims));
+    Node& anchor = *graph.first();
+    Value* real = nullptr;
+    if (context.target().folds_weight_only || layout.axis < 0) {
+      real = edit.insert_before(anchor, {.op_type = "Cast",
+                                         .inputs = {&codes},
+                                         .base_name = base + "_cast"})
+                 .output(0);
+      edit.set_attribute(*real->producer(), attribute("to", std::int64_t{1}));
+      if (affine) {
+        std::vector<float> zeros(chosen.zero_points.begin(), chosen.zero_points.end());
+        Value& zero = edit.add_initializer(graph, base + "_zero_point",
+                                           make_float_tensor(zeros, layout.scale_dims));
+        real = edit.insert_before(anchor, {.op_type = "Sub",
+                                           .inputs = {real, &zero},
+                                           .base_name = base + "_centre"})
+                   .output(0);
+      }
+      real = edit.insert_before(anchor, {.op_type = "Mul",
+                                         .inputs = {real, &scale},
+                                         .base_name = base + "_dequantized"})
+                 .output(0);
+    } else {
+      const auto flat = static_cast<std::int64_t>(chosen.scales.size());
+      edit.set_constant(scale, make_float_tensor(chosen.scales, {flat}));
+      std::vector<std::byte> zeros(static_cast<std::size_t>(flat));
+      for (std::size_t i = 0; i < chosen.zero_points.size(); ++i) {
+        zeros[i] = static_cast<std::byte>(chosen.zero_points[i]);
+      }
+      Value& zero = edit.add_initializer(
+          graph, base + "_zero_point",
+          make_bytes_tensor(chosen.codes.dtype(), {flat}, std::move(zeros)));
+      Node& node = edit.insert_before(anchor, {.op_type = "DequantizeLinear",
+                                               .inputs = {&codes, &scale, &zero},
+                                               .base_name = base + "_dequantized"});
+      edit.set_attribute(node, attribute("axis", layout.axis));
+      real = node.output(0);
+    }
+    const std::uint64_t before = tensor.byte_size();
+    MCOMPRESS_TRY(edit.replace_all(value, *real));
+    if (!value.is_graph_input()) MCOMPRESS_TRY(edit.erase_initializer(value));
+
+    Decision decision;
+    decision.subject = base;
+    decision.op_type = candidate.user->op_type();
+    decision.what = affine ? "uint8 weights, affine per channel" : "int8 weights, per channel";
+    decision.why = "restored to float32 when the model is loaded";
+    decision.bytes_before = before;
+    decision.bytes_after = chosen.codes.byte_size() + chosen.scales.size() * (affine ? 8 : 4);
+    decision.sqnr_db = chosen.sqnr_db;
+    context.explain().chose(std::move(decision));
+    return ok_status();
+  }
+
+  Options options_;
+};
+
+}  // namespace
+
+PassInfo quantize_weights_info() {
+  return pass_info<QuantizeWeights>(
+      "quantize-weights", "store float weights as int8, computed back when the model is loaded",
+      Reach::kNestedGraphs, true, {"lift-constants"});
+}
+
+}  // namespace mcompress
