@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Checks of the sources that need no run of the program:
+#   tests/lint.sh format         clang-format leaves every file as it is (--fix: rewrite them)
+#   tests/lint.sh tidy [FOLDER]  clang-tidy with .clang-tidy; FOLDER holds compile_commands.json (build/release)
+#   tests/lint.sh shell          every script parses; none names a package registry's host
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tool() {  # NAME: the pinned major version where there is one, as the output differs between versions
+  command -v "$1-14" || command -v "$1" || { echo "lint: $1 is missing: cmake/bootstrap.sh --system-checks" >&2; exit 1; }
+}
+sources() { git ls-files --cached --others --exclude-standard -- "$@" | while read -r f; do [[ -f $f ]] && echo "$f"; done; }
+
+case ${1:-} in
+  format)
+    mode=(--dry-run -Werror)
+    [[ ${2:-} == --fix ]] && mode=(-i)
+    sources '*.cpp' '*.h' | xargs -r "$(tool clang-format)" "${mode[@]}" || exit 1
+    ;;
+  tidy)
+    build=${2:-build/release}
+    # Only what the build compiles: a source nobody lists is not checked here, but fails to link.
+    mapfile -t files < <(python3 - "$build/compile_commands.json" <<'PYTHON'
+import json, os, sys
+root = os.getcwd() + "/"
+names = {os.path.normpath(os.path.join(c["directory"], c["file"])) for c in json.load(open(sys.argv[1]))}
+print(*sorted(n for n in names if n.startswith(root) and not n.startswith(root + "build/")), sep="\n")
+PYTHON
+    )
+    # Nothing here needs optimised code or instrumentation: clang must only understand the flags of gcc.
+    printf '%s\n' "${files[@]}" | xargs -r -n 1 -P "$(nproc)" "$(tool clang-tidy)" -p "$build" --quiet \
+      --extra-arg=-Wno-unknown-warning-option --extra-arg=-Wno-error 2> >(grep -v 'warnings generated' >&2) || exit 1
+    ;;
+  shell)
+    status=0
+    while read -r script; do
+      bash -n "$script" || status=1
+    done < <(sources '*.sh' .ci/run)
+    hosts='pypi\.org|pythonhosted\.org|(deb|security)\.debian\.org|registry\.npmjs|crates\.io|proxy\.golang'
+    if sources '*' | grep -v '^tests/lint.sh$' | xargs -r grep -nIE "$hosts"; then
+      echo "lint: name packages, not the hosts they come from" >&2
+      status=1
+    fi
+    exit $status
+    ;;
+  *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 1 ;;
+esac
