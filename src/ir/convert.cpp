@@ -29,13 +29,14 @@ struct Format {
   static constexpr std::uint32_t kLargest = kSpecials == Specials::kIeee     ? kExponentOnes - 1
                                             : kSpecials == Specials::kOneNan ? kMagnitude - 1
                                                                              : kMagnitude;
-  static constexpr std::uint32_t kNan =
-      kSpecials == Specials::kIeee            ? kExponentOnes | (1u << (kMantissaBits - 1))
-      : kSpecials == Specials::kOneNan        ? kMagnitude
-      : kSpecials == Specials::kNegativeZero ? kSign
-                                             : kLargest;
+  static constexpr std::uint32_t kNan = kSpecials == Specials::kIeee
+                                            ? kExponentOnes | (1u << (kMantissaBits - 1))
+                                        : kSpecials == Specials::kOneNan       ? kMagnitude
+                                        : kSpecials == Specials::kNegativeZero ? kSign
+                                                                               : kLargest;
   // Smallest normal number, 2^(1 - bias), as float bits.
-  static constexpr std::uint32_t kSmallestNormal = static_cast<std::uint32_t>(127 + 1 - kBias) << 23;
+  static constexpr std::uint32_t kSmallestNormal = static_cast<std::uint32_t>(127 + 1 - kBias)
+                                                   << 23;
 
   static float decode(std::uint32_t code) {
     const std::uint32_t magnitude = code & kMagnitude;
@@ -84,10 +85,10 @@ struct Format {
     }
     const bool nan = magnitude > kInfinity;
     const bool beyond = magnitude == kInfinity || code > kLargest;
-    const std::uint32_t instead =
-        overflow == Overflow::kSaturate || kSpecials == Specials::kNone ? kLargest
-        : kSpecials == Specials::kIeee                                  ? kExponentOnes
-                                                                        : kNan;
+    const std::uint32_t instead = overflow == Overflow::kSaturate || kSpecials == Specials::kNone
+                                      ? kLargest
+                                  : kSpecials == Specials::kIeee ? kExponentOnes
+                                                                 : kNan;
     code = beyond ? instead : code;
     std::uint32_t out_sign = sign >> (31 - kExponentBits - kMantissaBits);
     if constexpr (kSpecials == Specials::kNegativeZero) {
@@ -160,13 +161,20 @@ const std::array<float, 256>* table_for(DataType type) {
   static const std::array<float, 256> e8m0 =
       table_of([](std::uint32_t code) { return e8m0_to_float(static_cast<std::uint8_t>(code)); });
   switch (type) {
-    case DataType::kFloat8E4M3FN: return &e4m3fn;
-    case DataType::kFloat8E4M3FNUZ: return &e4m3fnuz;
-    case DataType::kFloat8E5M2: return &e5m2;
-    case DataType::kFloat8E5M2FNUZ: return &e5m2fnuz;
-    case DataType::kFloat4E2M1: return &e2m1;
-    case DataType::kFloat8E8M0: return &e8m0;
-    default: return nullptr;
+    case DataType::kFloat8E4M3FN:
+      return &e4m3fn;
+    case DataType::kFloat8E4M3FNUZ:
+      return &e4m3fnuz;
+    case DataType::kFloat8E5M2:
+      return &e5m2;
+    case DataType::kFloat8E5M2FNUZ:
+      return &e5m2fnuz;
+    case DataType::kFloat4E2M1:
+      return &e2m1;
+    case DataType::kFloat8E8M0:
+      return &e8m0;
+    default:
+      return nullptr;
   }
 }
 
@@ -238,8 +246,10 @@ std::uint8_t float_to_small_float(DataType type, float value, const EncodeOption
       return static_cast<std::uint8_t>(E5M2FNUZ::encode(value, options.overflow));
     case DataType::kFloat4E2M1:
       return static_cast<std::uint8_t>(E2M1::encode(value, options.overflow));
-    case DataType::kFloat8E8M0: return float_to_e8m0(value, options);
-    default: return 0;
+    case DataType::kFloat8E8M0:
+      return float_to_e8m0(value, options);
+    default:
+      return 0;
   }
 }
 
@@ -257,8 +267,10 @@ bool can_decode(DataType type) {
     case DataType::kUint4:
     case DataType::kInt4:
     case DataType::kUint2:
-    case DataType::kInt2: return true;
-    default: return can_encode(type);
+    case DataType::kInt2:
+      return true;
+    default:
+      return can_encode(type);
   }
 }
 
@@ -267,8 +279,10 @@ bool can_encode(DataType type) {
     case DataType::kFloat:
     case DataType::kDouble:
     case DataType::kFloat16:
-    case DataType::kBfloat16: return true;
-    default: return table_for(type) != nullptr;
+    case DataType::kBfloat16:
+      return true;
+    default:
+      return table_for(type) != nullptr;
   }
 }
 
@@ -283,29 +297,57 @@ bool decode_to_float(DataType type, std::span<const std::byte> packed, std::span
     };
   };
   switch (type) {
-    case DataType::kFloat: std::memcpy(out.data(), packed.data(), out.size_bytes()); break;
-    case DataType::kDouble: decode_numbers<double>(packed, out); break;
+    case DataType::kFloat:
+      std::memcpy(out.data(), packed.data(), out.size_bytes());
+      break;
+    case DataType::kDouble:
+      decode_numbers<double>(packed, out);
+      break;
     case DataType::kFloat16:
       decode_each<std::uint16_t>(packed, out, [](std::uint16_t v) { return Float16::decode(v); });
       break;
     case DataType::kBfloat16:
       decode_each<std::uint16_t>(packed, out, [](std::uint16_t v) { return Bfloat16::decode(v); });
       break;
-    case DataType::kUint8: decode_numbers<std::uint8_t>(packed, out); break;
-    case DataType::kInt8: decode_numbers<std::int8_t>(packed, out); break;
-    case DataType::kUint16: decode_numbers<std::uint16_t>(packed, out); break;
-    case DataType::kInt16: decode_numbers<std::int16_t>(packed, out); break;
-    case DataType::kUint32: decode_numbers<std::uint32_t>(packed, out); break;
-    case DataType::kInt32: decode_numbers<std::int32_t>(packed, out); break;
-    case DataType::kUint64: decode_numbers<std::uint64_t>(packed, out); break;
-    case DataType::kInt64: decode_numbers<std::int64_t>(packed, out); break;
+    case DataType::kUint8:
+      decode_numbers<std::uint8_t>(packed, out);
+      break;
+    case DataType::kInt8:
+      decode_numbers<std::int8_t>(packed, out);
+      break;
+    case DataType::kUint16:
+      decode_numbers<std::uint16_t>(packed, out);
+      break;
+    case DataType::kInt16:
+      decode_numbers<std::int16_t>(packed, out);
+      break;
+    case DataType::kUint32:
+      decode_numbers<std::uint32_t>(packed, out);
+      break;
+    case DataType::kInt32:
+      decode_numbers<std::int32_t>(packed, out);
+      break;
+    case DataType::kUint64:
+      decode_numbers<std::uint64_t>(packed, out);
+      break;
+    case DataType::kInt64:
+      decode_numbers<std::int64_t>(packed, out);
+      break;
     case DataType::kBool:
       decode_each<std::uint8_t>(packed, out, [](std::uint8_t v) { return v != 0 ? 1.0f : 0.0f; });
       break;
-    case DataType::kUint4: decode_packed(packed, 4, out, number); break;
-    case DataType::kInt4: decode_packed(packed, 4, out, signed_number(8)); break;
-    case DataType::kUint2: decode_packed(packed, 2, out, number); break;
-    case DataType::kInt2: decode_packed(packed, 2, out, signed_number(2)); break;
+    case DataType::kUint4:
+      decode_packed(packed, 4, out, number);
+      break;
+    case DataType::kInt4:
+      decode_packed(packed, 4, out, signed_number(8));
+      break;
+    case DataType::kUint2:
+      decode_packed(packed, 2, out, number);
+      break;
+    case DataType::kInt2:
+      decode_packed(packed, 2, out, signed_number(2));
+      break;
     default: {
       const std::array<float, 256>& table = *table_for(type);
       const auto look_up = [&table](unsigned code) { return table[code]; };
@@ -325,7 +367,9 @@ bool encode_from_float(DataType type, std::span<const float> values, std::span<s
   if (values.empty()) return true;
   const Overflow overflow = options.overflow;
   switch (type) {
-    case DataType::kFloat: std::memcpy(packed.data(), values.data(), values.size_bytes()); break;
+    case DataType::kFloat:
+      std::memcpy(packed.data(), values.data(), values.size_bytes());
+      break;
     case DataType::kDouble:
       encode_each<double>(values, packed, [](float v) { return static_cast<double>(v); });
       break;

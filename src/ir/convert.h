@@ -1,11 +1,12 @@
-// Element codecs: the bytes of an ONNX tensor <-> float32. Bytes are little endian at any alignment;
-// types below 8 bits are packed with element 0 in the lowest bits.
+// Element codecs: the bytes of an ONNX tensor <-> float32. Bytes are little endian at any
+// alignment; types below 8 bits are packed with element 0 in the lowest bits.
 //
 // Formats (sign, exponent, mantissa bits; bias), all with denormals:
 //   float16        1 5 10 15   infinities, NaN         bfloat16       1 8 7 127  infinities, NaN
 //   float8e4m3fn   1 4 3  7    NaN = S.1111.111        float8e4m3fnuz 1 4 3  8   NaN = 0x80, no -0
 //   float8e5m2     1 5 2  15   infinities, NaN         float8e5m2fnuz 1 5 2  16  NaN = 0x80, no -0
-//   float4e2m1     1 2 1  1    no infinity, no NaN     float8e8m0     0 8 0  127 2^(e-127), NaN = 255
+//   float4e2m1     1 2 1  1    no infinity, no NaN     float8e8m0     0 8 0  127 2^(e-127), NaN =
+//   255
 // Narrowing rounds half to even and then follows the tables of ONNX Cast.
 #pragma once
 

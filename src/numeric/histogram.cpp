@@ -1,0 +1,154 @@
+#include "numeric/histogram.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "numeric/kernels.h"
+
+namespace mcompress {
+namespace {
+
+std::int32_t bin_at(float value, std::int32_t exponent) {
+  const float scaled = value * std::ldexp(1.0f, -exponent);
+  return static_cast<std::int32_t>(scaled) - (value < 0.0f ? 1 : 0);
+}
+
+// min <= 0 <= max. The number of bins falls as the exponent grows, so the first fit is the
+// smallest.
+std::int32_t exponent_for(float min, float max, std::int32_t from) {
+  std::int32_t exponent = from;
+  const float largest = std::max(-min, max);
+  if (largest > 0.0f) {
+    // Below this even one side alone has more than kBins bins (and would overflow an int).
+    exponent = std::max(exponent, std::ilogb(largest) - 11);
+  }
+  while (bin_at(max, exponent) - bin_at(min, exponent) + 1 > Histogram::kBins) ++exponent;
+  return exponent;
+}
+
+// Two count arrays, used in turn, break the dependency between neighbours in the same bin.
+struct LocalCounts {
+  std::array<std::uint32_t, 2 * Histogram::kBins> even{}, odd{};
+};
+
+}  // namespace
+
+std::int32_t Histogram::bin_of(float value) const { return bin_at(value, exponent_); }
+
+double Histogram::bin_width() const { return std::ldexp(1.0, exponent_); }
+
+std::int32_t Histogram::first_bin() const { return counts_.empty() ? 0 : bin_of(min_); }
+
+std::span<const std::uint64_t> Histogram::counts() const {
+  if (counts_.empty()) return {};
+  const std::int32_t first = bin_of(min_), last = bin_of(max_);
+  return std::span(counts_).subspan(static_cast<std::size_t>(kZeroBin + first),
+                                    static_cast<std::size_t>(last - first + 1));
+}
+
+void Histogram::grow() {
+  if (counts_.empty()) counts_.resize(2 * kBins);
+  const std::int32_t wanted = exponent_for(min_, max_, exponent_);
+  const std::int32_t shift = std::min(wanted - exponent_, 12);  // 4096 bins: 12 leaves two
+  if (shift == 0) return;
+  // Every bin moves towards 0, so the bins nearest to 0 are rewritten first.
+  for (std::int32_t bin = 0; bin < kBins; ++bin) {
+    for (const std::int32_t side : {bin, -1 - bin}) {
+      const std::uint64_t count =
+          std::exchange(counts_[static_cast<std::size_t>(kZeroBin + side)], 0);
+      counts_[static_cast<std::size_t>(kZeroBin + (side >> shift))] += count;
+    }
+  }
+  exponent_ = wanted;
+}
+
+void Histogram::add(std::span<const float> values) {
+  std::array<float, kernel::kBlock> clean;
+  LocalCounts local;
+  bool pending = false;
+  std::uint64_t in_local = 0;
+  const auto flush = [&] {
+    if (!pending) return;
+    for (std::size_t i = 0; i < local.even.size(); ++i) {
+      counts_[i] += std::uint64_t{local.even[i]} + local.odd[i];
+    }
+    local = LocalCounts{};
+    pending = false;
+    in_local = 0;
+  };
+  while (!values.empty()) {
+    const std::size_t n = std::min(values.size(), kernel::kBlock);
+    const StatsAccumulator::Block block = stats_.add_block(values.first(n), clean);
+    values = values.subspan(n);
+    if (block.replaced == n) continue;
+    const StatsAccumulator::State seen = stats_.state();
+    const float lo = std::min(seen.min, 0.0f), hi = std::max(seen.max, 0.0f);
+    if (counts_.empty() || lo < min_ || hi > max_) {
+      min_ = lo;
+      max_ = hi;
+      if (counts_.empty() || exponent_for(min_, max_, exponent_) != exponent_) {
+        if (!counts_.empty()) flush();
+        grow();
+      }
+    }
+    kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
+                       local.even.data() + kZeroBin, local.odd.data() + kZeroBin);
+    counts_[kZeroBin] -= block.replaced;  // may wrap until the next flush
+    pending = true;
+    in_local += n;
+    if (in_local > (std::uint64_t{1} << 31)) flush();
+  }
+  flush();
+}
+
+void Histogram::merge(const Histogram& other) {
+  stats_.merge(other.stats_);
+  if (other.counts_.empty()) return;
+  min_ = std::min(min_, other.min_);
+  max_ = std::max(max_, other.max_);
+  grow();  // the exponent that the union asks for is at least that of either side
+  const std::int32_t shift = std::min(exponent_ - other.exponent_, 12);
+  for (std::int32_t bin = -kBins; bin < kBins; ++bin) {
+    counts_[static_cast<std::size_t>(kZeroBin + (bin >> shift))] +=
+        other.counts_[static_cast<std::size_t>(kZeroBin + bin)];
+  }
+}
+
+HistogramState Histogram::state() const {
+  const std::span<const std::uint64_t> used = counts();
+  return {exponent_, first_bin(), {used.begin(), used.end()}, stats_.state()};
+}
+
+std::optional<Histogram> Histogram::from_state(const HistogramState& state) {
+  std::optional<StatsAccumulator> stats = StatsAccumulator::from_state(state.stats);
+  if (!stats) return std::nullopt;
+  Histogram result;
+  result.stats_ = *stats;
+  if (state.stats.count == 0) {
+    if (!state.counts.empty() || state.exponent != kLowestExponent || state.first_bin != 0) {
+      return std::nullopt;
+    }
+    return result;
+  }
+  result.min_ = std::min(state.stats.min, 0.0f);
+  result.max_ = std::max(state.stats.max, 0.0f);
+  result.exponent_ = exponent_for(result.min_, result.max_, kLowestExponent);
+  result.counts_.resize(2 * kBins);
+  const std::int32_t first = result.bin_of(result.min_), last = result.bin_of(result.max_);
+  if (state.exponent != result.exponent_ || state.first_bin != first ||
+      state.counts.size() != static_cast<std::size_t>(last - first + 1)) {
+    return std::nullopt;
+  }
+  std::uint64_t total = 0;
+  for (const std::uint64_t count : state.counts) {
+    if (count > state.stats.count - total) return std::nullopt;
+    total += count;
+  }
+  if (total != state.stats.count) return std::nullopt;
+  std::copy(state.counts.begin(), state.counts.end(), result.counts_.begin() + kZeroBin + first);
+  return result;
+}
+
+}  // namespace mcompress

@@ -1,0 +1,304 @@
+// Scalable vectors can not be kept in arrays or structs, and their lane count could exceed the 16
+// fixed lanes; such machines use their fixed-width instruction set.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "numeric/kernels.cpp"
+#include "numeric/kernels.h"
+
+#include <hwy/foreach_target.h>  // must precede highway.h
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace mcompress::kernel::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using DF = hn::ScalableTag<float>;
+using DI = hn::RebindToSigned<DF>;
+using DD = hn::ScalableTag<double>;
+using DH = hn::Rebind<float, DD>;  // as many floats as a vector holds doubles
+inline constexpr float kLargestFinite = 3.402823466e+38f;
+
+HWY_ATTR BlockRange BlockRangeImpl(const float* x, std::size_t n) {
+  const DF df;
+  const DI di;
+  const std::size_t lanes = hn::Lanes(df);
+  const auto limit = hn::Set(df, kLargestFinite);
+  const auto none = hn::Zero(df);
+  auto lowest = hn::Set(df, x[0]);
+  auto highest = lowest;
+  auto zeros = hn::Zero(di);
+  auto finite = hn::Zero(di);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::LoadU(df, x + i);
+    lowest = hn::Min(lowest, v);
+    highest = hn::Max(highest, v);
+    // A true lane is -1.
+    zeros = hn::Sub(zeros, hn::BitCast(di, hn::VecFromMask(df, hn::Eq(v, none))));
+    finite = hn::Sub(finite, hn::BitCast(di, hn::VecFromMask(df, hn::Le(hn::Abs(v), limit))));
+  }
+  BlockRange range;
+  range.min = hn::GetLane(hn::MinOfLanes(df, lowest));
+  range.max = hn::GetLane(hn::MaxOfLanes(df, highest));
+  range.zeros = static_cast<std::uint32_t>(hn::GetLane(hn::SumOfLanes(di, zeros)));
+  std::uint32_t finite_count = static_cast<std::uint32_t>(hn::GetLane(hn::SumOfLanes(di, finite)));
+  for (; i < n; ++i) {
+    const float v = x[i];
+    range.min = v < range.min ? v : range.min;
+    range.max = v > range.max ? v : range.max;
+    range.zeros += v == 0.0f ? 1 : 0;
+    finite_count += v >= -kLargestFinite && v <= kLargestFinite ? 1 : 0;
+  }
+  range.non_finite = static_cast<std::uint32_t>(n) - finite_count;
+  return range;
+}
+
+// hi = (rest + magic) - magic rounds to a multiple of 2^grid; rest - hi is exact.
+template <class V>
+HWY_INLINE HWY_ATTR void add_digits(V rest, V m2, V m1, V m0, V& s2, V& s1, V& s0) {
+  const V top = hn::Sub(hn::Add(rest, m2), m2);
+  s2 = hn::Add(s2, top);
+  rest = hn::Sub(rest, top);
+  const V middle = hn::Sub(hn::Add(rest, m1), m1);
+  s1 = hn::Add(s1, middle);
+  rest = hn::Sub(rest, middle);
+  s0 = hn::Add(s0, hn::Sub(hn::Add(rest, m0), m0));
+}
+
+HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
+                            const std::array<double, 3>& magic_q, std::array<double, 6>& out) {
+  const DD dd;
+  const DH dh;
+  const std::size_t lanes = hn::Lanes(dd);
+  const auto x2 = hn::Set(dd, magic_x[0]), x1 = hn::Set(dd, magic_x[1]),
+             x0 = hn::Set(dd, magic_x[2]);
+  const auto q2 = hn::Set(dd, magic_q[0]), q1 = hn::Set(dd, magic_q[1]),
+             q0 = hn::Set(dd, magic_q[2]);
+  auto sx2 = hn::Zero(dd), sx1 = hn::Zero(dd), sx0 = hn::Zero(dd);
+  auto sq2 = hn::Zero(dd), sq1 = hn::Zero(dd), sq0 = hn::Zero(dd);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto v = hn::PromoteTo(dd, hn::LoadU(dh, x + i));
+    add_digits(v, x2, x1, x0, sx2, sx1, sx0);
+    add_digits(hn::Mul(v, v), q2, q1, q0, sq2, sq1, sq0);
+  }
+  if (i < n) {
+    alignas(64) float tail[16] = {};
+    for (std::size_t j = 0; i + j < n; ++j) tail[j] = x[i + j];
+    const auto v = hn::PromoteTo(dd, hn::Load(dh, tail));
+    add_digits(v, x2, x1, x0, sx2, sx1, sx0);
+    add_digits(hn::Mul(v, v), q2, q1, q0, sq2, sq1, sq0);
+  }
+  out = {hn::GetLane(hn::SumOfLanes(dd, sx2)), hn::GetLane(hn::SumOfLanes(dd, sx1)),
+         hn::GetLane(hn::SumOfLanes(dd, sx0)), hn::GetLane(hn::SumOfLanes(dd, sq2)),
+         hn::GetLane(hn::SumOfLanes(dd, sq1)), hn::GetLane(hn::SumOfLanes(dd, sq0))};
+}
+
+HWY_ATTR void CountBinsImpl(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
+                            std::uint32_t* odd) {
+  const DF df;
+  const DI di;
+  const std::size_t lanes = hn::Lanes(df);
+  const auto factor = hn::Set(df, inverse_width);
+  const auto zero = hn::Zero(df);
+  constexpr std::size_t kStep = 256;
+  alignas(64) std::int32_t bins[kStep];
+  std::size_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    for (std::size_t j = 0; j < kStep; j += lanes) {
+      const auto v = hn::Add(hn::LoadU(df, x + i + j), zero);  // -0 becomes +0
+      const auto sign = hn::ShiftRight<31>(hn::BitCast(di, v));
+      hn::Store(hn::Add(hn::ConvertTo(di, hn::Mul(v, factor)), sign), di, bins + j);
+    }
+    for (std::size_t j = 0; j < kStep; j += 2) {
+      ++even[bins[j]];
+      ++odd[bins[j + 1]];
+    }
+  }
+  for (; i < n; ++i) {
+    const float v = x[i] + 0.0f;
+    ++even[static_cast<std::int32_t>(v * inverse_width) - (v < 0.0f ? 1 : 0)];
+  }
+}
+
+template <class T>
+HWY_INLINE HWY_ATTR void quantize_some(const float* x, std::size_t n, const float* scales,
+                                       const QuantizeArgs& args, T* y) {
+  const DF df;
+  const DI di;
+  const hn::Rebind<T, DF> dt;
+  const std::size_t lanes = hn::Lanes(df);
+  const auto lo = hn::Set(df, args.lo), hi = hn::Set(df, args.hi);
+  const auto zero_point = hn::Set(di, args.zero_point);
+  const auto one_scale = hn::Set(df, args.scale);
+  const auto quantize_vector = [&](auto v, auto scale) HWY_ATTR {
+    const auto ratio = hn::Div(v, scale);
+    const auto number = hn::IfThenElseZero(hn::Eq(ratio, ratio), ratio);  // NaN becomes 0
+    const auto code = hn::NearestInt(hn::Min(hn::Max(number, lo), hi));
+    return hn::DemoteTo(dt, hn::Add(code, zero_point));
+  };
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto scale = scales == nullptr ? one_scale : hn::LoadU(df, scales + i);
+    hn::StoreU(quantize_vector(hn::LoadU(df, x + i), scale), dt, y + i);
+  }
+  if (i < n) {
+    alignas(64) float values[16] = {};
+    alignas(64) float divisors[16];
+    alignas(64) T codes[16];
+    for (std::size_t j = 0; j < 16; ++j) divisors[j] = args.scale;
+    for (std::size_t j = 0; i + j < n; ++j) {
+      values[j] = x[i + j];
+      if (scales != nullptr) divisors[j] = scales[i + j];
+    }
+    hn::Store(quantize_vector(hn::Load(df, values), hn::Load(df, divisors)), dt, codes);
+    for (std::size_t j = 0; i + j < n; ++j) y[i + j] = codes[j];
+  }
+}
+
+HWY_ATTR void QuantizeI8(const float* x, std::size_t n, const QuantizeArgs& a, std::int8_t* y) {
+  quantize_some(x, n, nullptr, a, y);
+}
+HWY_ATTR void QuantizeU8(const float* x, std::size_t n, const QuantizeArgs& a, std::uint8_t* y) {
+  quantize_some(x, n, nullptr, a, y);
+}
+HWY_ATTR void QuantizeI16(const float* x, std::size_t n, const QuantizeArgs& a, std::int16_t* y) {
+  quantize_some(x, n, nullptr, a, y);
+}
+HWY_ATTR void QuantizeU16(const float* x, std::size_t n, const QuantizeArgs& a, std::uint16_t* y) {
+  quantize_some(x, n, nullptr, a, y);
+}
+HWY_ATTR void QuantizeScalesI8(const float* x, const float* scales, std::size_t n, float lo,
+                               float hi, std::int8_t* y) {
+  quantize_some(x, n, scales, QuantizeArgs{1.0f, lo, hi, 0}, y);
+}
+
+HWY_ATTR void ErrorSumsImpl(const float* x, const float* y, std::size_t n, ErrorLanes& lanes) {
+  const DD dd;
+  const DH dh;
+  // Lane groups outside, elements inside: the accumulators of one group stay in registers on every
+  // instruction set, and the order within a lane is the element order.
+  for (std::size_t g = 0; g < kLanes; g += hn::Lanes(dd)) {
+    auto xx = hn::Load(dd, &lanes.xx[g]), yy = hn::Load(dd, &lanes.yy[g]),
+         xy = hn::Load(dd, &lanes.xy[g]), sq = hn::Load(dd, &lanes.dd[g]),
+         sum = hn::Load(dd, &lanes.d[g]), top = hn::Load(dd, &lanes.max_abs[g]);
+    for (std::size_t i = g; i < n; i += kLanes) {
+      const auto a = hn::PromoteTo(dd, hn::LoadU(dh, x + i));
+      const auto b = hn::PromoteTo(dd, hn::LoadU(dh, y + i));
+      const auto d = hn::Sub(b, a);
+      xx = hn::Add(xx, hn::Mul(a, a));
+      yy = hn::Add(yy, hn::Mul(b, b));
+      xy = hn::Add(xy, hn::Mul(a, b));
+      sq = hn::Add(sq, hn::Mul(d, d));
+      sum = hn::Add(sum, d);
+      top = hn::Max(top, hn::Abs(d));
+    }
+    hn::Store(xx, dd, &lanes.xx[g]);
+    hn::Store(yy, dd, &lanes.yy[g]);
+    hn::Store(xy, dd, &lanes.xy[g]);
+    hn::Store(sq, dd, &lanes.dd[g]);
+    hn::Store(sum, dd, &lanes.d[g]);
+    hn::Store(top, dd, &lanes.max_abs[g]);
+  }
+}
+
+HWY_ATTR bool AllFiniteImpl(const float* x, std::size_t n) {
+  const DF df;
+  const std::size_t lanes = hn::Lanes(df);
+  const auto limit = hn::Set(df, kLargestFinite);
+  std::size_t i = 0;
+  auto largest = hn::Zero(df);
+  auto ordered = hn::Eq(largest, largest);
+  for (; i + lanes <= n; i += lanes) {
+    ordered = hn::And(ordered, hn::Le(hn::Abs(hn::LoadU(df, x + i)), limit));
+  }
+  bool finite = hn::AllTrue(df, ordered);
+  for (; i < n; ++i) finite = finite && x[i] >= -kLargestFinite && x[i] <= kLargestFinite;
+  return finite;
+}
+
+HWY_ATTR void CandidateMomentsImpl(const float* x, const float* importance, std::size_t n,
+                                   const CandidateGrids& grids, CandidateMoments& moments) {
+  const DD dd;
+  const DH dh;
+  for (std::size_t k = 0; k < kCandidates; k += hn::Lanes(dd)) {
+    const auto scale = hn::Load(dh, &grids.scale[k]);
+    const auto lo = hn::Load(dh, &grids.lo[k]), hi = hn::Load(dh, &grids.hi[k]);
+    auto wq = hn::Load(dd, &moments.wq[k]), qq = hn::Load(dd, &moments.qq[k]);
+    for (std::size_t i = 0; i < n; ++i) {
+      const float w = x[i];
+      if (!(w >= -kLargestFinite && w <= kLargestFinite)) continue;
+      const double h = importance == nullptr ? 1.0 : static_cast<double>(importance[i]);
+      const auto ratio = hn::Div(hn::Set(dh, w), scale);
+      const auto q = hn::PromoteTo(dd, hn::Round(hn::Min(hn::Max(ratio, lo), hi)));
+      wq = hn::Add(wq, hn::Mul(hn::Set(dd, h * static_cast<double>(w)), q));
+      qq = hn::Add(qq, hn::Mul(hn::Set(dd, h), hn::Mul(q, q)));
+    }
+    hn::Store(wq, dd, &moments.wq[k]);
+    hn::Store(qq, dd, &moments.qq[k]);
+  }
+}
+
+}  // namespace mcompress::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mcompress::kernel {
+
+HWY_EXPORT(BlockRangeImpl);
+HWY_EXPORT(DigitSumsImpl);
+HWY_EXPORT(CountBinsImpl);
+HWY_EXPORT(QuantizeI8);
+HWY_EXPORT(QuantizeU8);
+HWY_EXPORT(QuantizeI16);
+HWY_EXPORT(QuantizeU16);
+HWY_EXPORT(QuantizeScalesI8);
+HWY_EXPORT(ErrorSumsImpl);
+HWY_EXPORT(AllFiniteImpl);
+HWY_EXPORT(CandidateMomentsImpl);
+
+BlockRange block_range(const float* x, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(BlockRangeImpl)(x, n);
+}
+void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
+                const std::array<double, 3>& magic_q, std::array<double, 6>& out) {
+  HWY_DYNAMIC_DISPATCH(DigitSumsImpl)(x, n, magic_x, magic_q, out);
+}
+void count_bins(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
+                std::uint32_t* odd) {
+  HWY_DYNAMIC_DISPATCH(CountBinsImpl)(x, n, inverse_width, even, odd);
+}
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int8_t* y) {
+  HWY_DYNAMIC_DISPATCH(QuantizeI8)(x, n, args, y);
+}
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::uint8_t* y) {
+  HWY_DYNAMIC_DISPATCH(QuantizeU8)(x, n, args, y);
+}
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int16_t* y) {
+  HWY_DYNAMIC_DISPATCH(QuantizeI16)(x, n, args, y);
+}
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::uint16_t* y) {
+  HWY_DYNAMIC_DISPATCH(QuantizeU16)(x, n, args, y);
+}
+void quantize_scales(const float* x, const float* scales, std::size_t n, float lo, float hi,
+                     std::int8_t* y) {
+  HWY_DYNAMIC_DISPATCH(QuantizeScalesI8)(x, scales, n, lo, hi, y);
+}
+void error_sums(const float* x, const float* y, std::size_t n, ErrorLanes& lanes) {
+  HWY_DYNAMIC_DISPATCH(ErrorSumsImpl)(x, y, n, lanes);
+}
+bool all_finite(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(AllFiniteImpl)(x, n); }
+void candidate_moments(const float* x, const float* importance, std::size_t n,
+                       const CandidateGrids& grids, CandidateMoments& moments) {
+  HWY_DYNAMIC_DISPATCH(CandidateMomentsImpl)(x, importance, n, grids, moments);
+}
+
+std::vector<std::int64_t> available_targets() { return hwy::SupportedAndGeneratedTargets(); }
+const char* target_name(std::int64_t target) { return hwy::TargetName(target); }
+void force_targets(std::int64_t mask) {
+  hwy::SetSupportedTargetsForTest(mask);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+}  // namespace mcompress::kernel
+#endif  // HWY_ONCE

@@ -1,0 +1,81 @@
+// Hot loops over float spans, compiled for every instruction set Highway knows on this machine and
+// chosen at run time. Each result is the same on every instruction set: element-wise IEEE
+// operations, exact integer-like sums, or sums over a fixed number of lanes in a fixed order.
+// Not meant for use outside this folder; see stats.h, histogram.h, quantize.h and error.h.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace mcompress::kernel {
+
+// Largest block the block kernels take: 16 KiB of floats, so a second pass reads the L1 cache.
+inline constexpr std::size_t kBlock = 4096;
+
+struct BlockRange {
+  float min = 0.0f, max = 0.0f;  // meaningless when non_finite is not 0
+  std::uint32_t zeros = 0;       // +0 and -0
+  std::uint32_t non_finite = 0;  // NaN and infinities
+};
+// 1 <= n <= kBlock.
+BlockRange block_range(const float* x, std::size_t n);
+
+// Digit sums of x and x^2 (see stats.h): three digits each, out = {x2, x1, x0, q2, q1, q0}, the
+// most significant first. Every finite input obeys |x| <= 2^(g+25), where magic = 1.5 * 2^(52 +
+// grid). The sums are exact, so their order does not matter. n <= kBlock.
+void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
+                const std::array<double, 3>& magic_q, std::array<double, 6>& out);
+
+// Adds 1 to the bin of each value: bin = trunc(x * inverse_width) for x >= 0, one less for x < 0,
+// so that halving the resolution is an arithmetic shift. `even` and `odd` point at bin 0 of two
+// count arrays that together hold the result. All bins must lie inside the arrays. n <= kBlock.
+void count_bins(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
+                std::uint32_t* odd);
+
+// y = clamp(round_half_even(clamp(x / scale, lo, hi))) + zero_point with lo, hi integers; NaN gives
+// zero_point. lo = code minimum - zero_point, hi = code maximum - zero_point.
+struct QuantizeArgs {
+  float scale = 1.0f, lo = 0.0f, hi = 0.0f;
+  std::int32_t zero_point = 0;
+};
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int8_t* y);
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::uint8_t* y);
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int16_t* y);
+void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::uint16_t* y);
+// One scale per element, zero point 0.
+void quantize_scales(const float* x, const float* scales, std::size_t n, float lo, float hi,
+                     std::int8_t* y);
+
+// Sums over 16 lanes: element i of a call belongs to lane i % 16.
+inline constexpr std::size_t kLanes = 16;
+struct ErrorLanes {
+  alignas(64) std::array<double, kLanes> xx{}, yy{}, xy{}, dd{}, d{}, max_abs{};
+};
+// n is a multiple of kLanes; all values finite. d = y - x in double.
+void error_sums(const float* x, const float* y, std::size_t n, ErrorLanes& lanes);
+
+// True when every value of the span is finite.
+bool all_finite(const float* x, std::size_t n);
+
+// For each of 32 candidate grids k: q = round_half_even(clamp(x / scale[k], lo[k], hi[k])), and
+// moments wq[k] += h x q, qq[k] += h q^2 in element order; elements that are not finite are
+// skipped. `importance` may be null (h = 1).
+inline constexpr std::size_t kCandidates = 32;
+struct CandidateGrids {
+  alignas(64) std::array<float, kCandidates> scale{}, lo{}, hi{};
+};
+struct CandidateMoments {
+  alignas(64) std::array<double, kCandidates> wq{}, qq{};
+};
+void candidate_moments(const float* x, const float* importance, std::size_t n,
+                       const CandidateGrids& grids, CandidateMoments& moments);
+
+// Test hooks: the instruction sets this machine and build offer, and a mask that restricts the
+// choice (0 lifts the restriction).
+std::vector<std::int64_t> available_targets();
+const char* target_name(std::int64_t target);
+void force_targets(std::int64_t mask);
+
+}  // namespace mcompress::kernel
