@@ -47,6 +47,7 @@ macro(mcompress_find_dependencies)
   if(NOT ONNX_FOUND AND MCOMPRESS_DEPS_PREFIX)
     find_package(ONNX ${MCOMPRESS_ONNX_MIN} CONFIG QUIET PATHS "${MCOMPRESS_DEPS_PREFIX}" NO_DEFAULT_PATH)
     set(ONNX_BUNDLED ${ONNX_FOUND})
+    unset(ONNX_DIR CACHE)   # searched anew each time: the prefix moves with the pins
   endif()
   if(ONNX_FOUND)
     add_library(mcompress_onnx_whole INTERFACE IMPORTED GLOBAL)
