@@ -274,6 +274,8 @@ Result<OutputFile*> AtomicOutput::add(const std::string& path) {
                           "give the name of the file to write");
     }
     existing = OutputFile::Existing{status.st_mode, status.st_uid, status.st_gid};
+  } else if (errno != ENOENT) {
+    return failed_output("can not be created", errno, path);
   }
   for (const auto& other : outputs_) {
     if (other->destination_ == destination) {
