@@ -1,0 +1,128 @@
+#include "onnx/load.h"
+
+#include <onnx/defs/parser.h>
+
+#include <utility>
+
+#include "ir/builder.h"
+#include "onnx/external_data.h"
+#include "onnx/graph_loader.h"
+#include "onnx/proto.h"
+#include "onnx/wire.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+Error not_a_model(std::string message) {
+  return Error(Code::kInput, "not-an-onnx-model", std::move(message), {},
+               "the file is damaged, incomplete or not an ONNX model");
+}
+
+Status load_graphs(Builder& builder, const std::shared_ptr<ParsedModel>& parsed,
+                   Diagnostics& diagnostics) {
+  onnx::ModelProto& proto = parsed->proto;
+  builder.set_origin(parsed);
+  builder.set_ir_version(proto.ir_version());
+  builder.set_had_external_data(!parsed->data_files.empty());
+  for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
+    builder.import_opset(entry.domain(), entry.version());
+  }
+  // Imports came with IR version 3; before, operators were those of the first set.
+  if (proto.opset_import_size() == 0 && proto.ir_version() < 3) builder.import_opset("", 1);
+  for (const onnx::StringStringEntryProto& entry : proto.metadata_props()) {
+    builder.add_metadata(entry.key(), entry.value());
+  }
+  GraphLoader loader(builder, parsed, diagnostics);
+  MCOMPRESS_TRY(loader.load_top(*proto.mutable_graph()));
+  for (onnx::FunctionProto& function : *proto.mutable_functions()) {
+    MCOMPRESS_TRY(loader.load_function(function));
+  }
+  return ok_status();
+}
+
+// `make_slice` turns a range of `bytes` into a storage.
+template <class MakeSlice>
+Status read_skeleton(std::span<const std::byte> bytes, const LoadOptions& options,
+                     ParsedModel& parsed, MakeSlice&& make_slice) {
+  if (bytes.empty()) return not_a_model("the model has no bytes at all");
+  wire::DeflateOptions deflate;
+  deflate.threshold = options.map_threshold;
+  deflate.max_graph_depth = options.max_graph_depth;
+  MCOMPRESS_ASSIGN(const wire::Skeleton skeleton,
+                   wire::deflate(bytes, wire::Root::kModel, deflate));
+  if (!parse(skeleton.bytes, options.max_graph_depth, parsed.proto)) {
+    return not_a_model("this is not a protocol buffer of an ONNX model");
+  }
+  if (!parsed.proto.has_graph()) return not_a_model("the model holds no graph");
+  for (const wire::Slice& slice : skeleton.payloads) {
+    parsed.payloads.add(make_slice(slice), false);
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> load_model(FileSystem& files, const std::filesystem::path& path,
+                                          const LoadOptions& options, Diagnostics& diagnostics) {
+  auto parsed = std::make_shared<ParsedModel>();
+  auto model = std::make_unique<Model>();
+  Diagnostics found;
+  const auto load = [&]() -> Status {
+    MCOMPRESS_ASSIGN(parsed->file, map_file(files, path.string()));
+    const MappedFilePtr file = parsed->file;
+    MCOMPRESS_TRY(read_skeleton(file->bytes(), options, *parsed, [&](const wire::Slice& slice) {
+      return make_file_slice(file, slice.offset, slice.length);
+    }));
+    MCOMPRESS_TRY(attach_external_data(files, folder_of(path.string()), *parsed));
+    Builder builder(*model);
+    builder.set_source(path);
+    return load_graphs(builder, parsed, found);
+  };
+  if (Status status = load(); !status.ok()) {
+    return std::move(status).error().in_file(path.string());
+  }
+  for (Diagnostic entry : found.all()) {
+    entry.where.file = path.string();
+    diagnostics.add(std::move(entry));
+  }
+  return model;
+}
+
+Result<std::unique_ptr<Model>> load_model(const std::filesystem::path& path,
+                                          const LoadOptions& options, Diagnostics& diagnostics) {
+  return load_model(real_files(), path, options, diagnostics);
+}
+
+Result<std::unique_ptr<Model>> load_model_bytes(std::string_view bytes, const LoadOptions& options,
+                                                Diagnostics& diagnostics) {
+  auto parsed = std::make_shared<ParsedModel>();
+  auto model = std::make_unique<Model>();
+  const auto copy = std::make_shared<const std::string>(bytes);
+  const auto view = std::as_bytes(std::span(*copy));
+  MCOMPRESS_TRY(read_skeleton(view, options, *parsed, [&](const wire::Slice& slice) {
+    return make_storage(copy, view.subspan(slice.offset, slice.length));
+  }));
+  MCOMPRESS_TRY(attach_external_data(real_files(), {}, *parsed));
+  Builder builder(*model);
+  MCOMPRESS_TRY(load_graphs(builder, parsed, diagnostics));
+  return model;
+}
+
+Result<std::unique_ptr<Model>> parse_model_text(std::string_view text, Diagnostics& diagnostics) {
+  onnx::ModelProto proto;
+  const std::string copy(text);
+  try {
+    const auto status = onnx::OnnxParser::Parse(proto, copy.c_str());
+    if (!status.IsOK()) {
+      return Error(Code::kInput, "model-text", status.ErrorMessage(), {{}, {}, {}},
+                   "see ONNX's docs/Syntax.md");
+    }
+  } catch (const std::exception& error) {
+    return Error(Code::kInput, "model-text", error.what(), {}, "see ONNX's docs/Syntax.md");
+  }
+  MCOMPRESS_ASSIGN(const std::string bytes, serialise(proto));
+  return load_model_bytes(bytes, {}, diagnostics);
+}
+
+}  // namespace mcompress

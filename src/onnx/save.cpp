@@ -1,0 +1,181 @@
+#include <filesystem>
+#include <utility>
+
+#include "mcompress/io.h"
+#include "onnx/external_data.h"
+#include "onnx/load.h"
+#include "onnx/proto.h"
+#include "onnx/skeleton.h"
+#include "onnx/wire.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<wire::Rope> to_rope(const ModelSkeleton& skeleton) {
+  MCOMPRESS_ASSIGN(const std::string bytes, serialise(skeleton.proto));
+  return wire::inflate(bytes, wire::Root::kModel, skeleton.payloads.storages);
+}
+
+bool same_file(const fs::path& one, const fs::path& other) {
+  std::error_code error;
+  return fs::equivalent(one, other, error) && !error;
+}
+
+// Bytes that would still be in the model file if only initializers went to a data file.
+std::uint64_t bytes_without_initializers(ModelSkeleton& skeleton, std::uint64_t inline_bytes) {
+  std::uint64_t movable = 0;
+  (void)for_each_tensor(skeleton.proto, [&](onnx::TensorProto& tensor, TensorPlace place) {
+    const auto payload = wire::placeholder_payload(tensor.raw_data());
+    if (payload && (place == TensorPlace::kInitializer || skeleton.payloads.external[*payload])) {
+      movable += skeleton.payloads.storages[*payload]->size();
+    }
+    return ok_status();
+  });
+  return inline_bytes - std::min(inline_bytes, movable);
+}
+
+// A model written beside the one it was made from must not take that one's weights away.
+Status refuse_data_of_input(const Model& model, const fs::path& path, const std::string& data) {
+  const ParsedModel* parsed = parsed_model(model);
+  if (parsed == nullptr || same_file(path, model.source())) return ok_status();
+  for (const DataFile& file : parsed->data_files) {
+    if (!same_file(file.file->path(), data)) continue;
+    return Error(Code::kOutput, "data-file-in-use",
+                 "the data file this model would get holds the weights of the input '" +
+                     model.source().string() + "'",
+                 {data, {}, {}}, "choose another name for the output");
+  }
+  return ok_status();
+}
+
+Status refuse_larger(const SavedModel& saved, const SaveOptions& options, const fs::path& path) {
+  if (options.allow_larger || options.original_bytes == 0 ||
+      saved.total() <= options.original_bytes) {
+    return ok_status();
+  }
+  return Error(Code::kOutput, "larger-than-input",
+               "the result has " + std::to_string(saved.total()) + " bytes, the input " +
+                   std::to_string(options.original_bytes),
+               {path.string(), {}, {}}, "nothing was written; --allow-larger writes it anyway");
+}
+
+}  // namespace
+
+Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::path& path,
+                              const SaveOptions& options, Progress& progress) {
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
+  using External = SaveOptions::External;
+  const bool external =
+      options.external == External::kAlways ||
+      (options.external == External::kAuto &&
+       (model.had_external_data() || rope.size > options.inline_limit));
+  const std::string data_path = path.string() + ".data";
+  DataLayout layout;
+  if (external) {
+    LayoutOptions wanted;
+    wanted.location = file_name_of(data_path);
+    wanted.threshold = options.external_threshold;
+    wanted.alignment = options.alignment;
+    wanted.attributes_too =
+        bytes_without_initializers(skeleton, rope.size) > options.inline_limit;
+    MCOMPRESS_ASSIGN(layout, externalise(skeleton.proto, skeleton.payloads, wanted));
+    MCOMPRESS_ASSIGN(rope, to_rope(skeleton));
+  }
+  if (rope.size > wire::kMaxMessageBytes) {
+    return Error(Code::kOutput, "model-too-large",
+                 "the model file would have " + std::to_string(rope.size) + " bytes, but at most " +
+                     std::to_string(wire::kMaxMessageBytes) + " can be read back",
+                 {path.string(), {}, {}}, "let large tensors be stored in a data file");
+  }
+  SavedModel saved;
+  saved.model_bytes = rope.size;
+  saved.data_bytes = layout.size;
+  MCOMPRESS_TRY(refuse_larger(saved, options, path));
+  if (!layout.empty()) MCOMPRESS_TRY(refuse_data_of_input(model, path, data_path));
+
+  AtomicOutput output(files);
+  WriteMeter meter(progress, saved.total());
+  if (!layout.empty()) {
+    MCOMPRESS_ASSIGN(OutputFile * data, output.add(data_path));
+    MCOMPRESS_TRY(write_layout(layout, *data, meter));
+    MCOMPRESS_TRY(data->finish());
+  }
+  MCOMPRESS_ASSIGN(OutputFile * file, output.add(path.string()));
+  MCOMPRESS_TRY(write_rope(rope, *file, meter));
+  MCOMPRESS_TRY(output.commit());
+  return saved;
+}
+
+Result<SavedModel> save_model(const Model& model, const fs::path& path, const SaveOptions& options,
+                              Progress& progress) {
+  return save_model(real_files(), model, path, options, progress);
+}
+
+Result<std::string> save_model_bytes(const Model& model) {
+  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
+  MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
+  return wire::flatten(rope);
+}
+
+Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::path& path,
+                              Progress& progress) {
+  const ParsedModel* parsed = parsed_model(model);
+  if (parsed == nullptr || parsed->file == nullptr) {
+    return Error(Code::kInternal, "copy-without-file", "only a model loaded from a file is copied",
+                 {path.string(), {}, {}});
+  }
+  MCOMPRESS_ASSIGN(const SavedModel sizes, model_size_on_disk(model));
+  WriteMeter meter(progress, sizes.total());
+  AtomicOutput output(files);
+  const auto add = [&](const MappedFile& source, const std::string& target) -> Status {
+    if (same_file(source.path(), target)) return ok_status();
+    MCOMPRESS_ASSIGN(OutputFile * file, output.add(target));
+    const std::uint64_t size = source.bytes().size();
+    constexpr std::uint64_t kStep = 64 << 20;
+    for (std::uint64_t at = 0; at < size; at += kStep) {
+      const std::uint64_t part = std::min(kStep, size - at);
+      MCOMPRESS_TRY(file->copy(source, at, part));
+      MCOMPRESS_TRY(meter.advance(part));
+    }
+    return file->finish();
+  };
+  for (const DataFile& data : parsed->data_files) {
+    // The copy names its data as the original does, so it has to stand in the same place.
+    const std::string target = join_path(folder_of(path.string()), data.location);
+    std::error_code error;
+    fs::create_directories(folder_of(target), error);
+    if (error) {
+      return Error(Code::kOutput, "folder-not-made",
+                   "folder for external data can not be made: " + error.message(),
+                   {target, {}, {}});
+    }
+    MCOMPRESS_TRY(add(*data.file, target));
+  }
+  MCOMPRESS_TRY(add(*parsed->file, path.string()));
+  MCOMPRESS_TRY(output.commit());
+  return sizes;
+}
+
+Result<SavedModel> copy_model(const Model& model, const fs::path& path, Progress& progress) {
+  return copy_model(real_files(), model, path, progress);
+}
+
+Result<SavedModel> model_size_on_disk(const Model& model) {
+  SavedModel sizes;
+  const ParsedModel* parsed = parsed_model(model);
+  if (parsed == nullptr || parsed->file == nullptr) {
+    MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
+    MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
+    sizes.model_bytes = rope.size;
+    return sizes;
+  }
+  sizes.model_bytes = parsed->file->bytes().size();
+  for (const DataFile& data : parsed->data_files) sizes.data_bytes += data.file->bytes().size();
+  return sizes;
+}
+
+}  // namespace mcompress

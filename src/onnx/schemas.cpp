@@ -1,0 +1,195 @@
+#include "onnx/schemas.h"
+
+#include <onnx/checker.h>
+#include <onnx/defs/schema.h>
+#include <onnx/shape_inference/implementation.h>
+
+#include <exception>
+#include <limits>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "ir/builder.h"
+#include "mcompress/io.h"
+#include "onnx/graph_loader.h"
+#include "onnx/skeleton.h"
+#include "onnx/wire.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class OnnxCatalog final : public OperatorCatalog {
+ public:
+  // The registry fills itself at the first question, so a process that asks none pays nothing.
+  std::int64_t since_version(std::string_view domain, std::string_view op_type,
+                             std::int64_t opset) const override {
+    if (opset <= 0) return 0;
+    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    const onnx::OpSchema* schema =
+        onnx::OpSchemaRegistry::Schema(std::string(op_type), static_cast<int>(std::min(opset, kMost)),
+                                       domain == "ai.onnx" ? std::string() : std::string(domain));
+    return schema == nullptr ? 0 : schema->since_version();
+  }
+};
+
+Result<std::string> payload_bytes(const Payloads& payloads, std::uint64_t payload) {
+  const Storage& storage = *payloads.storages.at(payload);
+  MCOMPRESS_ASSIGN(const Pinned pinned, storage.pin(0, storage.size()));
+  std::string bytes(reinterpret_cast<const char*>(pinned.bytes().data()), pinned.bytes().size());
+  storage.release(0, storage.size());
+  return bytes;
+}
+
+// The checker compares the size of raw_data with the type: a stand-in of one element always has
+// enough in a placeholder. Loading has compared the true sizes.
+Status make_checkable(ModelSkeleton& skeleton) {
+  return for_each_tensor(skeleton.proto, [&](onnx::TensorProto& tensor, TensorPlace place) -> Status {
+    const auto payload = wire::placeholder_payload(tensor.raw_data());
+    if (!payload) return ok_status();
+    if (place == TensorPlace::kSparsePart) {  // its indices are looked at
+      MCOMPRESS_ASSIGN(std::string bytes, payload_bytes(skeleton.payloads, *payload));
+      tensor.set_raw_data(std::move(bytes));
+      return ok_status();
+    }
+    tensor.clear_dims();
+    tensor.add_dims(1);
+    return ok_status();
+  });
+}
+
+// Shapes are small integers: those are put back for inference to see, weights are not.
+Status make_inferable(ModelSkeleton& skeleton) {
+  constexpr std::uint64_t kMostBytes = 64 << 10;
+  return for_each_tensor(skeleton.proto, [&](onnx::TensorProto& tensor, TensorPlace) -> Status {
+    const auto payload = wire::placeholder_payload(tensor.raw_data());
+    if (!payload) return ok_status();
+    const bool integers = tensor.data_type() == onnx::TensorProto::INT64 ||
+                          tensor.data_type() == onnx::TensorProto::INT32;
+    tensor.clear_raw_data();
+    if (!integers || skeleton.payloads.storages.at(*payload)->size() > kMostBytes) {
+      return ok_status();
+    }
+    MCOMPRESS_ASSIGN(std::string bytes, payload_bytes(skeleton.payloads, *payload));
+    tensor.set_raw_data(std::move(bytes));
+    return ok_status();
+  });
+}
+
+// Inference invents symbols where a size is unknown; nobody else would know them.
+void forget_invented_symbols(TypeInfo& type) {
+  if (!type.shape) return;
+  for (Dim& dim : *type.shape) {
+    if (dim.symbol.starts_with("unk__")) dim.symbol.clear();
+  }
+}
+
+// Whether `found` says something that `known` leaves open.
+bool adds_to(const TypeInfo& found, const TypeInfo* known) {
+  if (known == nullptr) return true;
+  if (found.element != known->element || !found.shape) return false;
+  if (!known->shape) return true;
+  if (found.shape->size() != known->shape->size()) return false;
+  bool adds = false;
+  for (std::size_t i = 0; i < found.shape->size(); ++i) {
+    const Dim& before = (*known->shape)[i];
+    const Dim& now = (*found.shape)[i];
+    if (before.size && before.size != now.size) return false;
+    adds = adds || (now.size && !before.size) ||
+           (!now.symbol.empty() && before.symbol.empty() && !before.size);
+  }
+  return adds;
+}
+
+class TypeReader {
+ public:
+  explicit TypeReader(Editor& editor) : editor_(editor) {}
+
+  // `proto` was made from `graph`, so nodes correspond one to one.
+  void read(const Graph& graph, const onnx::GraphProto& proto) {
+    std::unordered_map<std::string_view, const onnx::TypeProto*> types;
+    for (const auto& info : proto.value_info()) types.emplace(info.name(), &info.type());
+    // A declared interface is left as it is; an output without a type may gain one.
+    for (const auto& info : proto.output()) types.emplace(info.name(), &info.type());
+    int position = 0;
+    for (Node* node = graph.first(); node != nullptr; node = graph.next(*node), ++position) {
+      for (Value* value : node->outputs()) {
+        if (value == nullptr) continue;
+        if (value->is_graph_output() && value->type() != nullptr) continue;
+        const auto found = types.find(value->name());
+        if (found == types.end()) continue;
+        auto type = type_from_proto(*found->second);
+        if (!type) continue;
+        forget_invented_symbols(*type);
+        if (adds_to(*type, value->type())) editor_.set_type(*value, std::move(*type), false);
+      }
+      if (position < proto.node_size()) bodies(*node, proto.node(position));
+    }
+  }
+
+ private:
+  void bodies(const Node& node, const onnx::NodeProto& proto) {
+    std::vector<const onnx::GraphProto*> protos;
+    for (const auto& attribute : proto.attribute()) {
+      if (attribute.has_g()) protos.push_back(&attribute.g());
+      for (const auto& body : attribute.graphs()) protos.push_back(&body);
+    }
+    const std::vector<Graph*> graphs = node.bodies();
+    if (graphs.size() != protos.size()) return;
+    for (std::size_t i = 0; i < graphs.size(); ++i) read(*graphs[i], *protos[i]);
+  }
+
+  Editor& editor_;
+};
+
+}  // namespace
+
+const OperatorCatalog& onnx_catalog() {
+  static const OnnxCatalog catalog;
+  return catalog;
+}
+
+std::int64_t newest_opset() {
+  return onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map().at("").second;
+}
+
+Status check_model(const Model& model) {
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  MCOMPRESS_TRY(make_checkable(skeleton));
+  try {
+    onnx::checker::check_model(skeleton.proto);
+  } catch (const std::exception& error) {
+    return Error(Code::kInput, "onnx-checker",
+                 std::string("the ONNX checker says: ") + error.what(),
+                 {model.source().string(), {}, {}});
+  }
+  return ok_status();
+}
+
+Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  MCOMPRESS_TRY(make_inferable(skeleton));
+  const auto infer = [&](bool propagate_data) -> std::string {
+    try {
+      onnx::shape_inference::DataValueMap known;
+      onnx::shape_inference::InferShapes(
+          skeleton.proto, onnx::OpSchemaRegistry::Instance(),
+          onnx::ShapeInferenceOptions(false, 0, propagate_data), &known);
+      return {};
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+  };
+  // Following the values of shapes finds more, but is also what fails most often.
+  std::string complaint = infer(true);
+  if (!complaint.empty()) complaint = infer(false);
+  if (!complaint.empty()) {
+    diagnostics.warn("shape-inference", "shapes were inferred in part only: " + complaint,
+                     {model.source().string(), {}, {}});
+  }
+  TypeReader(editor).read(model.graph(), skeleton.proto.graph());
+  return ok_status();
+}
+
+}  // namespace mcompress
