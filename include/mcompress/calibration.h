@@ -34,6 +34,7 @@ class DataSource {
   virtual ~DataSource() = default;
   virtual std::int64_t count() const = 0;
   // Content digest of everything a sample can come from; independent of path and file times.
+  // Computed as samples are read in order; what was not read yet is read now. 0: unreadable.
   virtual std::uint64_t digest() const = 0;
   virtual std::string description() const = 0;
   // Samples `first`..`first+count-1` together, batched along axis 0 when `can_batch()`; else
@@ -41,6 +42,8 @@ class DataSource {
   virtual Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) = 0;
   Result<std::vector<NamedTensor>> sample(std::int64_t index) { return batch(index, 1); }
   virtual bool can_batch() const = 0;
+  // The number of samples the model wants at once, where its inputs fix the batch axis; 0: any.
+  virtual std::int64_t fixed_batch() const { return 0; }
   virtual const Labels& labels() const = 0;
 };
 
@@ -60,7 +63,7 @@ Result<std::unique_ptr<DataSource>> open_data(const std::filesystem::path& path,
                                               Diagnostics& diagnostics);
 
 // Statistics of one value over all samples; of fixed size whatever the number of samples.
-struct RangeStats {
+struct ValueStats {
   double minimum = 0, maximum = 0;
   double mean = 0, mean_square = 0;
   std::int64_t count = 0, nan_count = 0, infinity_count = 0, zero_count = 0;
@@ -84,9 +87,9 @@ struct CalibrationRequest {
 // (docs/calibration-table.md).
 class CalibrationTable {
  public:
-  const RangeStats* find(std::string_view value) const;
-  void set(std::string_view value, RangeStats stats);
-  const std::map<std::string, RangeStats, std::less<>>& all() const { return values_; }
+  const ValueStats* find(std::string_view value) const;
+  void set(std::string_view value, ValueStats stats);
+  const std::map<std::string, ValueStats, std::less<>>& all() const { return values_; }
 
   // Digest of the model whose values were observed, and of the data.
   std::uint64_t model_digest = 0;
@@ -103,7 +106,7 @@ class CalibrationTable {
   Status merge(const CalibrationTable& other);
 
  private:
-  std::map<std::string, RangeStats, std::less<>> values_;
+  std::map<std::string, ValueStats, std::less<>> values_;
 };
 
 struct CalibratorOptions {
@@ -123,11 +126,11 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
 
 // How a range is taken from statistics.
 enum class RangeMethod : std::uint8_t { kMinMax, kPercentile, kEntropy, kMse };
-struct Range {
+struct ValueRange {
   double minimum = 0, maximum = 0;
 };
 // Always includes 0. `percentile` in (50, 100], used by kPercentile. `levels` 256 for 8 bits.
-Range choose_range(const RangeStats& stats, RangeMethod method, double percentile, int levels,
+ValueRange choose_range(const ValueStats& stats, RangeMethod method, double percentile, int levels,
                    bool symmetric);
 
 }  // namespace mcompress
