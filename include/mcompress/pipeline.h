@@ -50,4 +50,13 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
                     const Services& services, const PipelineOptions& options, Explain& explain,
                     Report& report);
 
+// Observes everything that quantize-static could ask for, on a model that the passes before it
+// have prepared: the table of `mcompress calibrate`. `samples` 0: all. Fails with kUnsupported when
+// the target runs nothing of the model in integers, else as calibrate() does.
+Result<CalibrationTable> calibrate_activations(Model& prepared, const Target& target,
+                                               Runtime& runtime, DataSource& data,
+                                               const CalibratorOptions& options,
+                                               std::int64_t samples, Diagnostics& diagnostics,
+                                               Progress& progress);
+
 }  // namespace mcompress

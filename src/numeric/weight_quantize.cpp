@@ -153,10 +153,12 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
   const float largest = largest_magnitude(weights);
   std::fill(codes.begin(), codes.end(), std::int8_t{0});
   const float full = largest / kMaxCode;
-  if (!(full >= std::numeric_limits<float>::min())) return 1;  // zero or denormal
+  if (!(full >= std::numeric_limits<float>::min())) {  // zero or denormal
+    return std::max(how.least_scale, 1.0F);
+  }
 
   Trial trial(weights, largest, how);
-  float floor_scale = 0;
+  float floor_scale = how.least_scale;
   if (how.saturation_free) {
     // No pair of real weights may pass 127.5 steps, half a step short of the limit on the codes.
     float pair = 0;
@@ -165,7 +167,7 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
       pair = std::max(pair, std::max(clean[i], 0.0F) + std::max(clean[i + 1], 0.0F));
       pair = std::max(pair, -(std::min(clean[i], 0.0F) + std::min(clean[i + 1], 0.0F)));
     }
-    floor_scale = pair / (static_cast<float>(kPairLimit) - 0.5F);
+    floor_scale = std::max(floor_scale, pair / (static_cast<float>(kPairLimit) - 0.5F));
   }
 
   const std::span<const float> fractions =

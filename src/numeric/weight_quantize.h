@@ -17,6 +17,8 @@ struct WeightRounding {
   bool saturation_free = false;
   // Try scales below absmax/127 and keep the one with the least squared error.
   bool search_scale = true;
+  // The scale may not be smaller: a bias at scale(x) * scale(W) has to fit 32 bits.
+  float least_scale = 0;
   // > 1: the channel is made of spatial kernels of this many taps whose rounding errors should
   // cancel: neighbouring pixels are alike, so the sum of the errors reaches the output while the
   // individual ones average out. Depthwise kernels profit most.

@@ -59,7 +59,7 @@ class QuantizeWeights final : public Pass {
 
  private:
   struct Candidate {
-    WeightLayout layout;
+    WeightView layout;
     const Node* user = nullptr;
   };
 
@@ -94,7 +94,7 @@ class QuantizeWeights final : public Pass {
         skip(context, value, nullptr, "is an output of the graph");
         return ok_status();
       }
-      const auto layout = weight_layout(*use.node, use.slot, tensor.dims());
+      const auto layout = weight_view(*use.node, use.slot, tensor.dims());
       if (!layout) {
         skip(context, value, use.node,
              "is not a weight of " + std::string(use.node->op_type()) + " '" +
@@ -121,17 +121,17 @@ class QuantizeWeights final : public Pass {
 
   Status apply(Value& value, const Candidate& candidate, PassContext& context) {
     const Tensor tensor = *value.constant();
-    const WeightLayout& layout = candidate.layout;
+    const WeightView& layout = candidate.layout;
     WeightRounding rounding;
     QuantizedWeight chosen;
     bool affine = options_.scheme == "affine";
     MCOMPRESS_ASSIGN(chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1,
-                                             context.tensors()));
+                                             {}, context.tensors()));
     // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
     // near zero, which matters more than their size.
     if (options_.scheme == "auto" && layout.taps == 1) {
       MCOMPRESS_ASSIGN(QuantizedWeight other, quantize_weight(tensor, layout, rounding, true, {},
-                                                              1, context.tensors()));
+                                                              1, {}, context.tensors()));
       if (other.sqnr_db > chosen.sqnr_db + 1) {
         chosen = std::move(other);
         affine = true;

@@ -10,8 +10,8 @@
 namespace mcompress {
 namespace {
 
-WeightLayout along_axis(std::span<const std::int64_t> dims, std::size_t axis) {
-  WeightLayout layout;
+WeightView along_axis(std::span<const std::int64_t> dims, std::size_t axis) {
+  WeightView layout;
   for (std::size_t i = 0; i < dims.size(); ++i) {
     if (i < axis) layout.outer *= dims[i];
     if (i > axis) layout.inner *= dims[i];
@@ -36,7 +36,7 @@ double decibels(double signal, double noise) {
 
 // Index within the channel vector of element (outer o, inner i).
 struct ChannelOrder {
-  explicit ChannelOrder(const WeightLayout& layout)
+  explicit ChannelOrder(const WeightView& layout)
       : inner(static_cast<std::size_t>(layout.inner)),
         taps(static_cast<std::size_t>(layout.taps)),
         depth(inner / std::max<std::size_t>(taps, 1)) {}
@@ -48,12 +48,12 @@ struct ChannelOrder {
 
 }  // namespace
 
-std::optional<WeightLayout> weight_layout(const Node& node, std::size_t slot,
+std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
                                           std::span<const std::int64_t> dims) {
   if (!node.domain().empty() || dims.empty()) return std::nullopt;
   const std::size_t rank = dims.size();
   if (node.op_type() == "Conv" && slot == 1 && rank >= 3) {
-    WeightLayout layout = along_axis(dims, 0);
+    WeightView layout = along_axis(dims, 0);
     layout.taps = std::accumulate(dims.begin() + 2, dims.end(), std::int64_t{1},
                                   std::multiplies<>());
     return layout;
@@ -69,7 +69,7 @@ std::optional<WeightLayout> weight_layout(const Node& node, std::size_t slot,
   }
   if (is_recurrent(node) && (slot == 1 || slot == 2) && rank == 3) {
     // [directions, gates * hidden, input]: a scale for each row of each direction.
-    WeightLayout layout;
+    WeightView layout;
     layout.channels = dims[0] * dims[1];
     layout.inner = dims[2];
     layout.axis = -1;
@@ -82,10 +82,12 @@ std::optional<WeightLayout> weight_layout(const Node& node, std::size_t slot,
   return std::nullopt;
 }
 
-Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightLayout& layout,
+Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
                                         std::span<const double> input_means,
-                                        std::int64_t groups, TensorFactory& tensors) {
+                                        std::int64_t groups,
+                                        std::span<const float> least_scales,
+                                        TensorFactory& tensors) {
   MCOMPRESS_ASSIGN(const std::vector<float> values, read_floats(weight));
   const auto channels = static_cast<std::size_t>(layout.channels);
   const auto outer = static_cast<std::size_t>(layout.outer);
@@ -135,6 +137,7 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightLayout
         zero = rounded.zero_point;
         result.zero_points[channel] = rounded.zero_point;
       } else {
+        rounding.least_scale = least_scales.empty() ? 0 : least_scales[channel];
         scale = round_channel(vector, rounding, codes);
       }
       result.scales[channel] = scale;

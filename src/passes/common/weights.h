@@ -18,7 +18,7 @@ namespace mcompress {
 // A weight seen as [outer, channels, inner] with one scale per channel. The channel vector runs
 // over outer, then inner; for Conv the inner part [Cin/group, taps] is taken taps first, which is
 // the order in which integer kernels multiply it.
-struct WeightLayout {
+struct WeightView {
   std::int64_t outer = 1, channels = 1, inner = 1;
   std::int64_t taps = 1;                 // positions of the spatial kernel, for Conv
   std::int64_t axis = 0;                 // per-channel axis for DequantizeLinear
@@ -29,7 +29,7 @@ struct WeightLayout {
 // The layout of the weight in `slot`; empty when the operator has no weight there. Known: Conv,
 // ConvTranspose, Gemm, MatMul (both sides), LSTM/GRU/RNN (W and R), Gather (embedding rows) and
 // ConvInteger-like operators of the default domain.
-std::optional<WeightLayout> weight_layout(const Node& node, std::size_t slot,
+std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
                                           std::span<const std::int64_t> dims);
 
 struct QuantizedWeight {
@@ -42,10 +42,13 @@ struct QuantizedWeight {
 };
 
 // Rounds a float tensor. `input_means`: mean of the activation per index of the weight's input
-// axis (for Conv: per input channel over all groups), or empty. Fails as reading the tensor does.
-Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightLayout& layout,
+// axis (for Conv: per input channel over all groups), or empty. `least_scales`: one per channel
+// that its scale may not go below, or empty. Fails as reading the tensor does.
+Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
                                         std::span<const double> input_means,
-                                        std::int64_t groups, TensorFactory& tensors);
+                                        std::int64_t groups,
+                                        std::span<const float> least_scales,
+                                        TensorFactory& tensors);
 
 }  // namespace mcompress

@@ -1,0 +1,78 @@
+#include "passes/common/guard.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr double kExactDb = 200;
+
+SessionOptions plain_session() {
+  SessionOptions options;
+  options.optimisation = Optimisation::kAll;  // the kernels an application would run
+  return options;
+}
+
+}  // namespace
+
+Status Guard::open_reference(const Model& model) {
+  MCOMPRESS_ASSIGN(auto session, runtime_.open(model, plain_session()));
+  for (const PortInfo& port : session->outputs()) {
+    if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
+  }
+  const std::int64_t total = data_.count();
+  const std::int64_t count = std::min(samples_, total);
+  for (std::int64_t i = 0; i < count; ++i) {
+    MCOMPRESS_ASSIGN(auto feeds, data_.sample(i * total / count));
+    MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
+    std::vector<std::vector<float>> reference;
+    for (const Tensor& tensor : results) {
+      MCOMPRESS_ASSIGN(auto values, read_floats(tensor));
+      reference.push_back(std::move(values));
+    }
+    feeds_.push_back(std::move(feeds));
+    reference_.push_back(std::move(reference));
+  }
+  return ok_status();
+}
+
+Result<double> Guard::sqnr_db(const Model& candidate) {
+  if (outputs_.empty() || feeds_.empty()) return kExactDb;
+  MCOMPRESS_ASSIGN(auto session, runtime_.open(candidate, plain_session()));
+  std::vector<double> signal(outputs_.size(), 0);
+  std::vector<double> noise(outputs_.size(), 0);
+  for (std::size_t s = 0; s < feeds_.size(); ++s) {
+    MCOMPRESS_TRY(session->run(
+        feeds_[s], outputs_, [&](std::size_t output, const TensorView& view) -> Status {
+          const std::vector<float>& expected = reference_[s][output];
+          if (view.bytes.size() != expected.size() * sizeof(float)) {
+            noise[output] = std::nan("");
+            return ok_status();
+          }
+          for (std::size_t i = 0; i < expected.size(); ++i) {
+            float value;
+            std::memcpy(&value, view.bytes.data() + i * sizeof(float), sizeof value);
+            // Where the original itself is not finite there is nothing to compare.
+            if (!std::isfinite(expected[i])) continue;
+            const double error = double{value} - expected[i];
+            signal[output] += double{expected[i]} * expected[i];
+            noise[output] += error * error;
+          }
+          return ok_status();
+        }));
+  }
+  double worst = kExactDb;
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    if (!std::isfinite(noise[i])) return -kExactDb;
+    if (noise[i] <= 0) continue;
+    const double db = signal[i] > 0 ? 10 * std::log10(signal[i] / noise[i]) : -kExactDb;
+    worst = std::min(worst, db);
+  }
+  return worst;
+}
+
+}  // namespace mcompress

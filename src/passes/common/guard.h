@@ -1,0 +1,35 @@
+// Measures how far an edited model is from its original, on a few samples.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mcompress/calibration.h"
+#include "mcompress/runtime.h"
+
+namespace mcompress {
+
+class Guard {
+ public:
+  // Up to `samples` samples, spread evenly over the data.
+  Guard(Runtime& runtime, DataSource& data, std::int64_t samples)
+      : runtime_(runtime), data_(data), samples_(samples) {}
+
+  // Runs the original and keeps its float outputs. Fails as the runtime does.
+  Status open_reference(const Model& model);
+  // Signal to quantization noise ratio over the samples, of the worst float output:
+  // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
+  Result<double> sqnr_db(const Model& candidate);
+
+ private:
+  Runtime& runtime_;
+  DataSource& data_;
+  std::int64_t samples_;
+  std::vector<std::string> outputs_;
+  std::vector<std::vector<NamedTensor>> feeds_;
+  std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]
+};
+
+}  // namespace mcompress

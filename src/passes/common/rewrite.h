@@ -1,0 +1,32 @@
+// Small steps that several passes take.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "mcompress/pass.h"
+
+namespace mcompress {
+
+// Records that the pass did `what` at a node. Call it before the node is erased.
+void chose(PassContext& context, const Node& node, std::string what);
+
+// Before IR version 4 every initializer was listed as an input. Drops those inputs (no caller could
+// override them) and raises the version; returns how many there were. New initializers need this.
+std::int64_t modernise_initializers(Model& model, PassContext& context);
+
+// A new initializer, in a model of any IR version.
+Value& add_constant(PassContext& context, Graph& graph, std::string_view base_name, Tensor tensor);
+
+// Lets all readers of `from` read `to`, which keeps what is known of the type. The reason why that
+// can not be; empty: done.
+std::string forward(PassContext& context, Value& from, Value& to);
+
+// forward(first output of `node`, to) and, when that worked, erases the node.
+Result<std::string> bypass(PassContext& context, Node& node, Value& to);
+
+// A number as an element of the given floating or integer type, rank 0 or as `dims` tell. Fails
+// with kUnsupported for other types.
+Result<Tensor> number_tensor(double number, DataType type, std::vector<std::int64_t> dims = {});
+
+}  // namespace mcompress

@@ -1,0 +1,38 @@
+// Writes a static plan into the graph as QuantizeLinear/DequantizeLinear pairs.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "mcompress/calibration.h"
+#include "mcompress/pass.h"
+#include "passes/common/static_plan.h"
+
+namespace mcompress {
+
+// Affine quantization of an activation: real = (code - zero_point) * scale.
+struct ActivationScale {
+  float scale = 1;
+  std::int32_t zero_point = 0;  // uint8 0..255, int8 -128..127
+};
+
+struct EmitOptions {
+  std::map<std::uint32_t, ActivationScale> scales;  // by value id, every tensor of the plan
+  const CalibrationTable* table = nullptr;          // channel means, for bias correction
+  bool bias_correction = true;
+  bool search_scale = true;
+};
+
+// before:  x ── Conv(W, b) ── Relu ── y
+// after:   x ── Q ── DQ ── Conv(DQ(Wq), DQ(bq)) ── Q ── DQ ── y      (Relu: the range starts at 0)
+//
+// Weights: int8, one symmetric scale per output channel, explicit zero point. Biases: int32 at
+// scale(x) * scale(W). Bias correction takes the mean of the weight error's effect off the bias:
+// b[o] -= sum over inputs i of (Wq - W)[o, i] * mean(x[i]).
+// Fails with kInternal on a defect only.
+Status emit_static(const StaticPlan& plan, const Target& target, const EmitOptions& options,
+                   Editor& edit, TensorFactory& tensors, Explain& explain);
+
+}  // namespace mcompress
