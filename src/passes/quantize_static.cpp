@@ -31,6 +31,8 @@ constexpr std::array<Method, 4> kMethods = {{{"minmax", RangeMethod::kMinMax},
                                              {"entropy", RangeMethod::kEntropy},
                                              {"mse", RangeMethod::kMse}}};
 
+constexpr double kExactDb = 200;
+
 class QuantizeStatic final : public Pass {
  public:
   struct Options {
@@ -38,8 +40,8 @@ class QuantizeStatic final : public Pass {
     std::string method = "mse";
     double percentile = 99.99;
     bool bias_correction = true;
-    double min_sqnr = 10;
-    std::int64_t guard_samples = 8;
+    double min_sqnr = 20;
+    std::int64_t guard_samples = 4;
     std::int64_t samples = 0;
   };
   static const Schema<Options>& schema() {
@@ -96,11 +98,12 @@ class QuantizeStatic final : public Pass {
 
     PlanOptions plan_options;
     plan_options.table = &table;
-    StaticPlan plan =
-        plan_static(model.graph(), context.target(), selection, plan_options, context.explain());
-    if (options_.min_sqnr > 0 && context.calibration_data() != nullptr && !plan.nodes.empty()) {
-      MCOMPRESS_ASSIGN(plan, guarded(model, context, selection, table, std::move(plan)));
+    if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {
+      MCOMPRESS_TRY(guard(model, context, selection, plan_options));
     }
+    plan_options.explain = true;
+    const StaticPlan plan =
+        plan_static(model.graph(), context.target(), selection, plan_options, context.explain());
     EmitOptions emit = emit_options(plan, table, context);
     context.report().count("integer_nodes", static_cast<std::int64_t>(plan.nodes.size()));
     context.report().count("eligible_nodes", static_cast<std::int64_t>(plan.eligible));
@@ -140,79 +143,87 @@ class QuantizeStatic final : public Pass {
     return emit;
   }
 
-  // Applies the plan to a copy and compares; drops the most harmful groups of layers until the
-  // outputs are close enough.
-  Result<StaticPlan> guarded(Model& model, PassContext& context, const Selection& selection,
-                             const CalibrationTable& table, StaticPlan plan) {
+  // Applies the plan to a copy and compares. While the outputs are too far off, the layers with
+  // the largest relative noise go back to float32: 1, 2, 4... of them, best state kept. Leaves
+  // the choice in `chosen`.
+  Status guard(Model& model, PassContext& context, const Selection& selection,
+               PlanOptions& chosen) {
+    PlanOptions trial = chosen;
+    trial.explain = false;
+    Explain unheard;
+    const StaticPlan plan =
+        plan_static(model.graph(), context.target(), selection, trial, unheard);
+    if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     Guard guard(*runtime, *context.calibration_data(), options_.guard_samples);
-    Status opened = guard.open_reference(model);
-    if (!opened.ok()) return std::move(opened).error();
+    MCOMPRESS_TRY(guard.open_reference(model));
 
-    PlanOptions trial_options;
-    trial_options.table = &table;
-    trial_options.explain = false;
-    const auto replan = [&](Model& target) {
-      Explain unheard;
-      return plan_static(target.graph(), context.target(), selection, trial_options, unheard);
-    };
+    const CalibrationTable& table = *chosen.table;
+    std::map<std::string, double> weight_sqnr;
     const auto measure = [&]() -> Result<double> {
       const std::unique_ptr<Model> copy = model.clone();
-      const StaticPlan trial = replan(*copy);
-      if (trial.nodes.empty()) return 200.0;
+      Explain decisions;
+      const StaticPlan attempt =
+          plan_static(copy->graph(), context.target(), selection, trial, decisions);
+      if (attempt.nodes.empty()) return kExactDb;
       Editor edit(*copy, &onnx_catalog());
-      Explain unheard;
-      MCOMPRESS_TRY(emit_static(trial, context.target(), emit_options(trial, table, context), edit,
-                                context.tensors(), unheard));
+      MCOMPRESS_TRY(emit_static(attempt, context.target(), emit_options(attempt, table, context),
+                                edit, context.tensors(), decisions));
+      for (const Decision& decision : decisions.all()) {
+        if (decision.sqnr_db) weight_sqnr[decision.subject] = *decision.sqnr_db;
+      }
       return guard.sqnr_db(*copy);
     };
 
-    MCOMPRESS_ASSIGN(double best, measure());
-    const double first = best;
-    context.report().number("sqnr_db", best);
-    constexpr std::size_t kGroups = 12;
-    constexpr int kRounds = 6;
-    for (int round = 0; best < options_.min_sqnr && round < kRounds; ++round) {
-      const StaticPlan now = replan(model);
-      std::vector<std::uint32_t> weighted;
-      for (const IntegerNode& node : now.nodes) {
-        if (node.kind == OperatorRule::Kind::kWeighted) weighted.push_back(node.node->id());
-      }
-      if (weighted.empty()) break;
-      const std::size_t size = (weighted.size() + kGroups - 1) / kGroups;
-      std::size_t chosen = weighted.size();
-      double reached = best;
-      for (std::size_t begin = 0; begin < weighted.size(); begin += size) {
-        const std::size_t end = std::min(weighted.size(), begin + size);
-        const auto saved = trial_options.keep_float;
-        trial_options.keep_float.insert(weighted.begin() + static_cast<std::ptrdiff_t>(begin),
-                                        weighted.begin() + static_cast<std::ptrdiff_t>(end));
-        MCOMPRESS_ASSIGN(const double sqnr, measure());
-        trial_options.keep_float = saved;
-        if (sqnr > reached) {
-          reached = sqnr;
-          chosen = begin;
-        }
-      }
-      if (chosen == weighted.size()) break;
-      const std::size_t end = std::min(weighted.size(), chosen + size);
-      trial_options.keep_float.insert(weighted.begin() + static_cast<std::ptrdiff_t>(chosen),
-                                      weighted.begin() + static_cast<std::ptrdiff_t>(end));
-      best = reached;
-    }
-    if (best < options_.min_sqnr) {
-      // Nothing short of float32 activations reaches the bound.
-      for (const IntegerNode& node : plan.nodes) trial_options.keep_float.insert(node.node->id());
-    }
-    if (trial_options.keep_float.empty()) return plan;
+    MCOMPRESS_ASSIGN(const double first, measure());
+    context.report().number("sqnr_db", first);
+    if (first >= options_.min_sqnr) return ok_status();
 
+    const std::vector<std::uint32_t> worst = by_noise(plan, table, weight_sqnr, context);
+    double best = first;
+    for (std::size_t count = 1; best < options_.min_sqnr; count *= 2) {
+      const std::size_t taken = std::min(count, worst.size());
+      trial.keep_float = {worst.begin(), worst.begin() + static_cast<std::ptrdiff_t>(taken)};
+      MCOMPRESS_ASSIGN(const double reached, measure());
+      if (reached > best) {
+        best = reached;
+        chosen.keep_float = trial.keep_float;
+      }
+      if (taken == worst.size()) break;
+    }
+    context.report().number("guarded_sqnr_db", best);
     const std::string why = "in integers the outputs had " + fixed(first, 1) +
                             " dB on the calibration data, below " + fixed(options_.min_sqnr, 1) +
-                            " dB; this layer's share was among the largest";
-    for (const std::uint32_t id : trial_options.keep_float) trial_options.keep_reason[id] = why;
-    trial_options.explain = true;
-    return plan_static(model.graph(), context.target(), selection, trial_options,
-                       context.explain());
+                            " dB, and this layer's own noise is among the largest";
+    for (const std::uint32_t id : chosen.keep_float) chosen.keep_reason[id] = why;
+    return ok_status();
+  }
+
+  // Weighted nodes, largest noise to signal ratio first: that of the weight, and those of
+  // rounding what it reads and what it makes (scale^2 / 12 over the mean square).
+  std::vector<std::uint32_t> by_noise(const StaticPlan& plan, const CalibrationTable& table,
+                                      const std::map<std::string, double>& weight_sqnr,
+                                      PassContext& context) const {
+    const EmitOptions emit = emit_options(plan, table, context);
+    const auto noise_of = [&](const Value& value) {
+      const auto scale = emit.scales.find(value.id());
+      const ValueStats* stats = table.find(value.name());
+      if (scale == emit.scales.end() || stats == nullptr || stats->mean_square <= 0) return 0.0;
+      const double step = scale->second.scale;
+      return step * step / 12 / stats->mean_square;
+    };
+    std::vector<std::pair<double, std::uint32_t>> ranked;
+    for (const IntegerNode& node : plan.nodes) {
+      if (node.kind != OperatorRule::Kind::kWeighted) continue;
+      double noise = noise_of(*node.node->input(0)) + noise_of(*node.output);
+      const auto weight = weight_sqnr.find(std::string(node.weight->name()));
+      if (weight != weight_sqnr.end()) noise += std::pow(10, -weight->second / 10);
+      ranked.emplace_back(-noise, node.node->id());
+    }
+    std::sort(ranked.begin(), ranked.end());
+    std::vector<std::uint32_t> ids;
+    for (const auto& [noise, id] : ranked) ids.push_back(id);
+    return ids;
   }
 
   Options options_;
