@@ -304,6 +304,13 @@ Status GraphLoader::add_attribute(Scope& scope, Node& node, onnx::AttributeProto
 Result<Node*> GraphLoader::build_node(Scope& scope, std::size_t position, onnx::NodeProto& proto) {
   Node& node = builder_.add_node(*scope.graph, proto.name(), proto.domain(), proto.op_type(),
                                  proto.overload(), alias(&proto));
+  if (!imported_.contains(node.domain())) {
+    return bad_graph("opset-missing",
+                     "no operator set is imported for domain '" + proto.domain() + "' of this " +
+                         proto.op_type() + " node",
+                     path(scope, position, proto), node.label(),
+                     "the model's opset_import has to name a version for it");
+  }
   for (const std::string& name : proto.input()) {
     if (name.empty()) {
       builder_.add_node_input(node, nullptr);
@@ -415,6 +422,8 @@ Status GraphLoader::fill(Scope& scope, onnx::GraphProto& proto, Origin origin) {
 }
 
 Status GraphLoader::load_top(onnx::GraphProto& proto) {
+  imported_.clear();
+  for (const auto& [domain, version] : builder_.model().opsets()) imported_.insert(domain);
   Scope scope;
   scope.graph = &builder_.model().graph();
   scope.step = "graph";
@@ -432,6 +441,10 @@ Status GraphLoader::load_function(onnx::FunctionProto& proto) {
   scope.graph = function.body.get();
   scope.step = "function/" + (proto.domain().empty() ? "" : proto.domain() + ":") + proto.name();
   builder_.set_graph(*scope.graph, proto.name(), alias(&proto));
+  imported_.clear();
+  for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
+    imported_.insert(entry.domain() == "ai.onnx" ? std::string() : entry.domain());
+  }
   for (const std::string& name : proto.input()) {
     MCOMPRESS_ASSIGN(Value * value, define(scope, name, "input"));
     builder_.add_input(*scope.graph, *value);

@@ -1,7 +1,9 @@
 // Builds the graphs of a model from parsed messages.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -62,6 +64,7 @@ class GraphLoader {
   Value* resolve(const Scope& scope, std::string_view name) const;
 
   Builder& builder_;
+  std::set<std::string, std::less<>> imported_;  // domains, for the graph being loaded
   std::shared_ptr<ParsedModel> parsed_;
   Diagnostics& diagnostics_;
 };
