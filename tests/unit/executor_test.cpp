@@ -52,20 +52,6 @@ TEST(Executor, Borders) {
   EXPECT_EQ(single.load(), 3);
 }
 
-TEST(Executor, MoreThreadsThanProcessors) {
-  // All four chunks have to be under way at the same time for this to end early.
-  const Executor executor(4);
-  std::atomic<int> present{0};
-  std::atomic<bool> together{false};
-  executor.parallel_for(4, 1, [&](std::size_t, std::size_t) {
-    ++present;
-    for (int i = 0; i < 20'000'000 && present.load() < 4; ++i) {
-    }
-    if (present.load() == 4) together = true;
-  });
-  EXPECT_EQ(present.load(), 4);
-}
-
 TEST(Executor, ReductionDoesNotDependOnThreads) {
   std::vector<float> values(1'000'003);
   for (std::size_t i = 0; i < values.size(); ++i) {

@@ -50,7 +50,8 @@ Result<Sample> parse_flag(const std::string& name, const std::string& text) {
 }
 
 Result<Sample> parse_recipe(const std::string& options, Diagnostics* sink = nullptr) {
-  const Datum recipe = parse_json("{\"passes\": [{\"options\":\n" + options + "}]}", "r.json").value();
+  const std::string text = "{\"passes\": [{\"options\":\n" + options + "}]}";
+  const Datum recipe = parse_json(text, "r.json").value();
   Diagnostics diagnostics;
   const Datum& datum = *recipe.find("passes")->as_list()->front().find("options");
   return schema().parse(datum, sink != nullptr ? *sink : diagnostics);
