@@ -1,7 +1,9 @@
 #include "passes/common/rewrite.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "ir/builder.h"
 #include "ir/convert.h"
 #include "support/try.h"
 
@@ -68,24 +70,37 @@ Result<std::string> bypass(PassContext& context, Node& node, Value& to) {
   return std::string();
 }
 
-Status erase_unused(PassContext& context, Value& value) {
-  if (!value.uses().empty()) return ok_status();
-  if (Node* node = value.producer()) {
-    for (const Value* output : node->outputs()) {
-      if (output != nullptr && !output->uses().empty()) return ok_status();
-    }
-    const std::vector<Value*> inputs(node->inputs().begin(), node->inputs().end());
-    MCOMPRESS_TRY(context.edit().erase(*node));
-    for (Value* input : inputs) {
-      // An operand read twice has nothing more to erase the second time.
-      if (input != nullptr && std::find(inputs.begin(), inputs.end(), input) != inputs.end()) {
-        MCOMPRESS_TRY(erase_unused(context, *input));
-      }
-    }
-    return ok_status();
+bool may_be_erased(const Node& node) {
+  if (!node.domain().empty()) {
+    // Calls of the model's own functions are as free of effects as their bodies are; an operator
+    // that nobody knows may do anything.
+    const Model& model = node.graph().model();
+    const bool call = std::ranges::any_of(model.functions(), [&](const Function& function) {
+      return function.domain == node.domain() && function.name == node.op_type() &&
+             function.overload == node.overload();
+    });
+    if (!call) return false;
   }
-  if (value.is_initializer() && !value.is_graph_input()) {
-    return context.edit().erase_initializer(value);
+  return std::ranges::all_of(node.outputs(), [](const Value* value) {
+    return value == nullptr || value->uses().empty();
+  });
+}
+
+Status erase_unused(PassContext& context, Value& value) {
+  std::vector<Value*> work{&value};
+  while (!work.empty()) {
+    Value& next = *work.back();
+    work.pop_back();
+    if (IrInternals::erased(next) || !next.uses().empty()) continue;
+    if (Node* node = next.producer()) {
+      if (!may_be_erased(*node) || !node->bodies().empty()) continue;
+      for (Value* input : node->inputs()) {
+        if (input != nullptr) work.push_back(input);
+      }
+      MCOMPRESS_TRY(context.edit().erase(*node));
+    } else if (next.is_initializer() && !next.is_graph_input()) {
+      MCOMPRESS_TRY(context.edit().erase_initializer(next));
+    }
   }
   return ok_status();
 }

@@ -25,6 +25,12 @@ std::string forward(PassContext& context, Value& from, Value& to);
 // forward(first output of `node`, to) and, when that worked, erases the node.
 Result<std::string> bypass(PassContext& context, Node& node, Value& to);
 
+// Whether nothing reads the node's results and it has no effect besides them.
+bool may_be_erased(const Node& node);
+
+// Erases what makes the value, and in turn what only that read, as far as nothing reads it.
+Status erase_unused(PassContext& context, Value& value);
+
 // A number as an element of the given floating or integer type, rank 0 or as `dims` tell. Fails
 // with kUnsupported for other types.
 Result<Tensor> number_tensor(double number, DataType type, std::vector<std::int64_t> dims = {});

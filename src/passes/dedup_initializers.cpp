@@ -1,0 +1,111 @@
+// Initializers of equal type, dimensions and bytes become one:
+//
+//   w1 = T, w2 = T          w1 = T
+//   MatMul(x, w1)      =>   MatMul(x, w1)
+//   MatMul(y, w2)           MatMul(y, w1)
+//
+// Inner graphs may read the copy of an outer one. Digests find candidates, bytes decide; only
+// tensors that share type and dimensions with another one are read at all.
+#include <map>
+#include <tuple>
+
+#include "ir/walk.h"
+#include "passes/common/rewrite.h"
+#include "passes/passes.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class DedupInitializers final : public Pass {
+ public:
+  struct Options {
+    std::int64_t min_bytes = 0;
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> schema =
+        Schema<Options>()
+            .field("min-bytes", &Options::min_bytes, "leave smaller tensors alone")
+            .range(0, 1e15)
+            .unit("bytes")
+            .level(OptionSpec::Level::kAdvanced);
+    return schema;
+  }
+  explicit DedupInitializers(Options options) : options_(options) {}
+
+  Status run(Model& model, PassContext& context) override {
+    // Type and dimensions first: most tensors are alone with theirs and need not be read.
+    using Shape = std::pair<DataType, std::vector<std::int64_t>>;
+    std::map<Shape, std::vector<Value*>> by_shape;
+    for_each_graph(model.graph(), [&](Graph& graph) {
+      for (Value* value : graph.initializers()) {
+        const Tensor* tensor = value->constant();
+        if (tensor == nullptr || tensor->is_opaque() || value->is_graph_input()) continue;
+        if (tensor->byte_size() < static_cast<std::uint64_t>(options_.min_bytes)) continue;
+        by_shape[{tensor->dtype(), {tensor->dims().begin(), tensor->dims().end()}}].push_back(
+            value);
+      }
+    });
+    for (const auto& [shape, values] : by_shape) {
+      if (values.size() < 2) continue;
+      std::map<std::uint64_t, std::vector<Value*>> by_digest;
+      for (Value* value : values) {
+        if (context.progress().cancelled()) {
+          return Error(Code::kCancelled, "cancelled", "interrupted while comparing initializers");
+        }
+        auto& kept = by_digest[value->initializer()->storage()->digest()];
+        MCOMPRESS_ASSIGN(const bool merged, merge(*value, kept, context));
+        if (!merged) kept.push_back(value);
+      }
+    }
+    context.report().count("merged", merged_);
+    context.report().count("bytes", static_cast<std::int64_t>(bytes_));
+    return ok_status();
+  }
+
+ private:
+  // Lets the readers of `value` read one of `kept`, which came first, if any is equal and visible.
+  Result<bool> merge(Value& value, const std::vector<Value*>& kept, PassContext& context) {
+    for (Value* other : kept) {
+      if (!value.graph().is_within(other->graph())) continue;
+      MCOMPRESS_ASSIGN(const bool same,
+                       same_content(*value.initializer(), *other->initializer()));
+      if (!same) continue;
+      Decision decision;
+      decision.subject = value.name();
+      decision.bytes_before = decision.bytes_after = value.initializer()->byte_size();
+      if (value.is_graph_output()) {
+        decision.why = "it equals '" + std::string(other->name()) + "' but is a graph output";
+        context.explain().skipped(std::move(decision));
+        return false;
+      }
+      if (std::string why = forward(context, value, *other); !why.empty()) {
+        decision.why = std::move(why);
+        context.explain().skipped(std::move(decision));
+        return false;
+      }
+      decision.what = "same bytes as '" + std::string(other->name()) + "'";
+      decision.bytes_after = 0;
+      bytes_ += decision.bytes_before;
+      ++merged_;
+      context.explain().chose(std::move(decision));
+      MCOMPRESS_TRY(context.edit().erase_initializer(value));
+      return true;
+    }
+    return false;
+  }
+
+  Options options_;
+  std::int64_t merged_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace
+
+PassInfo dedup_initializers_info() {
+  return pass_info<DedupInitializers>("dedup-initializers",
+                                      "keep one copy of initializers with equal bytes",
+                                      Reach::kNestedGraphs, true, {"lift-constants"});
+}
+
+}  // namespace mcompress
