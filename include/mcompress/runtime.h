@@ -49,6 +49,13 @@ class Session {
   using ReceiveFn = std::function<Status(std::size_t, const TensorView&)>;
   virtual Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
                      const ReceiveFn& receive) = 0;
+  // Runs once and shows each value of SessionOptions::observed the moment it exists, in the order of
+  // the graph: `receive(i, view)` for observed[i], on this thread. No value is kept for it, so that
+  // memory does not grow with their number. Sessions may be asked from several threads at once.
+  virtual Status observe(std::span<const NamedTensor> feeds, const ReceiveFn& receive) {
+    static_cast<void>(feeds), static_cast<void>(receive);
+    return Error(Code::kUnsupported, "runtime-observe", "this runtime can not show values");
+  }
   // Ends profiling (SessionOptions::profile) and returns time per node, sorted by time.
   virtual Result<std::vector<ProfileEvent>> profile() = 0;
 };
@@ -59,6 +66,7 @@ struct SessionOptions {
   int threads = 1;
   Optimisation optimisation = Optimisation::kAll;
   std::vector<std::string> extra_outputs;      // values of the top graph to expose
+  std::vector<std::string> observed;           // values of the top graph for Session::observe
   bool profile = false;
   bool prepack = true;                         // off: lower memory, faster load, slower runs
   bool memory_arena = true;

@@ -1,0 +1,173 @@
+#include "calibration/observers.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "ir/convert.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::size_t kDecodeChunk = 8192;
+
+// Fixed lanes, added in a fixed order: fast, and the same on every machine.
+double sum_of(std::span<const float> values) {
+  constexpr std::size_t kLanes = 8;
+  std::array<double, kLanes> lanes{};
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += static_cast<double>(values[i + j]);
+  }
+  for (; i < values.size(); ++i) lanes[i % kLanes] += static_cast<double>(values[i]);
+  double total = 0;
+  for (const double lane : lanes) total += lane;
+  if (std::isfinite(total)) return total;
+  // What is not finite counts as 0; the histogram has counted it.
+  total = 0;
+  for (const float value : values) {
+    if (std::isfinite(value)) total += static_cast<double>(value);
+  }
+  return total;
+}
+
+std::span<const float> as_floats(const TensorView& view) {
+  return {reinterpret_cast<const float*>(view.bytes.data()), view.bytes.size() / sizeof(float)};
+}
+
+}  // namespace
+
+ValueStats to_value_stats(const Histogram& histogram) {
+  const RangeStats seen = histogram.stats();
+  ValueStats stats;
+  stats.minimum = static_cast<double>(seen.min);
+  stats.maximum = static_cast<double>(seen.max);
+  stats.mean = seen.mean();
+  stats.mean_square = seen.count == 0 ? 0.0 : seen.sum_sq / static_cast<double>(seen.count);
+  stats.count = static_cast<std::int64_t>(seen.count);
+  stats.nan_count = static_cast<std::int64_t>(seen.nan_count);
+  stats.infinity_count = static_cast<std::int64_t>(seen.inf_count);
+  stats.zero_count = static_cast<std::int64_t>(seen.zero_count);
+  const std::span<const std::uint64_t> counts = histogram.counts();
+  stats.bins.assign(counts.begin(), counts.end());
+  stats.first_bin = histogram.first_bin();
+  stats.exponent = histogram.exponent();
+  return stats;
+}
+
+std::optional<Histogram> to_histogram(const ValueStats& stats) {
+  HistogramState state;
+  const auto is_float = [](double x) {
+    return std::isfinite(x) && static_cast<double>(static_cast<float>(x)) == x;
+  };
+  if (!is_float(stats.minimum) || !is_float(stats.maximum)) return std::nullopt;
+  for (const std::int64_t count :
+       {stats.count, stats.nan_count, stats.infinity_count, stats.zero_count}) {
+    if (count < 0) return std::nullopt;
+  }
+  if (!std::in_range<std::int32_t>(stats.first_bin)) return std::nullopt;
+  state.exponent = stats.exponent;
+  state.first_bin = static_cast<std::int32_t>(stats.first_bin);
+  state.counts = stats.bins;
+  state.stats.min = static_cast<float>(stats.minimum);
+  state.stats.max = static_cast<float>(stats.maximum);
+  state.stats.count = static_cast<std::uint64_t>(stats.count);
+  state.stats.nan_count = static_cast<std::uint64_t>(stats.nan_count);
+  state.stats.inf_count = static_cast<std::uint64_t>(stats.infinity_count);
+  state.stats.zero_count = static_cast<std::uint64_t>(stats.zero_count);
+  return Histogram::from_state(state);
+}
+
+void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
+                      std::span<const float> values) {
+  const std::size_t axis = axis_ == Axis::kSecond ? 1 : dims.size() - 1;
+  if (dims.size() < 2 || values.empty()) {
+    if (dims.size() < 2) broken_ = true;
+    return skip(run);
+  }
+  const auto channels = static_cast<std::size_t>(dims[axis]);
+  std::size_t inner = 1;
+  for (std::size_t i = axis + 1; i < dims.size(); ++i) inner *= static_cast<std::size_t>(dims[i]);
+  const std::size_t outer = values.size() / (channels * inner);
+  Part part;
+  part.sums.resize(channels);
+  part.per_channel = static_cast<std::int64_t>(outer * inner);
+  for (std::size_t o = 0; o < outer; ++o) {
+    const std::span<const float> block = values.subspan(o * channels * inner, channels * inner);
+    for (std::size_t c = 0; c < channels; ++c) {
+      part.sums[c] += sum_of(block.subspan(c * inner, inner));
+    }
+  }
+  fold(run, std::move(part));
+}
+
+void ChannelSums::skip(std::int64_t run) { fold(run, {}); }
+
+void ChannelSums::fold(std::int64_t run, Part part) {
+  early_.emplace(run, std::move(part));
+  for (auto it = early_.begin(); it != early_.end() && it->first == next_run_;
+       it = early_.erase(it), ++next_run_) {
+    const Part& next = it->second;
+    if (next.sums.empty()) continue;
+    if (total_.sums.empty()) total_.sums.resize(next.sums.size());
+    if (total_.sums.size() != next.sums.size()) {
+      broken_ = true;
+      continue;
+    }
+    for (std::size_t c = 0; c < next.sums.size(); ++c) total_.sums[c] += next.sums[c];
+    total_.per_channel += next.per_channel;
+  }
+}
+
+std::vector<double> ChannelSums::means() const {
+  if (broken_ || total_.per_channel == 0) return {};
+  std::vector<double> means = total_.sums;
+  for (double& mean : means) mean /= static_cast<double>(total_.per_channel);
+  return means;
+}
+
+bool ValueObserver::see(std::int64_t run, const TensorView& view) {
+  const DTypeInfo* type = find_dtype(view.dtype);
+  if (type == nullptr || !type->floating || !can_decode(view.dtype)) return false;
+  std::vector<float> decoded;
+  std::span<const float> values;
+  if (view.dtype == DataType::kFloat) {
+    values = as_floats(view);
+  } else if (channels_) {
+    const std::optional<std::int64_t> count = element_count(view.dims);
+    decoded.resize(static_cast<std::size_t>(count.value_or(0)));
+    if (!decode_to_float(view.dtype, view.bytes, decoded)) return false;
+    values = decoded;
+  } else {
+    // Chunks: a decoded copy of a large activation would double its memory.
+    const std::size_t width = std::max<std::size_t>(type->bits / 8, 1);
+    decoded.resize(std::min(kDecodeChunk, view.bytes.size() / width));
+    const std::lock_guard lock(guard_);
+    for (std::span<const std::byte> rest = view.bytes; rest.size() >= width;) {
+      const std::size_t n = std::min(decoded.size(), rest.size() / width);
+      if (!decode_to_float(view.dtype, rest, std::span(decoded).first(n))) return false;
+      histogram_.add(std::span(decoded).first(n));
+      rest = rest.subspan(n * width);
+    }
+    return true;
+  }
+  const std::lock_guard lock(guard_);
+  histogram_.add(values);
+  if (channels_) channels_->see(run, view.dims, values);
+  return true;
+}
+
+void ValueObserver::skip(std::int64_t run) {
+  const std::lock_guard lock(guard_);
+  if (channels_) channels_->skip(run);
+}
+
+ValueStats ValueObserver::stats() const {
+  ValueStats stats = to_value_stats(histogram_);
+  if (channels_) stats.channel_means = channels_->means();
+  return stats;
+}
+
+}  // namespace mcompress
