@@ -1,5 +1,5 @@
-# Installs BUILD_DIR into a fresh folder, builds CONSUMER_DIR against it with find_package, runs the result and the
-# installed program.
+# Installs BUILD_DIR into a fresh folder, builds CONSUMER_DIR against it with find_package, runs the result on MODEL, and
+# runs the installed program.
 set(work "${BUILD_DIR}/consumer-test")
 file(REMOVE_RECURSE "${work}")
 
@@ -17,7 +17,7 @@ file(RENAME "${work}/prefix" "${work}/moved")
 run(${CMAKE_COMMAND} -G "${GENERATOR}" -S "${CONSUMER_DIR}" -B "${work}/build"
   -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_PREFIX_PATH=${work}/moved)
 run(${CMAKE_COMMAND} --build "${work}/build")
-run("${work}/build/consumer")
+run("${work}/build/consumer" "${MODEL}")
 if(NOT out MATCHES "${VERSION}")
   message(FATAL_ERROR "consumer printed '${out}', expected '${VERSION}'")
 endif()
