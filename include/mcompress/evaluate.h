@@ -51,7 +51,8 @@ struct CompareOptions {
 };
 
 // Runs both sessions on the same samples, one by one, and accumulates errors without keeping
-// results. Fails with kInput when an output is missing.
+// results; samples that do not fill a batch of fixed size are left out. Fails with kInput when an
+// output is missing.
 Result<Comparison> compare_outputs(Session& reference, Session& candidate, DataSource& data,
                                    const CompareOptions& options, Progress& progress);
 
