@@ -278,7 +278,7 @@ Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choos
 
 std::string listed(const std::vector<std::string>& names) {
   const std::size_t shown = std::min(names.size(), kNamedInWarning);
-  std::string text = "'" + join(std::span(names).first(shown), "', '") + "'";
+  std::string text = std::string("'") + join(std::span(names).first(shown), "', '") + "'";
   if (shown < names.size()) text += " and " + std::to_string(names.size() - shown) + " more";
   return text;
 }

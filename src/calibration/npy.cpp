@@ -148,7 +148,7 @@ constexpr std::array<NumberType, 12> kNumbers = {{
 }};
 
 Status read_descr(std::string_view descr, NpyHeader& header) {
-  const std::string shown = "'" + std::string(descr) + "'";
+  const std::string shown = std::string("'").append(descr) + "'";
   std::string_view rest = descr;
   bool big = false;
   if (!rest.empty() && std::string_view("<>=|").find(rest[0]) != std::string_view::npos) {

@@ -89,7 +89,7 @@ Error bad(const Datum& datum, std::string message) {
 
 Result<const Datum*> need(const Datum& map, std::string_view key) {
   const Datum* found = map.find(key);
-  if (found == nullptr) return bad(map, "'" + std::string(key) + "' is missing");
+  if (found == nullptr) return bad(map, std::string("'").append(key) + "' is missing");
   return found;
 }
 
