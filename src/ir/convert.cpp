@@ -1,5 +1,6 @@
 #include "ir/convert.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -10,6 +11,14 @@ namespace {
 
 constexpr std::uint32_t kSignBit = 0x80000000u;
 constexpr std::uint32_t kInfinity = 0x7f800000u;
+
+// All ones when a < b, else 0, for numbers below 2^31. Shifts instead of comparisons: the compiler
+// makes branches of those, and then can not vectorise the loops around them.
+std::uint32_t mask_if_less(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::uint32_t>(static_cast<std::int32_t>(a - b) >> 31);
+}
+
+bool is_nan(float value) { return (std::bit_cast<std::uint32_t>(value) & ~kSignBit) > kInfinity; }
 
 // How the largest exponent of a format is used.
 enum class Specials : std::uint8_t {
@@ -53,8 +62,8 @@ struct Format {
           small * std::bit_cast<float>(static_cast<std::uint32_t>(127 + 127 - kBias) << 23));
     }
     if constexpr (kSpecials == Specials::kIeee) {
-      const std::uint32_t special = kInfinity | (magnitude << kShift);
-      bits = magnitude >= kExponentOnes ? special : bits;
+      // The mantissa is in place already; all ones in the exponent make it special.
+      bits |= kInfinity & mask_if_less(kExponentOnes - 1, magnitude);
     } else if constexpr (kSpecials == Specials::kOneNan) {
       bits = magnitude == kMagnitude ? 0x7fc00000u : bits;
     } else if constexpr (kSpecials == Specials::kNegativeZero) {
@@ -64,7 +73,8 @@ struct Format {
     return std::bit_cast<float>(bits | sign);
   }
 
-  static std::uint32_t encode(float value, Overflow overflow) {
+  // Everything but NaN. Apart from it, no branches: a loop over this is vectorised.
+  static std::uint32_t encode_number(float value, Overflow overflow) {
     const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t sign = bits & kSignBit;
     const std::uint32_t magnitude = bits ^ sign;
@@ -81,29 +91,32 @@ struct Format {
           static_cast<std::uint32_t>(127 + 1 - kBias - kMantissaBits + 23) << 23;
       const float sum = std::bit_cast<float>(magnitude) + std::bit_cast<float>(kAlign);
       const std::uint32_t denormal = std::bit_cast<std::uint32_t>(sum) - kAlign;
-      code = magnitude < kSmallestNormal ? denormal : code;
+      const std::uint32_t small = mask_if_less(magnitude, kSmallestNormal);
+      code = (denormal & small) | (code & ~small);
     }
-    const bool nan = magnitude > kInfinity;
-    const bool beyond = magnitude == kInfinity || code > kLargest;
+    const std::uint32_t beyond = mask_if_less(kLargest, code);  // infinities too
     const std::uint32_t instead = overflow == Overflow::kSaturate || kSpecials == Specials::kNone
                                       ? kLargest
                                   : kSpecials == Specials::kIeee ? kExponentOnes
                                                                  : kNan;
-    code = beyond ? instead : code;
+    code = (instead & beyond) | (code & ~beyond);
     std::uint32_t out_sign = sign >> (31 - kExponentBits - kMantissaBits);
     if constexpr (kSpecials == Specials::kNegativeZero) {
-      out_sign = code == 0 || code == kNan ? 0 : out_sign;  // no -0, one NaN
+      // No -0: that code is NaN, which keeps no sign either.
+      out_sign &= mask_if_less(0, code) & mask_if_less(code, kNan);
     }
+    return code | out_sign;
+  }
+
+  static std::uint32_t encode(float value, Overflow overflow) {
+    if (!is_nan(value)) return encode_number(value, overflow);
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t sign = (bits & kSignBit) >> (31 - kExponentBits - kMantissaBits);
     if constexpr (kSpecials == Specials::kIeee) {
       // Keep the top of the payload; the quiet bit keeps it from becoming an infinity.
-      const std::uint32_t payload = (magnitude >> kShift) & (kExponentOnes ^ kMagnitude);
-      return (nan ? kNan | payload : code) | out_sign;
-    } else if constexpr (kSpecials == Specials::kNegativeZero) {
-      return nan ? kNan : code | out_sign;
-    } else if constexpr (kSpecials == Specials::kOneNan) {
-      return (nan ? kNan : code) | out_sign;
+      return kNan | ((bits >> kShift) & (kExponentOnes ^ kMagnitude)) | sign;
     } else {
-      return nan ? kNan : code | out_sign;
+      return kNan | (kSpecials == Specials::kOneNan ? sign : 0);
     }
   }
 };
@@ -210,6 +223,23 @@ void encode_each(std::span<const float> values, std::span<std::byte> packed, F e
   for (std::size_t i = 0; i < values.size(); ++i) {
     const T code = static_cast<T>(encode(values[i]));
     std::memcpy(to + i * sizeof(T), &code, sizeof(T));
+  }
+}
+
+// In tiles: those without NaN, nearly all, take the vectorised loop.
+template <class Format, class T>
+void encode_format(std::span<const float> values, std::span<std::byte> packed, Overflow overflow) {
+  constexpr std::size_t kTile = 1024;
+  for (std::size_t at = 0; at < values.size(); at += kTile) {
+    const std::span<const float> tile = values.subspan(at, std::min(kTile, values.size() - at));
+    const std::span<std::byte> to = packed.subspan(at * sizeof(T));
+    std::uint32_t nan = 0;
+    for (const float v : tile) nan |= is_nan(v) ? 1 : 0;
+    if (nan != 0) {
+      encode_each<T>(tile, to, [overflow](float v) { return Format::encode(v, overflow); });
+    } else {
+      encode_each<T>(tile, to, [overflow](float v) { return Format::encode_number(v, overflow); });
+    }
   }
 }
 
@@ -374,12 +404,10 @@ bool encode_from_float(DataType type, std::span<const float> values, std::span<s
       encode_each<double>(values, packed, [](float v) { return static_cast<double>(v); });
       break;
     case DataType::kFloat16:
-      encode_each<std::uint16_t>(values, packed,
-                                 [overflow](float v) { return Float16::encode(v, overflow); });
+      encode_format<Float16, std::uint16_t>(values, packed, overflow);
       break;
     case DataType::kBfloat16:
-      encode_each<std::uint16_t>(values, packed,
-                                 [overflow](float v) { return Bfloat16::encode(v, overflow); });
+      encode_format<Bfloat16, std::uint16_t>(values, packed, overflow);
       break;
     case DataType::kFloat4E2M1:
       for (std::size_t i = 0; i < values.size(); i += 2) {
@@ -389,10 +417,21 @@ bool encode_from_float(DataType type, std::span<const float> values, std::span<s
         packed[i / 2] = static_cast<std::byte>(low | (high << 4));
       }
       break;
+    case DataType::kFloat8E4M3FN:
+      encode_format<E4M3FN, std::uint8_t>(values, packed, overflow);
+      break;
+    case DataType::kFloat8E4M3FNUZ:
+      encode_format<E4M3FNUZ, std::uint8_t>(values, packed, overflow);
+      break;
+    case DataType::kFloat8E5M2:
+      encode_format<E5M2, std::uint8_t>(values, packed, overflow);
+      break;
+    case DataType::kFloat8E5M2FNUZ:
+      encode_format<E5M2FNUZ, std::uint8_t>(values, packed, overflow);
+      break;
     default:
-      encode_each<std::uint8_t>(values, packed, [type, &options](float v) {
-        return float_to_small_float(type, v, options);
-      });
+      encode_each<std::uint8_t>(values, packed,
+                                [&options](float v) { return float_to_e8m0(v, options); });
   }
   return true;
 }

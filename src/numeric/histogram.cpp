@@ -64,43 +64,68 @@ void Histogram::grow() {
   exponent_ = wanted;
 }
 
+void Histogram::grow_to_stats() {
+  const StatsAccumulator::State seen = stats_.state();
+  min_ = std::min(seen.min, 0.0f);
+  max_ = std::max(seen.max, 0.0f);
+  grow();
+}
+
+bool Histogram::must_grow() const {
+  const StatsAccumulator::State seen = stats_.state();
+  return counts_.empty() || seen.min < min_ || seen.max > max_;
+}
+
 void Histogram::add(std::span<const float> values) {
+  if (values.size() < kSmall) {
+    add_few(values);
+    return;
+  }
   std::array<float, kernel::kBlock> clean;
   LocalCounts local;
-  bool pending = false;
-  std::uint64_t in_local = 0;
+  std::uint64_t pending = 0;
   const auto flush = [&] {
-    if (!pending) return;
+    if (pending == 0) return;
     for (std::size_t i = 0; i < local.even.size(); ++i) {
       counts_[i] += std::uint64_t{local.even[i]} + local.odd[i];
     }
     local = LocalCounts{};
-    pending = false;
-    in_local = 0;
+    pending = 0;
   };
   while (!values.empty()) {
     const std::size_t n = std::min(values.size(), kernel::kBlock);
     const StatsAccumulator::Block block = stats_.add_block(values.first(n), clean);
     values = values.subspan(n);
     if (block.replaced == n) continue;
-    const StatsAccumulator::State seen = stats_.state();
-    const float lo = std::min(seen.min, 0.0f), hi = std::max(seen.max, 0.0f);
-    if (counts_.empty() || lo < min_ || hi > max_) {
-      min_ = lo;
-      max_ = hi;
-      if (counts_.empty() || exponent_for(min_, max_, exponent_) != exponent_) {
-        if (!counts_.empty()) flush();
-        grow();
+    if (must_grow()) {
+      const StatsAccumulator::State seen = stats_.state();
+      // Local counts belong to the exponent they were made with.
+      if (exponent_for(std::min(seen.min, 0.0f), std::max(seen.max, 0.0f), exponent_) !=
+          exponent_) {
+        flush();
       }
+      grow_to_stats();
     }
     kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
                        local.even.data() + kZeroBin, local.odd.data() + kZeroBin);
     counts_[kZeroBin] -= block.replaced;  // may wrap until the next flush
-    pending = true;
-    in_local += n;
-    if (in_local > (std::uint64_t{1} << 31)) flush();
+    pending += n;
+    if (pending > (std::uint64_t{1} << 31)) flush();  // the local counts have 32 bits
   }
   flush();
+}
+
+void Histogram::add_few(std::span<const float> values) {
+  std::array<float, kSmall> clean;
+  const StatsAccumulator::Block block = stats_.add_block(values, clean);
+  if (block.replaced == values.size()) return;
+  if (must_grow()) grow_to_stats();
+  const float factor = std::ldexp(1.0f, -exponent_);
+  for (const float value : block.values) {
+    const std::int32_t bin = static_cast<std::int32_t>(value * factor) - (value < 0.0f ? 1 : 0);
+    ++counts_[static_cast<std::size_t>(kZeroBin + bin)];
+  }
+  counts_[kZeroBin] -= block.replaced;
 }
 
 void Histogram::merge(const Histogram& other) {
@@ -147,6 +172,7 @@ std::optional<Histogram> Histogram::from_state(const HistogramState& state) {
     total += count;
   }
   if (total != state.stats.count) return std::nullopt;
+  if (state.stats.zero_count > state.counts[static_cast<std::size_t>(-first)]) return std::nullopt;
   std::copy(state.counts.begin(), state.counts.end(), result.counts_.begin() + kZeroBin + first);
   return result;
 }

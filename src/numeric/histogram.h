@@ -27,8 +27,8 @@ struct HistogramState {
 class Histogram {
  public:
   static constexpr std::int32_t kBins = 2048;
-  // Values below 2^-109 all fall into the bins next to 0. 2^117 spans every finite float.
-  static constexpr std::int32_t kLowestExponent = -120, kHighestExponent = 117;
+  // Values below 2^-120 all fall into the two bins next to 0. 2^118 spans every finite float.
+  static constexpr std::int32_t kLowestExponent = -120, kHighestExponent = 118;
 
   void add(std::span<const float> values);
   void merge(const Histogram& other);
@@ -44,14 +44,19 @@ class Histogram {
 
   HistogramState state() const;
   // Empty when the state is not one that `state` can give: wrong exponent, bins outside the range
-  // of min and max, counts that do not add up.
+  // of min and max, counts that do not add up, more zeros than bin 0 holds.
   static std::optional<Histogram> from_state(const HistogramState& state);
 
  private:
-  void grow();  // to the exponent that min and max ask for
+  void add_few(std::span<const float> values);
+  bool must_grow() const;  // the statistics know of values outside min_ .. max_
+  void grow_to_stats();
+  void grow();  // to the exponent that min_ and max_ ask for
   std::int32_t bin_of(float value) const;
 
   static constexpr std::int32_t kZeroBin = kBins;  // index of bin 0 in counts_
+  // Fewer values than this are counted one by one: setting up local counts would cost more.
+  static constexpr std::size_t kSmall = 1024;
   StatsAccumulator stats_;
   float min_ = 0.0f, max_ = 0.0f;  // with 0 included
   std::int32_t exponent_ = kLowestExponent;

@@ -8,6 +8,9 @@
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <cstring>
+
 HWY_BEFORE_NAMESPACE();
 namespace mcompress::kernel::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -53,16 +56,18 @@ HWY_ATTR BlockRange BlockRangeImpl(const float* x, std::size_t n) {
   return range;
 }
 
-// hi = (rest + magic) - magic rounds to a multiple of 2^grid; rest - hi is exact.
+// Adding to a number in [2^(52 + grid), 2^(53 + grid)) rounds to a multiple of 2^grid, and the
+// difference that the addition made is the digit. Setting the last bit of the term first (a float
+// has 29 spare ones) makes ties impossible, so that the digit does not depend on the sum so far.
 template <class V>
-HWY_INLINE HWY_ATTR void add_digits(V rest, V m2, V m1, V m0, V& s2, V& s1, V& s0) {
-  const V top = hn::Sub(hn::Add(rest, m2), m2);
-  s2 = hn::Add(s2, top);
-  rest = hn::Sub(rest, top);
-  const V middle = hn::Sub(hn::Add(rest, m1), m1);
-  s1 = hn::Add(s1, middle);
-  rest = hn::Sub(rest, middle);
-  s0 = hn::Add(s0, hn::Sub(hn::Add(rest, m0), m0));
+HWY_INLINE HWY_ATTR void add_digits(V term, V last_bit, V& s2, V& s1, V& s0) {
+  const V sum2 = hn::Add(s2, hn::Or(term, last_bit));
+  const V rest1 = hn::Sub(term, hn::Sub(sum2, s2));
+  s2 = sum2;
+  const V sum1 = hn::Add(s1, hn::Or(rest1, last_bit));
+  const V rest0 = hn::Sub(rest1, hn::Sub(sum1, s1));
+  s1 = sum1;
+  s0 = hn::Add(s0, hn::Or(rest0, last_bit));
 }
 
 HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
@@ -70,28 +75,26 @@ HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<doub
   const DD dd;
   const DH dh;
   const std::size_t lanes = hn::Lanes(dd);
-  const auto x2 = hn::Set(dd, magic_x[0]), x1 = hn::Set(dd, magic_x[1]),
-             x0 = hn::Set(dd, magic_x[2]);
-  const auto q2 = hn::Set(dd, magic_q[0]), q1 = hn::Set(dd, magic_q[1]),
-             q0 = hn::Set(dd, magic_q[2]);
-  auto sx2 = hn::Zero(dd), sx1 = hn::Zero(dd), sx0 = hn::Zero(dd);
-  auto sq2 = hn::Zero(dd), sq1 = hn::Zero(dd), sq0 = hn::Zero(dd);
+  const auto last_bit = hn::BitCast(dd, hn::Set(hn::RebindToUnsigned<DD>(), 1));
+  auto x2 = hn::Set(dd, magic_x[0]), x1 = hn::Set(dd, magic_x[1]), x0 = hn::Set(dd, magic_x[2]);
+  auto q2 = hn::Set(dd, magic_q[0]), q1 = hn::Set(dd, magic_q[1]), q0 = hn::Set(dd, magic_q[2]);
+  const auto add_vector = [&](auto half) HWY_ATTR {
+    const auto v = hn::PromoteTo(dd, half);
+    add_digits(v, last_bit, x2, x1, x0);
+    add_digits(hn::Mul(v, v), last_bit, q2, q1, q0);
+  };
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto v = hn::PromoteTo(dd, hn::LoadU(dh, x + i));
-    add_digits(v, x2, x1, x0, sx2, sx1, sx0);
-    add_digits(hn::Mul(v, v), q2, q1, q0, sq2, sq1, sq0);
-  }
+  for (; i + lanes <= n; i += lanes) add_vector(hn::LoadU(dh, x + i));
   if (i < n) {
     alignas(64) float tail[16] = {};
-    for (std::size_t j = 0; i + j < n; ++j) tail[j] = x[i + j];
-    const auto v = hn::PromoteTo(dd, hn::Load(dh, tail));
-    add_digits(v, x2, x1, x0, sx2, sx1, sx0);
-    add_digits(hn::Mul(v, v), q2, q1, q0, sq2, sq1, sq0);
+    std::memcpy(tail, x + i, (n - i) * sizeof(float));
+    add_vector(hn::Load(dh, tail));
   }
-  out = {hn::GetLane(hn::SumOfLanes(dd, sx2)), hn::GetLane(hn::SumOfLanes(dd, sx1)),
-         hn::GetLane(hn::SumOfLanes(dd, sx0)), hn::GetLane(hn::SumOfLanes(dd, sq2)),
-         hn::GetLane(hn::SumOfLanes(dd, sq1)), hn::GetLane(hn::SumOfLanes(dd, sq0))};
+  const auto digit = [&](auto sum, double magic) HWY_ATTR {
+    return hn::GetLane(hn::SumOfLanes(dd, hn::Sub(sum, hn::Set(dd, magic))));
+  };
+  out = {digit(x2, magic_x[0]), digit(x1, magic_x[1]), digit(x0, magic_x[2]),
+         digit(q2, magic_q[0]), digit(q1, magic_q[1]), digit(q0, magic_q[2])};
 }
 
 HWY_ATTR void CountBinsImpl(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
@@ -146,13 +149,11 @@ HWY_INLINE HWY_ATTR void quantize_some(const float* x, std::size_t n, const floa
     alignas(64) float values[16] = {};
     alignas(64) float divisors[16];
     alignas(64) T codes[16];
-    for (std::size_t j = 0; j < 16; ++j) divisors[j] = args.scale;
-    for (std::size_t j = 0; i + j < n; ++j) {
-      values[j] = x[i + j];
-      if (scales != nullptr) divisors[j] = scales[i + j];
-    }
+    std::memcpy(values, x + i, (n - i) * sizeof(float));
+    std::fill(divisors, divisors + 16, args.scale);
+    if (scales != nullptr) std::memcpy(divisors, scales + i, (n - i) * sizeof(float));
     hn::Store(quantize_vector(hn::Load(df, values), hn::Load(df, divisors)), dt, codes);
-    for (std::size_t j = 0; i + j < n; ++j) y[i + j] = codes[j];
+    std::memcpy(y + i, codes, (n - i) * sizeof(T));
   }
 }
 

@@ -20,10 +20,8 @@ double RangeStats::variance() const {
 
 std::int32_t ExactSum::position_of(double max_abs) {
   int exponent = 0;
-  // max_abs = fraction * 2^exponent, fraction in [0.5, 1): the power of two above or equal to it.
-  const double fraction = std::frexp(max_abs, &exponent);
-  const int ceiling = fraction == 0.5 ? exponent - 1 : exponent;
-  const int above = ceiling - (kDigitBits - 1);
+  (void)std::frexp(max_abs, &exponent);  // max_abs < 2^exponent <= 2 max_abs
+  const int above = exponent - (kDigitBits - 1);
   // Division that rounds up for negative numbers too.
   return above > 0 ? (above + kDigitBits - 1) / kDigitBits : -((-above) / kDigitBits);
 }

@@ -42,7 +42,7 @@ class ExactSum {
     bool operator==(const State&) const = default;
   };
 
-  // Smallest position p with max_abs <= 2^(26 p + 25). max_abs is finite and above 0.
+  // Smallest position p with max_abs < 2^(26 p + 25). max_abs is finite and above 0.
   static std::int32_t position_of(double max_abs);
   // 1.5 * 2^(52 + 26 p) for p, p-1, p-2: adding and subtracting it rounds to a multiple of 2^(26
   // p).
