@@ -4,6 +4,8 @@
 #include "mcompress/calibration.h"
 #include "mcompress/dtype.h"
 #include "mcompress/edit.h"
+#include "mcompress/evaluate.h"
+#include "mcompress/host.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"
 #include "mcompress/options.h"

@@ -1,0 +1,242 @@
+#include "app.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+
+#include "mcompress/host.h"
+#include "mcompress/options.h"
+#include "mcompress/version.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+struct MessageOptions {
+  bool quiet = false;
+  bool verbose = false;
+  std::string log_format = "text";
+  std::string progress = "auto";
+
+  static const Schema<MessageOptions>& schema() {
+    static const Schema<MessageOptions> kSchema =
+        Schema<MessageOptions>()
+            .field("quiet", &MessageOptions::quiet, "only errors on stderr")
+            .field("verbose", &MessageOptions::verbose, "notes and details too")
+            .field("log-format", &MessageOptions::log_format,
+                   "messages as text, or as one JSON object per line")
+            .choices({"text", "json"})
+            .field("progress", &MessageOptions::progress,
+                   "a progress line: auto shows it on a terminal")
+            .choices({"auto", "always", "never"});
+    return kSchema;
+  }
+};
+
+constexpr std::array<CommandInfo, 10> kCommands = {{
+    {"inspect", "", "MODEL [--json | --dump]", "what a model holds and what could be done with it",
+     "mcompress inspect model.onnx", make_inspect},
+    {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
+     "mcompress optimize model.onnx -o clean.onnx", make_optimize},
+    {"quantize", "", "MODEL -o OUT [--calib DATA]", "8-bit integers: static, dynamic or weight-only",
+     "mcompress quantize model.onnx -o int8.onnx --calib calib.npz --eval labelled.npz",
+     make_quantize},
+    {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics that static quantization needs",
+     "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
+    {"eval", "", "MODEL --data DATA", "quality on labelled data, agreement with another model",
+     "mcompress eval int8.onnx --data labelled.npz --against model.onnx", make_eval},
+    {"compare", "", "REF MODEL --data DATA", "error of each output against a reference",
+     "mcompress compare model.onnx int8.onnx --data calib.npz", make_compare},
+    {"bench", "", "MODEL [--against REF]", "latency, interleaved with a reference",
+     "mcompress bench int8.onnx --against model.onnx", make_bench},
+    {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",
+     "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
+    {"passes", "", "[NAME] [--markdown]", "reference of passes and their options",
+     "mcompress passes quantize-static", make_passes},
+    {"targets", "", "[NAME] [--json]", "what runtimes execute in integers",
+     "mcompress targets onnxruntime-cpu", make_targets},
+}};
+
+std::string overview() {
+  std::string text =
+      "mcompress " + std::string(kVersion) +
+      ": makes ONNX models smaller and faster, and proves the result\n\n"
+      "Usage: mcompress COMMAND [arguments] [flags]\n\nCommands:\n";
+  for (const CommandInfo& command : kCommands) {
+    std::string name(command.name);
+    if (!command.alias.empty()) name += ", " + std::string(command.alias);
+    name.resize(std::max<std::size_t>(name.size() + 2, 18), ' ');
+    text += "  " + name + std::string(command.summary) + '\n';
+  }
+  text +=
+      "\n`mcompress COMMAND --help` shows its flags, `mcompress --version` the version.\n"
+      "Exit status: 0 done, 1 usage, 2 bad input, 3 not supported, 4 output not written,\n"
+      "5 gate missed, 70 internal error, 130 interrupted.\n";
+  return text;
+}
+
+Error usage_error(std::string_view id, std::string message, Location where = {},
+                  std::string hint = {}) {
+  return Error(Code::kUsage, id, std::move(message), std::move(where), std::move(hint));
+}
+
+std::string meant(std::string_view wrong, const std::vector<std::string>& known,
+                  std::string_view otherwise) {
+  const std::string close = nearest_name(wrong, known);
+  return close.empty() ? std::string(otherwise) : "did you mean '" + close + "'?";
+}
+
+const CommandInfo* find_command(std::string_view name) {
+  for (const CommandInfo& command : kCommands) {
+    if (command.name == name || (!command.alias.empty() && command.alias == name)) {
+      return &command;
+    }
+  }
+  return nullptr;
+}
+
+Error unknown_command(const std::string& name) {
+  std::vector<std::string> names;
+  for (const CommandInfo& command : kCommands) {
+    names.emplace_back(command.name);
+    if (!command.alias.empty()) names.emplace_back(command.alias);
+  }
+  return usage_error("unknown-command", "unknown command '" + name + "'", {},
+                     meant(name, names, "`mcompress --help` lists them"));
+}
+
+Error unknown_argument(const std::string& text, const CommandInfo& command, const Flags& flags) {
+  const std::string help = "`mcompress " + std::string(command.name) + " --help` lists its flags";
+  if (text.empty() || text[0] != '-') {
+    return usage_error("unexpected-argument", "unexpected argument '" + text + "'", {},
+                       "usage: mcompress " + std::string(command.name) + " " +
+                           std::string(command.usage));
+  }
+  const std::string flag = text.substr(0, text.find('='));
+  return usage_error("unknown-flag", "unknown flag", {{}, flag, {}},
+                     meant(flag, flags.names(), help));
+}
+
+// One command with its parser.
+class Invocation {
+ public:
+  explicit Invocation(const CommandInfo& info)
+      : info_(info),
+        app_(std::string(info.summary), "mcompress " + std::string(info.name)),
+        flags_(app_),
+        command_(info.make()) {
+    app_.allow_extras();
+    app_.set_help_flag("-h,--help", "this text");
+    app_.option_defaults()->take_last();
+    app_.footer("Example:\n  " + std::string(info.example) + "\n");
+    app_.get_formatter()->column_width(38);
+    command_->declare(app_, flags_);
+    flags_.add(MessageOptions::schema().specs(), "Messages");
+  }
+
+  std::string help() {
+    // CLI11's own usage line knows neither the order nor what goes together.
+    std::string text = app_.help();
+    const std::string usage = "Usage: ";
+    const std::size_t line = text.find(usage);
+    if (line == std::string::npos) return text;
+    const std::size_t end = text.find('\n', line);
+    return text.replace(line, end - line,
+                        usage + "mcompress " + std::string(info_.name) + " " +
+                            std::string(info_.usage));
+  }
+
+  Status run(std::span<const std::string> arguments, Console& console) {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    std::optional<std::string> failure;
+    try {
+      app_.parse(std::move(reversed));
+    } catch (const CLI::CallForHelp&) {
+      return console.print(help());
+    } catch (const CLI::ParseError& error) {
+      failure = error.what();
+    }
+    MCOMPRESS_TRY(configure(console));
+    const std::vector<std::string> extras = app_.remaining();
+    if (!extras.empty()) return unknown_argument(extras.front(), info_, flags_);
+    if (failure) {
+      return usage_error("bad-command-line", *failure, {},
+                         "usage: mcompress " + std::string(info_.name) + " " +
+                             std::string(info_.usage));
+    }
+    return command_->run(console);
+  }
+
+ private:
+  Status configure(Console& console) {
+    Diagnostics diagnostics;
+    const Schema<MessageOptions>& schema = MessageOptions::schema();
+    MCOMPRESS_ASSIGN(const MessageOptions given,
+                     schema.parse(flags_.given(schema.specs()), diagnostics));
+    ConsoleOptions options;
+    options.quiet = given.quiet;
+    options.verbose = given.verbose;
+    options.json_log = given.log_format == "json";
+    if (given.progress == "always") options.progress = ConsoleOptions::Progress::kAlways;
+    if (given.progress == "never") options.progress = ConsoleOptions::Progress::kNever;
+    console.configure(options);
+    return ok_status();
+  }
+
+  const CommandInfo& info_;
+  CLI::App app_;
+  Flags flags_;
+  std::unique_ptr<Command> command_;
+};
+
+Status dispatch(std::span<const std::string> arguments, Console& console) {
+  if (arguments.empty()) {
+    return usage_error("no-command", "a command is missing", {},
+                       "`mcompress --help` lists the commands");
+  }
+  const std::string& name = arguments.front();
+  if (name == "--help" || name == "-h" || name == "help") {
+    if (name == "help" && arguments.size() > 1) {
+      const CommandInfo* command = find_command(arguments[1]);
+      if (command == nullptr) return unknown_command(arguments[1]);
+      return console.print(Invocation(*command).help());
+    }
+    return console.print(overview());
+  }
+  if (name == "--version") return console.print("mcompress " + std::string(kVersion) + "\n");
+  const CommandInfo* command = find_command(name);
+  if (command == nullptr) {
+    if (!name.empty() && name[0] == '-') {
+      return usage_error("unknown-flag", "unknown flag", {{}, name, {}},
+                         "flags stand behind the command; `mcompress --help` lists the commands");
+    }
+    return unknown_command(name);
+  }
+  return Invocation(*command).run(arguments.subspan(1), console);
+}
+
+}  // namespace
+
+std::span<const CommandInfo> all_commands() { return kCommands; }
+
+int run_command_line(std::span<const std::string> arguments, Console& console) {
+  const Status status = dispatch(arguments, console);
+  if (status.ok()) return 0;
+  console.error(status.error().diagnostic);
+  return exit_status(status.error().code);
+}
+
+std::string commands_markdown() {
+  std::string text =
+      "# Commands\n\nPrinted by `mcompress passes --manual` from the declarations the program is "
+      "built from.\n";
+  for (const CommandInfo& command : kCommands) {
+    text += "\n## " + std::string(command.name) + "\n\n";
+    text += "```text\n" + Invocation(command).help();
+    while (text.ends_with("\n\n")) text.pop_back();
+    text += "```\n";
+  }
+  return text;
+}
+
+}  // namespace mcompress::tools

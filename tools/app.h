@@ -1,0 +1,52 @@
+// Commands and how one is chosen.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "bind.h"
+#include "console.h"
+#include "mcompress/status.h"
+
+namespace mcompress::tools {
+
+class Command {
+ public:
+  virtual ~Command() = default;
+  // Declares arguments and flags; both outlive run().
+  virtual void declare(CLI::App& app, Flags& flags) = 0;
+  virtual Status run(Console& console) = 0;
+};
+
+struct CommandInfo {
+  std::string_view name;
+  std::string_view alias;
+  std::string_view usage;    // what follows the name: "MODEL -o OUT [flags]"
+  std::string_view summary;  // one line
+  std::string_view example;
+  std::unique_ptr<Command> (*make)();
+};
+
+std::unique_ptr<Command> make_inspect();
+std::unique_ptr<Command> make_optimize();
+std::unique_ptr<Command> make_calibrate();
+std::unique_ptr<Command> make_quantize();
+std::unique_ptr<Command> make_run();
+std::unique_ptr<Command> make_eval();
+std::unique_ptr<Command> make_compare();
+std::unique_ptr<Command> make_bench();
+std::unique_ptr<Command> make_passes();
+std::unique_ptr<Command> make_targets();
+
+// In the order of the help text.
+std::span<const CommandInfo> all_commands();
+
+// Runs the command line; the exit status.
+int run_command_line(std::span<const std::string> arguments, Console& console);
+
+// The manual page of every command in Markdown, for docs/manual.md.
+std::string commands_markdown();
+
+}  // namespace mcompress::tools

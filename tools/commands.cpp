@@ -1,0 +1,282 @@
+// optimize, quantize and run: a recipe each, one path.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "app.h"
+#include "compress.h"
+#include "mcompress/host.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+// Common to the commands that write a model.
+class Writing : public Command {
+ public:
+  void declare(CLI::App& app, Flags& flags) override {
+    flags_ = &flags;
+    declare_arguments(app, flags);
+    flags.add(CompressOptions::schema(takes_data()).specs(), "Output, data and work");
+  }
+
+ protected:
+  virtual void declare_arguments(CLI::App& app, Flags& flags) = 0;
+  virtual bool takes_data() const { return true; }
+
+  void declare_model(CLI::App& app) {
+    app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
+  }
+
+  Result<Job> job(std::string_view command) const {
+    Job job;
+    job.command = command;
+    job.input = model_;
+    Diagnostics diagnostics;
+    const auto& schema = CompressOptions::schema(takes_data());
+    MCOMPRESS_ASSIGN(job.options, schema.parse(flags_->given(schema.specs()), diagnostics));
+    return job;
+  }
+
+  Flags* flags_ = nullptr;
+  std::string model_;
+};
+
+// ------------------------------------------------------------------------------------- optimize
+
+struct SelectionOptions {
+  std::vector<std::string> only, skip;
+
+  static const Schema<SelectionOptions>& schema() {
+    static const Schema<SelectionOptions> kSchema =
+        Schema<SelectionOptions>()
+            .field("only", &SelectionOptions::only, "run these passes of the recipe only")
+            .unit("PASS,...")
+            .field("skip", &SelectionOptions::skip, "leave these passes of the recipe out")
+            .unit("PASS,...");
+    return kSchema;
+  }
+};
+
+Status check_passes(const std::vector<std::string>& names, std::string_view flag,
+                    const Recipe& recipe) {
+  std::vector<std::string> known;
+  for (const RecipeStep& step : recipe.steps) known.push_back(step.pass);
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string close = nearest_name(name, known);
+    return Error(Code::kUsage, "pass-not-in-recipe",
+                 "'" + name + "' is no pass of recipe '" + recipe.name + "'",
+                 {{}, "--" + std::string(flag), {}},
+                 close.empty() ? "--print-recipe lists them" : "did you mean '" + close + "'?");
+  }
+  return ok_status();
+}
+
+class Optimize final : public Writing {
+ public:
+  void declare_arguments(CLI::App& app, Flags& flags) override {
+    declare_model(app);
+    flags.add(SelectionOptions::schema().specs(), "Passes");
+    auto recipe = builtin_recipe("optimize");
+    if (!recipe.ok()) return;
+    specs_ = pass_options({&recipe.value(), 1});
+    flags.add(specs_, "Options of passes");
+  }
+
+  bool takes_data() const override { return false; }
+
+  Status run(Console& console) override {
+    MCOMPRESS_ASSIGN(Job wanted, job("optimize"));
+    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("optimize"));
+    const auto& schema = SelectionOptions::schema();
+    Diagnostics diagnostics;
+    MCOMPRESS_ASSIGN(const SelectionOptions selection,
+                     schema.parse(flags_->given(schema.specs()), diagnostics));
+    MCOMPRESS_TRY(check_passes(selection.only, "only", recipe));
+    MCOMPRESS_TRY(check_passes(selection.skip, "skip", recipe));
+    const auto named = [](const std::vector<std::string>& names, const std::string& name) {
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    std::erase_if(recipe.steps, [&](const RecipeStep& step) {
+      return named(selection.skip, step.pass) ||
+             (!selection.only.empty() && !named(selection.only, step.pass));
+    });
+    if (recipe.steps.empty()) {
+      return Error(Code::kUsage, "no-passes-left", "no pass is left to run", {{}, "--skip", {}});
+    }
+    wanted.pass_flags = flags_->given(specs_);
+    wanted.rounds = 3;
+    MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
+    wanted.choose_recipe = [&recipe](const Model&, ReportScope&) -> Result<Recipe> {
+      return recipe;
+    };
+    return compress(std::move(wanted), console);
+  }
+
+ private:
+  std::vector<OptionSpec> specs_;
+};
+
+// ------------------------------------------------------------------------------------- quantize
+
+struct ModeOptions {
+  std::string mode = "auto";
+
+  static const Schema<ModeOptions>& schema() {
+    static const Schema<ModeOptions> kSchema =
+        Schema<ModeOptions>()
+            .field("mode", &ModeOptions::mode,
+                   "static: integer kernels, ranges from data; dynamic: integer matrix products, "
+                   "ranges found on every run; weight-only: small file, float kernels; auto: "
+                   "static with data, else dynamic where it pays")
+            .choices({"auto", "static", "dynamic", "weight-only"});
+    return kSchema;
+  }
+};
+
+bool is_constant_matrix(const Value* value, std::int64_t min_elements) {
+  if (value == nullptr) return false;
+  const Tensor* tensor = value->initializer();
+  if (tensor == nullptr && value->producer() != nullptr && value->producer()->is("Constant")) {
+    const AttributeValue* held = value->producer()->attribute("value");
+    tensor = held != nullptr ? std::get_if<Tensor>(held) : nullptr;
+  }
+  return tensor != nullptr && tensor->dims().size() == 2 &&
+         tensor->dtype() == DataType::kFloat && tensor->elements() >= min_elements;
+}
+
+// Matrix products of the top graph whose weights are large enough for dynamic quantization.
+std::uint64_t dynamic_products(const Model& model) {
+  constexpr std::int64_t kMinElements = 8192;
+  std::uint64_t count = 0;
+  const Graph& graph = model.graph();
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    if (!node->is("MatMul") && !node->is("Gemm")) continue;
+    if (is_constant_matrix(node->input(1), kMinElements)) ++count;
+  }
+  return count;
+}
+
+class Quantize final : public Writing {
+ public:
+  void declare_arguments(CLI::App& app, Flags& flags) override {
+    declare_model(app);
+    flags.add(ModeOptions::schema().specs(), "What to quantize, and how");
+    std::vector<Recipe> recipes;
+    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weight-only"}) {
+      auto recipe = builtin_recipe(name);
+      if (recipe.ok()) recipes.push_back(std::move(recipe).value());
+    }
+    specs_ = pass_options(recipes);
+    // What belongs to quantization first, the rest apart.
+    std::vector<OptionSpec> own, cleaning;
+    for (const OptionSpec& spec : specs_) {
+      (of_quantization(spec.name) ? own : cleaning).push_back(spec);
+    }
+    flags.add(own, "What to quantize, and how");
+    flags.add(cleaning, "Options of cleaning passes");
+  }
+
+  Status run(Console& console) override {
+    MCOMPRESS_ASSIGN(Job wanted, job("quantize"));
+    const auto& schema = ModeOptions::schema();
+    Diagnostics diagnostics;
+    MCOMPRESS_ASSIGN(const ModeOptions given,
+                     schema.parse(flags_->given(schema.specs()), diagnostics));
+    const bool has_table = !wanted.options.table.empty();
+    const bool has_ranges = has_table || !wanted.options.calib.empty();
+    if (given.mode == "static" && !has_ranges) {
+      return Error(Code::kUsage, "no-calibration-data",
+                   "static quantization needs calibration data", {{}, "--mode", {}},
+                   "give --calib DATA or --table TABLE, or use --mode dynamic");
+    }
+    wanted.pass_flags = flags_->given(specs_);
+    wanted.must_compress = true;
+    std::string mode = given.mode;
+    if (mode == "auto" && has_ranges) mode = "static";
+    // What can be known before the model is there is refused before.
+    if (mode != "auto") {
+      MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-" + mode));
+      MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
+    }
+    const bool automatic = given.mode == "auto";
+    wanted.choose_recipe = [mode, automatic, has_table, &console](
+                               const Model& model, ReportScope& report) -> Result<Recipe> {
+      std::string chosen = mode;
+      std::string why = "asked for";
+      if (automatic && chosen == "static") why = has_table ? "--table given" : "--calib given";
+      if (chosen == "auto") {
+        const std::uint64_t products = dynamic_products(model);
+        chosen = products > 0 ? "dynamic" : "weight-only";
+        why = products > 0 ? "no calibration data, and " + std::to_string(products) +
+                                 (products == 1 ? " matrix product that gains"
+                                                : " matrix products that gain")
+                           : "no calibration data, and no large matrix products";
+      }
+      report.text("mode", chosen);
+      report.text("mode_reason", why);
+      if (automatic) console.say("mode " + chosen + ": " + why);
+      return builtin_recipe("quantize-" + chosen);
+    };
+    return compress(std::move(wanted), console);
+  }
+
+ private:
+  static bool of_quantization(std::string_view option) {
+    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weights"}) {
+      for (const OptionSpec& spec : builtin_passes().find(name)->options) {
+        if (spec.name == option) return true;
+      }
+    }
+    return false;
+  }
+
+  std::vector<OptionSpec> specs_;
+};
+
+// ------------------------------------------------------------------------------------------ run
+
+class Run final : public Writing {
+ public:
+  void declare_arguments(CLI::App& app, Flags&) override {
+    app.add_option("RECIPE", recipe_, "JSON or YAML file")->required()->type_name("");
+    declare_model(app);
+  }
+
+  Status run(Console& console) override {
+    MCOMPRESS_ASSIGN(Job wanted, job("run"));
+    auto datum = read_datum_file(recipe_);
+    if (!datum.ok()) return as_usage(std::move(datum).error().in_file(recipe_));
+    Diagnostics diagnostics;
+    auto recipe = parse_recipe(*datum, builtin_passes(), diagnostics);
+    console.show(diagnostics);
+    if (!recipe.ok()) return std::move(recipe).error().in_file(recipe_);
+    if (!flags_->has("target")) wanted.options.target = recipe->target;
+    if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe->seed);
+    wanted.choose_recipe = [&recipe](const Model&, ReportScope&) -> Result<Recipe> {
+      return *recipe;
+    };
+    wanted.must_compress =
+        std::any_of(recipe->steps.begin(), recipe->steps.end(), [](const RecipeStep& step) {
+          return step.pass.starts_with("quantize-");
+        });
+    return compress(std::move(wanted), console);
+  }
+
+ private:
+  // A recipe that can not be read is a usage error, whatever is wrong with it.
+  static Error as_usage(Error error) {
+    error.code = Code::kUsage;
+    return error;
+  }
+
+  std::string recipe_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_optimize() { return std::make_unique<Optimize>(); }
+std::unique_ptr<Command> make_quantize() { return std::make_unique<Quantize>(); }
+std::unique_ptr<Command> make_run() { return std::make_unique<Run>(); }
+
+}  // namespace mcompress::tools

@@ -1,0 +1,469 @@
+#include "compress.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "mcompress/host.h"
+#include "mcompress/version.h"
+#include "outcome.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+using Options = CompressOptions;
+
+constexpr std::int64_t kProofSamples = 16;
+
+template <class T>
+using Field = T Options::*;
+
+class Compression {
+ public:
+  Compression(Job job, Console& console)
+      : job_(std::move(job)), options_(job_.options), console_(console) {}
+
+  Status run() {
+    MCOMPRESS_TRY(check_request());
+    MCOMPRESS_ASSIGN(loaded_, load(job_.input, console_));
+    root().text("command", job_.command);
+    root().text("version", kVersion);
+    root().child("input").text("file", file_name(job_.input));
+    root().child("input").count("bytes", static_cast<std::int64_t>(loaded_.size.total()));
+    MCOMPRESS_ASSIGN(recipe_, job_.choose_recipe(*loaded_.model, root()));
+    recipe_.target = options_.target;
+    recipe_.seed = static_cast<std::uint64_t>(options_.seed);
+    MCOMPRESS_TRY(apply_flags(recipe_, job_.pass_flags));
+    if (options_.print_recipe) {
+      return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
+    }
+    MCOMPRESS_TRY(check_names());
+    MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
+    MCOMPRESS_TRY(open_inputs());
+    original_ = loaded_.model->clone();
+    const std::uint64_t revision = model().revision();
+    Status status = run_passes();
+    console_.show(diagnostics_);
+    if (!status.ok()) return std::move(status).error().in_file(job_.input);
+    coverage_ = coverage_of(explain_);
+    MCOMPRESS_TRY(check_coverage());
+    if (model().revision() == revision || !changed_) return finish_unchanged();
+    stamp();
+    MCOMPRESS_TRY(prove());
+    MCOMPRESS_TRY(write());
+    return finish();
+  }
+
+ private:
+  Model& model() { return *loaded_.model; }
+  ReportScope& root() { return report_.root(); }
+
+  Status check_request() {
+    if (options_.print_recipe) return ok_status();
+    if (options_.output.empty() && !options_.dry_run) {
+      return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
+                   "give -o OUT, or --dry-run to write nothing");
+    }
+    if (options_.output == "-" && options_.json) {
+      return Error(Code::kUsage, "two-outputs",
+                   "the model and the JSON result can not both go to standard output");
+    }
+    if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
+    if (!options_.report.empty()) MCOMPRESS_TRY(check_writable(options_.report));
+    if (find_target(options_.target) == nullptr) {
+      std::vector<std::string> names;
+      for (const Target* target : all_targets()) names.push_back(target->name);
+      const std::string close = nearest_name(options_.target, names);
+      return Error(Code::kUsage, "unknown-target", "unknown target '" + options_.target + "'",
+                   {{}, "--target", {}},
+                   close.empty() ? "`mcompress targets` lists them"
+                                 : "did you mean '" + close + "'?");
+    }
+    return ok_status();
+  }
+
+  Status check_names() {
+    for (const RecipeStep& step : recipe_.steps) {
+      const Datum printed = builtin_passes().find(step.pass)->print(step.options);
+      for (const std::string_view key : {"include", "exclude"}) {
+        const Datum* patterns = printed.find(key);
+        const Datum::List* list = patterns != nullptr ? patterns->as_list() : nullptr;
+        if (list == nullptr) continue;
+        std::vector<std::string> texts;
+        for (const Datum& item : *list) texts.push_back(option_text(item));
+        MCOMPRESS_TRY(check_patterns(model(), key, texts));
+      }
+    }
+    return ok_status();
+  }
+
+  Status open_inputs() {
+    if (!options_.table.empty()) {
+      MCOMPRESS_ASSIGN(table_, CalibrationTable::load(options_.table));
+    }
+    if (!options_.calib.empty()) {
+      MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model(), options_.feeding, 0,
+                                            console_));
+    }
+    if (!options_.eval.empty()) {
+      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model(), options_.feeding, 0, console_));
+    }
+    return ok_status();
+  }
+
+  Status run_passes() {
+    Services services;
+    services.runtime = runtime_;
+    services.calibration_data = calib_.get();
+    services.table = table_ ? &*table_ : nullptr;
+    services.diagnostics = &diagnostics_;
+    services.progress = &console_;
+    services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    services.threads = static_cast<int>(options_.threads);
+    PipelineOptions pipeline;
+    pipeline.dump_folder = options_.dump_passes;
+    for (int round = 0; round < job_.rounds; ++round) {
+      const std::size_t before = passes_that_changed();
+      MCOMPRESS_TRY(run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_,
+                                 report_));
+      if (passes_that_changed() == before) break;
+      changed_ = true;
+    }
+    return ok_status();
+  }
+
+  // Inference only notes types that are not written.
+  std::size_t passes_that_changed() const {
+    const Datum facts = report_.root().facts();
+    const Datum* passes = facts.find("passes");
+    if (passes == nullptr || passes->as_list() == nullptr) return 0;
+    return static_cast<std::size_t>(
+        std::count_if(passes->as_list()->begin(), passes->as_list()->end(), [](const Datum& pass) {
+          const Datum* changed = pass.find("changed");
+          const Datum* name = pass.find("name");
+          return changed != nullptr && changed->value() == Datum::Value(true) &&
+                 name != nullptr && *name->as_string() != "infer-shapes";
+        }));
+  }
+
+  Status check_coverage() {
+    if (!job_.must_compress || coverage_.weights > 0) return ok_status();
+    std::string text = "nothing could be compressed";
+    if (coverage_.of_weights == 0) {
+      text += ": no float32 weights that are large enough were found\n";
+    } else {
+      text += ":\n" + reasons_text(coverage_.skipped, coverage_.skipped.size());
+    }
+    const std::vector<Coverage::Group> nodes = skipped_nodes(explain_);
+    text += reasons_text(nodes, 10);
+    console_.say(text);
+    std::string why = "nothing was compressed: ";
+    why += coverage_.of_weights == 0
+               ? "the model has no float32 weights that are large enough"
+               : "0 of " + counted(coverage_.of_weights, "weight") + " eligible; first reason: " +
+                     coverage_.skipped.front().why;
+    return Error(Code::kUnsupported, "nothing-compressed", std::move(why), {job_.input, {}, {}},
+                 "nothing was written; `mcompress inspect` shows what the model holds");
+  }
+
+  void stamp() {
+    if (!options_.provenance) return;
+    Editor editor(model(), &onnx_catalog());
+    editor.set_metadata("mcompress.version", kVersion);
+    editor.set_metadata("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
+    const bool calibrated =
+        std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
+                    [](const RecipeStep& step) { return step.pass == "quantize-static"; });
+    if (!calibrated) return;
+    std::string digests;
+    if (table_) {
+      for (const std::uint64_t digest : table_->data_digests) {
+        digests += (digests.empty() ? "" : ",") + digest_text(digest);
+      }
+    } else if (calib_ != nullptr) {
+      digests = digest_text(calib_->digest());
+    }
+    if (!digests.empty()) editor.set_metadata("mcompress.calibration", digests);
+  }
+
+  // The checker, the runtime, and the original beside the result on what data there is.
+  Status prove() {
+    if (!options_.verify) {
+      console_.say("not verified: --no-verify");
+      return ok_status();
+    }
+    MCOMPRESS_TRY(check_result(check_model(model())));
+    const int threads = static_cast<int>(options_.threads);
+    before_.emplace(*runtime_, *original_, job_.input, threads);
+    after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
+                   threads);
+    auto opened = after_->session();
+    if (!opened.ok()) {
+      Error error = std::move(opened).error();
+      // What the original can not do either is no fault of the result.
+      if (!before_->session().ok()) {
+        error.diagnostic.where.file = job_.input;
+        error.diagnostic.hint = "the original can not be opened either; --no-verify writes the "
+                                "result without having run it";
+        error.code = Code::kUnsupported;
+        return error;
+      }
+      return check_result(std::move(error));
+    }
+    DataSource* data = calib_ != nullptr ? calib_.get() : eval_.get();
+    if (data != nullptr && data->count() > 0) {
+      MCOMPRESS_ASSIGN(Session * reference, before_->session());
+      CompareOptions compare;
+      compare.limit = std::max(kProofSamples, data->fixed_batch());
+      MCOMPRESS_ASSIGN(comparison_,
+                       compare_outputs(*reference, **opened, *data, compare, console_));
+      root().set("comparison", to_datum(*comparison_));
+      warn_about_errors();
+    }
+    if (eval_ != nullptr) {
+      MCOMPRESS_ASSIGN(quality_,
+                       judge_quality(&*before_, *after_, *eval_,
+                                     {options_.metric, options_.characters, {}, 5}, console_));
+      ReportScope& scope = root().child("evaluation");
+      if (quality_->reference) scope.set("before", to_datum(*quality_->reference, false));
+      scope.set("after", to_datum(quality_->candidate, false));
+    }
+    if (eval_ != nullptr || options_.bench) {
+      BenchOptions bench;
+      bench.loads = 1;
+      bench.warm_up = 2;
+      bench.seconds = 0.25;
+      bench.min_rounds = 10;
+      MCOMPRESS_ASSIGN(latency_, judge_latency(&*before_, *after_, data, bench, recipe_.seed,
+                                               console_));
+    }
+    return ok_status();
+  }
+
+  Status check_result(Status status) const {
+    if (status.ok()) return status;
+    Error error = std::move(status).error();
+    error.code = Code::kInternal;
+    error.diagnostic.message = "the result is not sound: " + error.diagnostic.message;
+    error.diagnostic.hint = "nothing was written; please report this with the model";
+    return error;
+  }
+
+  void warn_about_errors() {
+    constexpr double kPoor = 10;
+    for (const OutputError& output : comparison_->outputs) {
+      Diagnostics found;
+      if (output.differing_non_finite > 0) {
+        found.warn("non-finite-differs",
+                   std::to_string(output.differing_non_finite) +
+                       " values are finite in one model and not in the other",
+                   {{}, {}, output.output});
+      } else if (output.sqnr_db < kPoor && output.values > 0) {
+        found.warn("far-from-original",
+                   "is only " + decibel_text(output.sqnr_db) + " away from its own noise",
+                   {{}, {}, output.output}, "--exclude its worst layers, or give more data");
+      }
+      console_.show(found);
+    }
+  }
+
+  Status write() {
+    if (options_.dry_run) {
+      auto bytes = save_model_bytes(model());
+      if (bytes.ok()) saved_.model_bytes = bytes->size();
+      return ok_status();
+    }
+    if (options_.output == "-") {
+      MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model()));
+      if (bytes.size() > loaded_.size.total() && !options_.allow_larger) {
+        return Error(Code::kOutput, "output-larger",
+                     "the result has " + std::to_string(bytes.size()) + " bytes, the input " +
+                         std::to_string(loaded_.size.total()),
+                     {}, "nothing was written; --allow-larger writes it anyway");
+      }
+      saved_.model_bytes = bytes.size();
+      return console_.print(bytes);
+    }
+    SaveOptions save;
+    save.allow_larger = options_.allow_larger;
+    save.original_bytes = loaded_.size.total();
+    if (options_.external_data == "always") save.external = SaveOptions::External::kAlways;
+    if (options_.external_data == "never") save.external = SaveOptions::External::kNever;
+    MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, console_));
+    return ok_status();
+  }
+
+  Status finish_unchanged() {
+    if (options_.dry_run) {
+      saved_ = loaded_.size;
+    } else if (options_.output == "-") {
+      MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(*original_));
+      saved_.model_bytes = bytes.size();
+      MCOMPRESS_TRY(console_.print(bytes));
+    } else {
+      MCOMPRESS_ASSIGN(saved_, copy_model(*original_, options_.output, console_));
+    }
+    root().flag("unchanged", true);
+    console_.say(options_.dry_run ? "nothing to change"
+                                  : "nothing to change: the output is a copy of the input");
+    return finish();
+  }
+
+  Status finish() {
+    if (options_.json || !options_.report.empty()) {
+      fill_report();
+      const auto times = options_.times ? Report::Times::kInclude : Report::Times::kOmit;
+      const std::string text = json_text(report_.to_datum(times));
+      if (options_.report == "-") {
+        MCOMPRESS_TRY(console_.print(text));
+      } else if (!options_.report.empty()) {
+        MCOMPRESS_TRY(write_file(options_.report, text));
+      }
+      if (options_.json) MCOMPRESS_TRY(console_.print(text));
+    }
+    if (!console_.options().quiet) show_summary();
+    return ok_status();
+  }
+
+  void fill_report() {
+    if (!options_.output.empty()) {
+      root().child("output").text("file", file_name(options_.output));
+    }
+    root().child("output").count("bytes", static_cast<std::int64_t>(saved_.total()));
+    root().flag("dry_run", options_.dry_run);
+    root().set("recipe", print_recipe(recipe_, builtin_passes()));
+    add_coverage(coverage_, root().child("coverage"));
+    add_decisions(explain_, root());
+    for (std::size_t i = 0; i < latency_.size(); ++i) {
+      ReportScope& scope = root().child("latency").child(i == 0 ? "before" : "after");
+      scope.seconds("p50", latency_[i].p50_ms / 1e3);
+      scope.seconds("p90", latency_[i].p90_ms / 1e3);
+      scope.seconds("load", latency_[i].load_ms / 1e3);
+    }
+    report_.add_diagnostics(diagnostics_);
+  }
+
+  void show_summary() {
+    if (console_.options().verbose || options_.dry_run) {
+      console_.say(decision_table(explain_).text());
+    }
+    if (job_.must_compress || coverage_.weights > 0) {
+      console_.say(coverage_text(coverage_, console_.options().verbose));
+    }
+    Table table;
+    table.row({"", "before", options_.dry_run ? "planned" : "after", ""});
+    const double ratio = saved_.total() > 0 ? static_cast<double>(loaded_.size.total()) /
+                                                  static_cast<double>(saved_.total())
+                                            : 0;
+    table.row({"bytes", grouped(loaded_.size.total()), grouped(saved_.total()),
+               ratio > 0 ? decimal_text(ratio, 2) + " x smaller" : ""});
+    if (quality_) add_quality_rows(*quality_, table);
+    if (comparison_) {
+      for (const OutputError& output : comparison_->outputs) {
+        if (table_is_long(output)) break;
+        table.row({"SQNR of " + output.output, "", decibel_text(output.sqnr_db)});
+      }
+    }
+    if (latency_.size() == 2) {
+      table.row({"latency p50", milliseconds_text(latency_[0].p50_ms),
+                 milliseconds_text(latency_[1].p50_ms),
+                 decimal_text(latency_[0].p50_ms / latency_[1].p50_ms, 2) + " x faster"});
+    }
+    console_.say(table.text());
+  }
+
+  // Models with dozens of outputs: the report has them all.
+  bool table_is_long(const OutputError& output) const {
+    constexpr std::ptrdiff_t kMost = 8;
+    return &output - comparison_->outputs.data() >= kMost;
+  }
+
+  Job job_;
+  const Options& options_;
+  Console& console_;
+  LoadedModel loaded_;
+  std::unique_ptr<Model> original_;
+  Recipe recipe_;
+  std::shared_ptr<Runtime> runtime_;
+  std::unique_ptr<DataSource> calib_, eval_;
+  std::optional<CalibrationTable> table_;
+  Diagnostics diagnostics_;
+  Explain explain_;
+  Report report_;
+  Coverage coverage_;
+  bool changed_ = false;
+  std::optional<Judged> before_, after_;
+  std::optional<Comparison> comparison_;
+  std::optional<Quality> quality_;
+  std::vector<BenchTimes> latency_;
+  SavedModel saved_;
+};
+
+}  // namespace
+
+const Schema<CompressOptions>& CompressOptions::schema(bool data) {
+  using Level = OptionSpec::Level;
+  const auto base = [] {
+    Schema<Options> schema;
+    schema.field("output", &Options::output, "the file to write; - is standard output")
+        .unit("FILE")
+        .field("report", &Options::report, "write what was done, tensor by tensor, as JSON")
+        .unit("FILE")
+        .field("json", &Options::json, "the same on standard output")
+        .field("times", &Options::times, "put measured times into the report too")
+        .field("dry-run", &Options::dry_run, "plan, print and write nothing")
+        .field("allow-larger", &Options::allow_larger, "write a result larger than the input")
+        .field("provenance", &Options::provenance,
+               "name version, recipe and calibration in the model's metadata")
+        .field("verify", &Options::verify,
+               "check the result, open it in the runtime and compare it on data")
+        .field("external-data", &Options::external_data,
+               "weights in a file beside the model; auto: as in the input, or beyond 2 GB")
+        .choices({"auto", "always", "never"})
+        .level(Level::kAdvanced)
+        .field("dump-passes", &Options::dump_passes, "write the graph as text after each pass")
+        .unit("FOLDER")
+        .level(Level::kAdvanced)
+        .field("print-recipe", &Options::print_recipe,
+               "print passes and options that would run, and stop")
+        .field("target", &Options::target, "the runtime to compress for")
+        .unit("NAME")
+        .field("seed", &Options::seed, "of what is random")
+        .range(0, 9e15)
+        .field("threads", &Options::threads, "of the runtime while it checks and measures")
+        .range(1, 1024)
+        .field("memory-budget", &Options::memory_budget,
+               "for activations that are being observed; 0: 256 MiB")
+        .unit("bytes")
+        .range(0, 9e15);
+    return schema;
+  };
+  static const Schema<Options> kWithout = base();
+  static const Schema<Options> kWith = [&base] {
+    Schema<Options> schema = base();
+    schema
+        .field("calib", &Options::calib,
+               "calibration data: .npz, a folder of .npy, or a folder of ONNX test sets")
+        .unit("DATA")
+        .field("table", &Options::table, "statistics written by `mcompress calibrate`")
+        .unit("FILE")
+        .field("eval", &Options::eval,
+               "labelled data: quality and latency before and after are measured")
+        .unit("DATA")
+        .field("metric", &Options::metric, "of --eval; auto: what the labels suggest")
+        .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
+        .field("characters", &Options::characters, "class list of a text recogniser, one per line")
+        .unit("FILE")
+        .field("feeding", &Options::feeding,
+               "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
+        .choices({"auto", "slice", "index"})
+        .level(Level::kAdvanced)
+        .field("bench", &Options::bench, "measure latency before and after");
+    return schema;
+  }();
+  return data ? kWith : kWithout;
+}
+
+Status compress(Job job, Console& console) { return Compression(std::move(job), console).run(); }
+
+}  // namespace mcompress::tools

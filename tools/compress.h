@@ -1,0 +1,77 @@
+// The one path of every command that writes a model: load, run a recipe, prove the result, write.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bind.h"
+#include "console.h"
+#include "judge.h"
+#include "mcompress/options.h"
+#include "mcompress/pipeline.h"
+#include "models.h"
+
+namespace mcompress::tools {
+
+struct CompressOptions {
+  // Output.
+  std::string output;
+  std::string report;
+  std::string dump_passes;
+  std::string external_data = "auto";
+  bool dry_run = false;
+  bool allow_larger = false;
+  bool provenance = true;
+  bool verify = true;
+  bool print_recipe = false;
+  bool json = false;
+  bool times = false;
+  // How to work.
+  std::string target = "onnxruntime-cpu";
+  std::int64_t seed = 0;
+  std::int64_t threads = 1;
+  std::int64_t memory_budget = 0;
+  // Data.
+  std::string calib;
+  std::string table;
+  std::string eval;
+  std::string metric = "auto";
+  std::string characters;
+  std::string feeding = "auto";
+  bool bench = false;
+
+  // `data`: with the options that hand data over.
+  static const Schema<CompressOptions>& schema(bool data);
+};
+
+// What a command wants done.
+struct Job {
+  CompressOptions options;
+  std::string input;
+  // Flags that are options of passes: set in every step of the recipe that has them.
+  Datum pass_flags = Datum::map();
+  // Gives the recipe once the model is known; `report` gets what there is to say about the choice.
+  std::function<Result<Recipe>(const Model&, ReportScope& report)> choose_recipe;
+  std::string command;
+  int rounds = 1;             // the recipe is repeated until nothing changes
+  bool must_compress = false; // nothing applied is an error
+};
+
+Status compress(Job job, Console& console);
+
+// Options of all passes in the recipes, each once.
+std::vector<OptionSpec> pass_options(std::span<const Recipe> recipes);
+// A built-in recipe.
+Result<Recipe> builtin_recipe(std::string_view name);
+// Sets `flags` in the steps that have such an option. Fails with kUsage for a value that the
+// option refuses, or when no step has it.
+Status apply_flags(Recipe& recipe, const Datum& flags);
+// What stands before `pass` in the recipe.
+Recipe steps_before(Recipe recipe, std::string_view pass);
+
+}  // namespace mcompress::tools

@@ -1,0 +1,208 @@
+#include "judge.h"
+
+#include <cmath>
+
+#include "mcompress/host.h"
+#include "models.h"
+#include "try.h"
+
+namespace mcompress::tools {
+
+Result<std::unique_ptr<Session>> Judged::open_another() const {
+  SessionOptions options;
+  options.threads = threads_;
+  auto session = runtime_.open(model_, options);
+  if (!session.ok()) return std::move(session).error().in_file(file_);
+  return session;
+}
+
+Result<Session*> Judged::session() {
+  if (session_ == nullptr) {
+    MCOMPRESS_ASSIGN(session_, open_another());
+  }
+  return session_.get();
+}
+
+Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
+                              const EvalSettings& settings, Progress& progress) {
+  EvaluateOptions options;
+  const std::optional<Metric> metric = parse_metric(settings.metric);
+  if (!metric) {
+    return Error(Code::kUsage, "unknown-metric", "unknown metric '" + settings.metric + "'",
+                 {{}, "--metric", {}});
+  }
+  options.metric = *metric;
+  options.output = settings.output;
+  options.k = settings.k;
+  if (!settings.characters.empty()) {
+    constexpr std::uint64_t kMostBytes = 64 << 20;
+    MCOMPRESS_ASSIGN(const std::string text, read_file(settings.characters, kMostBytes));
+    options.characters = parse_characters(text);
+  } else {
+    options.characters = characters_of(candidate.model());
+  }
+  Quality quality;
+  MCOMPRESS_ASSIGN(Session * session, candidate.session());
+  if (reference != nullptr) {
+    MCOMPRESS_ASSIGN(options.reference, reference->session());
+  }
+  MCOMPRESS_ASSIGN(quality.candidate, evaluate(*session, data, options, progress));
+  if (reference != nullptr && quality.candidate.metric != Metric::kAgreement) {
+    Session* original = options.reference;
+    options.reference = nullptr;
+    MCOMPRESS_ASSIGN(quality.reference, evaluate(*original, data, options, progress));
+  }
+  return quality;
+}
+
+Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candidate,
+                                              DataSource* data, const BenchOptions& options,
+                                              std::uint64_t seed, Progress& progress) {
+  std::vector<std::vector<NamedTensor>> samples;
+  if (data != nullptr && data->count() > 0) {
+    const std::int64_t step = std::max<std::int64_t>(data->fixed_batch(), 1);
+    for (std::int64_t i = 0; i < 8 && (i + 1) * step <= data->count(); ++i) {
+      MCOMPRESS_ASSIGN(auto sample, data->batch(i * step, step));
+      samples.push_back(std::move(sample));
+    }
+  }
+  if (samples.empty()) {
+    FeedOptions feeds;
+    feeds.seed = seed;
+    MCOMPRESS_ASSIGN(auto made, make_feeds(ports_of(candidate.model()), feeds));
+    samples.push_back(std::move(made));
+  }
+  std::vector<BenchTarget> targets;
+  for (Judged* judged : {reference, &candidate}) {
+    if (judged == nullptr) continue;
+    targets.push_back({judged->file(), [judged] { return judged->open_another(); }});
+  }
+  return bench_sessions(targets, samples, options, progress);
+}
+
+std::string percent_text(double fraction) { return decimal_text(fraction * 100, 2) + " %"; }
+
+std::string decibel_text(double db) {
+  return std::isinf(db) && db > 0 ? "equal" : decimal_text(db, 1) + " dB";
+}
+
+std::string milliseconds_text(double ms) { return decimal_text(ms, ms < 10 ? 3 : 1) + " ms"; }
+
+Datum to_datum(const Comparison& comparison) {
+  Datum map = Datum::map();
+  map.set("samples", Datum::integer(comparison.samples));
+  Datum outputs = Datum::list();
+  for (const OutputError& error : comparison.outputs) {
+    Datum entry = Datum::map();
+    entry.set("name", Datum::string(error.output));
+    entry.set("sqnr_db", Datum::real(error.sqnr_db));
+    entry.set("cosine", Datum::real(error.cosine));
+    entry.set("max_abs_error", Datum::real(error.max_abs_error));
+    if (error.argmax_agreement) {
+      entry.set("argmax_agreement", Datum::real(*error.argmax_agreement));
+    }
+    entry.set("values", Datum::integer(error.values));
+    entry.set("differing_non_finite", Datum::integer(error.differing_non_finite));
+    entry.set("differing_shapes", Datum::integer(error.differing_shapes));
+    entry.set("worst_sample", Datum::integer(error.worst_sample));
+    entry.set("worst_sqnr_db", Datum::real(error.worst_sqnr_db));
+    outputs.push(std::move(entry));
+  }
+  map.set("outputs", std::move(outputs));
+  return map;
+}
+
+Datum to_datum(const Evaluation& evaluation, bool details) {
+  Datum map = Datum::map();
+  map.set("metric", Datum::string(metric_name(evaluation.metric)));
+  map.set("value", Datum::real(evaluation.value));
+  map.set("output", Datum::string(evaluation.output));
+  map.set("samples", Datum::integer(evaluation.samples));
+  map.set("decisions", Datum::integer(evaluation.decisions));
+  map.set("correct", Datum::integer(evaluation.correct));
+  const auto optional = [&map](std::string_view key, const std::optional<double>& value) {
+    if (value) map.set(key, Datum::real(*value));
+  };
+  optional("character_error_rate", evaluation.character_error_rate);
+  optional("agreement", evaluation.agreement);
+  optional("sqnr_db", evaluation.sqnr_db);
+  if (!details || evaluation.classes.empty()) return map;
+  Datum classes = Datum::list();
+  for (const ClassScore& score : evaluation.classes) {
+    Datum entry = Datum::map();
+    entry.set("label", Datum::integer(score.label));
+    entry.set("count", Datum::integer(score.count));
+    entry.set("correct", Datum::integer(score.correct));
+    classes.push(std::move(entry));
+  }
+  map.set("classes", std::move(classes));
+  Datum confusion = Datum::list();
+  for (const auto& [pair, count] : evaluation.confusion) {
+    Datum entry = Datum::map();
+    entry.set("label", Datum::integer(pair.first));
+    entry.set("decision", Datum::integer(pair.second));
+    entry.set("count", Datum::integer(count));
+    confusion.push(std::move(entry));
+  }
+  map.set("confusion", std::move(confusion));
+  return map;
+}
+
+Datum to_datum(const BenchTimes& times) {
+  Datum map = Datum::map();
+  map.set("model", Datum::string(file_name(times.name)));
+  map.set("load_ms", Datum::real(times.load_ms));
+  map.set("p50_ms", Datum::real(times.p50_ms));
+  map.set("p90_ms", Datum::real(times.p90_ms));
+  map.set("p99_ms", Datum::real(times.p99_ms));
+  map.set("min_ms", Datum::real(times.min_ms));
+  map.set("mean_ms", Datum::real(times.mean_ms));
+  map.set("runs_per_second", Datum::real(times.runs_per_second));
+  map.set("runs", Datum::integer(times.runs));
+  return map;
+}
+
+Table comparison_table(const Comparison& comparison) {
+  Table table;
+  table.row({"output", "SQNR", "worst sample", "cosine", "max error", "argmax equal"});
+  for (const OutputError& error : comparison.outputs) {
+    table.row({error.output, decibel_text(error.sqnr_db), decibel_text(error.worst_sqnr_db),
+               decimal_text(error.cosine, 6), option_text(Datum::real(error.max_abs_error)),
+               error.argmax_agreement ? percent_text(*error.argmax_agreement) : "-"});
+  }
+  return table;
+}
+
+Table latency_table(const std::vector<BenchTimes>& times) {
+  Table table;
+  table.row({"model", "p50", "p90", "p99", "per second", "load", "runs"});
+  for (const BenchTimes& entry : times) {
+    table.row({file_name(entry.name), milliseconds_text(entry.p50_ms),
+               milliseconds_text(entry.p90_ms), milliseconds_text(entry.p99_ms),
+               decimal_text(entry.runs_per_second, 1), milliseconds_text(entry.load_ms),
+               std::to_string(entry.runs)});
+  }
+  return table;
+}
+
+void add_quality_rows(const Quality& quality, Table& table) {
+  const Evaluation& after = quality.candidate;
+  const std::string name(metric_name(after.metric));
+  if (quality.reference) {
+    const Evaluation& before = *quality.reference;
+    const double points = (after.value - before.value) * 100;
+    table.row({name, percent_text(before.value), percent_text(after.value),
+               (points >= 0 ? "+" : "") + decimal_text(points, 2) + " points"});
+    if (after.character_error_rate && before.character_error_rate) {
+      table.row({"character errors", percent_text(*before.character_error_rate),
+                 percent_text(*after.character_error_rate)});
+    }
+  } else {
+    table.row({name, "", percent_text(after.value)});
+  }
+  if (after.agreement && after.metric != Metric::kAgreement) {
+    table.row({"agreement", "", percent_text(*after.agreement)});
+  }
+}
+
+}  // namespace mcompress::tools

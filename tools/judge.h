@@ -1,0 +1,71 @@
+// Two models side by side: error of the outputs, quality on labelled data, latency.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "console.h"
+#include "mcompress/evaluate.h"
+#include "mcompress/report.h"
+#include "mcompress/runtime.h"
+
+namespace mcompress::tools {
+
+// A model with a session that is opened when it is first needed.
+class Judged {
+ public:
+  Judged(Runtime& runtime, const Model& model, std::string file, int threads)
+      : runtime_(runtime), model_(model), file_(std::move(file)), threads_(threads) {}
+  Result<Session*> session();
+  Result<std::unique_ptr<Session>> open_another() const;
+  const Model& model() const { return model_; }
+  const std::string& file() const { return file_; }
+
+ private:
+  Runtime& runtime_;
+  const Model& model_;
+  std::string file_;
+  int threads_;
+  std::unique_ptr<Session> session_;
+};
+
+struct EvalSettings {
+  std::string metric = "auto";
+  std::string characters;  // file
+  std::string output;
+  std::int64_t k = 5;
+};
+
+struct Quality {
+  std::optional<Evaluation> reference;
+  Evaluation candidate;
+};
+
+// Judges `candidate` on data, and `reference` (may be null) too unless only agreement is asked.
+Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
+                              const EvalSettings& settings, Progress& progress);
+
+// Latency of `reference` (may be null) and `candidate`, interleaved; `data` null: made-up inputs.
+Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candidate,
+                                              DataSource* data, const BenchOptions& options,
+                                              std::uint64_t seed, Progress& progress);
+
+// "98.85 %", "32.1 dB", "0.412 ms".
+std::string percent_text(double fraction);
+std::string decibel_text(double db);
+std::string milliseconds_text(double ms);
+
+// As facts of a report.
+Datum to_datum(const Comparison& comparison);
+Datum to_datum(const Evaluation& evaluation, bool details);
+Datum to_datum(const BenchTimes& times);
+// As lines for people.
+Table comparison_table(const Comparison& comparison);
+Table latency_table(const std::vector<BenchTimes>& times);
+void add_quality_rows(const Quality& quality, Table& table);
+
+}  // namespace mcompress::tools

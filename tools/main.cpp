@@ -1,0 +1,70 @@
+// Signals, the last resort for exceptions, and the exit status.
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "app.h"
+#include "console.h"
+#include "mcompress/host.h"
+
+namespace {
+
+constexpr int kInternalError = 70;
+constexpr int kInterrupted = 130;
+
+using mcompress::tools::Console;
+
+// Ends the process at once, unless files are just being put in place: then the flag is set and
+// the command comes to its end.
+void on_signal(int) {
+  Console::interrupted.store(true);
+  if (!mcompress::remove_unfinished_files()) return;
+  const char newline[] = "\n";
+  if (Console::line_shown.load() && ::write(STDERR_FILENO, newline, 1) < 0) {
+    // Nothing to be done about a terminal that is gone.
+  }
+  ::_exit(kInterrupted);
+}
+
+void install_signal_handlers() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction present = {};
+    // What the parent had ignored (nohup) stays ignored.
+    if (sigaction(signal, nullptr, &present) == 0 && present.sa_handler == SIG_IGN) continue;
+    sigaction(signal, &action, nullptr);
+  }
+  // A closed pipe and a file size limit are write errors like others.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+int guarded(const std::vector<std::string>& arguments) {
+  try {
+    Console console;
+    return mcompress::tools::run_command_line(arguments, console);
+  } catch (const std::bad_alloc&) {
+    std::fputs("mcompress: error: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mcompress: error: internal: %s (please report this)\n", error.what());
+  } catch (...) {
+    std::fputs("mcompress: error: internal: unknown exception (please report this)\n", stderr);
+  }
+  return kInternalError;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  install_signal_handlers();
+  const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  return guarded(arguments);
+}

@@ -1,0 +1,135 @@
+#include "models.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <set>
+
+#include "mcompress/host.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+void each_graph_below(const Graph& graph, const std::function<void(const Graph&)>& visit) {
+  visit(graph);
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    for (const Graph* body : node->bodies()) each_graph_below(*body, visit);
+  }
+}
+
+Feeding feeding_of(std::string_view name) {
+  if (name == "slice") return Feeding::kSlice;
+  if (name == "index") return Feeding::kIndex;
+  return Feeding::kAuto;
+}
+
+}  // namespace
+
+Result<LoadedModel> load(const std::string& path, Console& console) {
+  LoadedModel loaded;
+  loaded.path = path;
+  Diagnostics diagnostics;
+  auto model = load_model(path, LoadOptions{}, diagnostics);
+  console.show(diagnostics);
+  if (!model.ok()) return std::move(model).error().in_file(path);
+  loaded.model = std::move(model).value();
+  MCOMPRESS_ASSIGN(loaded.size, model_size_on_disk(*loaded.model));
+  return loaded;
+}
+
+std::vector<PortInfo> ports_of(const Model& model) {
+  std::vector<PortInfo> ports;
+  for (const Value* value : model.graph().inputs()) {
+    if (value->is_initializer()) continue;
+    PortInfo port;
+    port.name = value->name();
+    if (value->type() != nullptr) port.type = *value->type();
+    ports.push_back(std::move(port));
+  }
+  return ports;
+}
+
+Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const Model& model,
+                                                 std::string_view feeding, std::int64_t limit,
+                                                 Console& console) {
+  DataOptions options;
+  options.feeding = feeding_of(feeding);
+  options.limit = limit;
+  Diagnostics diagnostics;
+  const std::vector<PortInfo> ports = ports_of(model);
+  auto data = open_data(path, ports, options, diagnostics);
+  console.show(diagnostics);
+  if (!data.ok()) return std::move(data).error().in_file(path);
+  return data;
+}
+
+void each_graph(const Model& model, const std::function<void(const Graph&)>& visit) {
+  each_graph_below(model.graph(), visit);
+}
+
+Status check_patterns(const Model& model, std::string_view flag,
+                      std::span<const std::string> patterns) {
+  if (patterns.empty()) return ok_status();
+  std::set<std::string, std::less<>> known;  // sorted: hints do not depend on node order
+  const auto add = [&known](std::string_view name) {
+    if (!name.empty() && !known.contains(name)) known.emplace(name);
+  };
+  each_graph(model, [&](const Graph& graph) {
+    for (const Value* value : graph.initializers()) add(value->name());
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      add(node->name());
+      add(node->op_type());
+      for (const Value* value : node->outputs()) {
+        if (value != nullptr) add(value->name());
+      }
+    }
+  });
+  for (const std::string& pattern : patterns) {
+    const bool found = std::any_of(known.begin(), known.end(), [&](const std::string& name) {
+      return matches_glob(pattern, name);
+    });
+    if (found) continue;
+    std::vector<std::string> candidates(known.begin(), known.end());
+    std::string hint;
+    for (int i = 0; i < 3; ++i) {
+      const std::string close = nearest_name(pattern, candidates);
+      if (close.empty()) break;
+      hint += (i == 0 ? "nearest: '" : ", '") + close + "'";
+      std::erase(candidates, close);
+    }
+    if (hint.empty()) hint = "`mcompress inspect --dump` lists the names";
+    return Error(Code::kUsage, "pattern-without-match",
+                 "'" + pattern + "' matches no node name, operator type or tensor of the model",
+                 {{}, "--" + std::string(flag), {}}, hint);
+  }
+  return ok_status();
+}
+
+Status check_writable(const std::string& path) {
+  if (path == "-") return ok_status();
+  const auto refuse = [&path](std::string why) {
+    return Error(Code::kOutput, "output-not-writable", std::move(why), {path, {}, {}});
+  };
+  std::error_code ignored;
+  if (path.empty()) return refuse("the output has no name");
+  const fs::path file(path);
+  if (fs::is_directory(file, ignored)) return refuse("is a folder, not a file");
+  fs::path folder = file.parent_path();
+  if (folder.empty()) folder = ".";
+  if (!fs::is_directory(folder, ignored)) {
+    return refuse("there is no folder '" + folder.string() + "'");
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    return refuse("folder '" + folder.string() + "' can not be written: " + std::strerror(errno));
+  }
+  return ok_status();
+}
+
+std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
+
+}  // namespace mcompress::tools

@@ -1,0 +1,168 @@
+#include "outcome.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+#include "mcompress/host.h"
+
+namespace mcompress::tools {
+namespace {
+
+// Reasons that differ in numbers and quoted names only are one group.
+std::string group_key(const std::string& why) {
+  std::string key;
+  bool quoted = false;
+  for (std::size_t i = 0; i < why.size(); ++i) {
+    const char c = why[i];
+    if (c == '\'') {
+      quoted = !quoted;
+      key += c;
+    } else if (!quoted) {
+      if (std::isdigit(static_cast<unsigned char>(c)) == 0) {
+        key += c;
+      } else if (key.empty() || key.back() != '#') {
+        key += '#';
+      }
+    }
+  }
+  return key;
+}
+
+std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*>& decisions) {
+  std::vector<Coverage::Group> groups;
+  std::map<std::string, std::size_t> places;
+  for (const Decision* decision : decisions) {
+    const auto [place, added] = places.try_emplace(group_key(decision->why), groups.size());
+    if (added) groups.push_back({decision->why, decision->subject, 0, 0});
+    Coverage::Group& group = groups[place->second];
+    ++group.count;
+    group.bytes += decision->bytes_before;
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](const auto& left, const auto& right) {
+    return left.bytes != right.bytes ? left.bytes > right.bytes : left.count > right.count;
+  });
+  return groups;
+}
+
+// The decision that counts, per tensor, in the order the tensors were first met.
+std::vector<const Decision*> last_words(const Explain& explain) {
+  std::vector<const Decision*> last;
+  std::map<std::string_view, std::size_t> places;
+  for (const Decision& decision : explain.all()) {
+    if (decision.bytes_before == 0) continue;
+    const auto [place, added] = places.try_emplace(decision.subject, last.size());
+    if (added) {
+      last.push_back(&decision);
+    } else if (const Decision*& known = last[place->second];
+               decision.applied || !known->applied) {
+      known = &decision;
+    }
+  }
+  return last;
+}
+
+}  // namespace
+
+Coverage coverage_of(const Explain& explain) {
+  Coverage coverage;
+  std::vector<const Decision*> skipped;
+  for (const Decision* decision : last_words(explain)) {
+    ++coverage.of_weights;
+    coverage.of_bytes += decision->bytes_before;
+    if (decision->applied) {
+      ++coverage.weights;
+      coverage.bytes += decision->bytes_before;
+    } else {
+      skipped.push_back(decision);
+    }
+  }
+  coverage.skipped = grouped_by_reason(skipped);
+  return coverage;
+}
+
+std::vector<Coverage::Group> skipped_nodes(const Explain& explain) {
+  std::vector<const Decision*> skipped;
+  for (const Decision& decision : explain.all()) {
+    if (!decision.applied && decision.bytes_before == 0) skipped.push_back(&decision);
+  }
+  return grouped_by_reason(skipped);
+}
+
+std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most) {
+  std::string text;
+  for (std::size_t i = 0; i < groups.size() && i < most; ++i) {
+    const Coverage::Group& group = groups[i];
+    text += "  " + grouped(group.count);
+    if (group.bytes > 0) text += " (" + bytes_text(group.bytes) + ")";
+    text += ": " + group.why;
+    text += group.count > 1 ? " [first: " : " [";
+    text += group.example + "]\n";
+  }
+  if (groups.size() > most) {
+    text += "  and " + counted(groups.size() - most, "other reason") + "; --verbose lists them\n";
+  }
+  return text;
+}
+
+std::string coverage_text(const Coverage& coverage, bool all_reasons) {
+  std::string text = "compressed " + grouped(coverage.weights) + " of " +
+                     counted(coverage.of_weights, "weight") + ", " + bytes_text(coverage.bytes) +
+                     " of " + bytes_text(coverage.of_bytes) + '\n';
+  if (!coverage.skipped.empty()) {
+    text += "left as they were:\n";
+    constexpr std::size_t kFew = 4;
+    text += reasons_text(coverage.skipped, all_reasons ? coverage.skipped.size() : kFew);
+  }
+  return text;
+}
+
+void add_coverage(const Coverage& coverage, ReportScope& scope) {
+  const auto count = [&scope](std::string_view key, std::uint64_t value) {
+    scope.count(key, static_cast<std::int64_t>(value));
+  };
+  count("weights", coverage.weights);
+  count("of_weights", coverage.of_weights);
+  count("bytes", coverage.bytes);
+  count("of_bytes", coverage.of_bytes);
+  for (const Coverage::Group& group : coverage.skipped) {
+    Datum entry = Datum::map();
+    entry.set("why", Datum::string(group.why));
+    entry.set("example", Datum::string(group.example));
+    entry.set("weights", Datum::integer(static_cast<std::int64_t>(group.count)));
+    entry.set("bytes", Datum::integer(static_cast<std::int64_t>(group.bytes)));
+    scope.append("skipped", std::move(entry));
+  }
+}
+
+void add_decisions(const Explain& explain, ReportScope& scope) {
+  for (const Decision& decision : explain.all()) {
+    Datum entry = Datum::map();
+    entry.set("pass", Datum::string(decision.pass));
+    entry.set("subject", Datum::string(decision.subject));
+    if (!decision.op_type.empty()) entry.set("op_type", Datum::string(decision.op_type));
+    entry.set("applied", Datum::boolean(decision.applied));
+    if (!decision.what.empty()) entry.set("what", Datum::string(decision.what));
+    if (!decision.why.empty()) entry.set("why", Datum::string(decision.why));
+    if (decision.bytes_before > 0) {
+      entry.set("bytes_before", Datum::integer(static_cast<std::int64_t>(decision.bytes_before)));
+      entry.set("bytes_after", Datum::integer(static_cast<std::int64_t>(decision.bytes_after)));
+    }
+    if (decision.sqnr_db) entry.set("sqnr_db", Datum::real(*decision.sqnr_db));
+    scope.append("decisions", std::move(entry));
+  }
+}
+
+Table decision_table(const Explain& explain) {
+  Table table;
+  for (const Decision* decision : last_words(explain)) {
+    if (table.empty()) table.row({"tensor", "before", "after", "SQNR", "form"});
+    table.row({decision->subject, bytes_text(decision->bytes_before),
+               bytes_text(decision->bytes_after),
+               decision->sqnr_db ? decimal_text(*decision->sqnr_db, 1) + " dB" : "-",
+               decision->applied ? decision->what : "float: " + decision->why});
+  }
+  return table;
+}
+
+}  // namespace mcompress::tools

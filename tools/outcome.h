@@ -1,0 +1,36 @@
+// What a run did to the weights, summed up from its decisions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "console.h"
+#include "mcompress/pass.h"
+#include "mcompress/report.h"
+
+namespace mcompress::tools {
+
+struct Coverage {
+  std::uint64_t weights = 0, of_weights = 0;  // compressed, seen
+  std::uint64_t bytes = 0, of_bytes = 0;
+  struct Group {
+    std::string why, example;
+    std::uint64_t count = 0, bytes = 0;
+  };
+  std::vector<Group> skipped;  // most bytes first
+};
+
+// Of decisions about weights: the last word on each tensor counts.
+Coverage coverage_of(const Explain& explain);
+// Skipped nodes that are no weights, grouped by reason.
+std::vector<Coverage::Group> skipped_nodes(const Explain& explain);
+// "12 of 14 weights, 690.1 kB of 694.2 kB", then a line per reason.
+std::string coverage_text(const Coverage& coverage, bool all_reasons);
+std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most);
+void add_coverage(const Coverage& coverage, ReportScope& scope);
+void add_decisions(const Explain& explain, ReportScope& scope);
+// All decisions as a table: tensor, form, SQNR, bytes, reason.
+Table decision_table(const Explain& explain);
+
+}  // namespace mcompress::tools

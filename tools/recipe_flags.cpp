@@ -1,0 +1,83 @@
+// Recipes of the commands, and the flags that change them.
+#include <algorithm>
+#include <map>
+
+#include "compress.h"
+#include "embedded_recipes.h"
+#include "mcompress/host.h"
+#include "try.h"
+
+namespace mcompress::tools {
+
+Result<Recipe> builtin_recipe(std::string_view name) {
+  for (const auto& file : embedded::recipes) {
+    if (file.name != name) continue;
+    const std::string label = std::string(name) + ".json";
+    MCOMPRESS_ASSIGN(const Datum datum, datum_from_json(file.text, label));
+    Diagnostics diagnostics;
+    return parse_recipe(datum, builtin_passes(), diagnostics);
+  }
+  return Error(Code::kInternal, "no-recipe", "there is no recipe '" + std::string(name) + "'");
+}
+
+std::vector<OptionSpec> pass_options(std::span<const Recipe> recipes) {
+  std::vector<OptionSpec> specs;
+  std::map<std::string, std::string> owners;
+  for (const Recipe& recipe : recipes) {
+    for (const RecipeStep& step : recipe.steps) {
+      for (const OptionSpec& spec : builtin_passes().find(step.pass)->options) {
+        const auto [place, added] = owners.try_emplace(spec.name, step.pass);
+        if (added) {
+          specs.push_back(spec);
+          continue;
+        }
+        if (place->second == step.pass) continue;
+        // The passes that share a name may have defaults of their own.
+        for (OptionSpec& known : specs) {
+          if (known.name == spec.name && known.default_text != spec.default_text) {
+            known.default_text = "of each pass";
+          }
+        }
+      }
+    }
+  }
+  return specs;
+}
+
+Status apply_flags(Recipe& recipe, const Datum& flags) {
+  const Datum::Map* map = flags.as_map();
+  if (map == nullptr) return ok_status();
+  for (const auto& [name, value] : *map) {
+    bool used = false;
+    for (RecipeStep& step : recipe.steps) {
+      const auto options = builtin_passes().find(step.pass)->options;
+      if (std::none_of(options.begin(), options.end(),
+                       [&key = name](const OptionSpec& spec) { return spec.name == key; })) {
+        continue;
+      }
+      step.options.set(name, value);
+      used = true;
+    }
+    if (!used) {
+      return Error(Code::kUsage, "flag-without-pass",
+                   "no pass of recipe '" + recipe.name + "' has this option",
+                   {{}, "--" + name, {}},
+                   "--print-recipe shows the options of this run");
+    }
+  }
+  for (const RecipeStep& step : recipe.steps) {
+    Diagnostics diagnostics;
+    MCOMPRESS_TRY(builtin_passes().find(step.pass)->create(step.options, diagnostics));
+  }
+  return ok_status();
+}
+
+Recipe steps_before(Recipe recipe, std::string_view pass) {
+  const auto first =
+      std::find_if(recipe.steps.begin(), recipe.steps.end(),
+                   [&](const RecipeStep& step) { return step.pass == pass; });
+  recipe.steps.erase(first, recipe.steps.end());
+  return recipe;
+}
+
+}  // namespace mcompress::tools

@@ -1,0 +1,273 @@
+// passes and targets: what is built in, printed from its declarations.
+#include <CLI/CLI.hpp>
+
+#include "app.h"
+#include "mcompress/host.h"
+#include "mcompress/pass.h"
+#include "mcompress/target.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+std::string bounds_text(const OptionSpec& spec) {
+  if (!spec.choices.empty()) {
+    std::string text;
+    for (const std::string& choice : spec.choices) text += (text.empty() ? "" : ", ") + choice;
+    return text;
+  }
+  std::string text;
+  switch (spec.kind) {
+    case OptionSpec::Kind::kBool:
+      return "true or false";
+    case OptionSpec::Kind::kInt:
+      text = "integer";
+      break;
+    case OptionSpec::Kind::kReal:
+      text = "number";
+      break;
+    case OptionSpec::Kind::kString:
+      return "text";
+    case OptionSpec::Kind::kStringList:
+      return "names";
+  }
+  if (spec.minimum && spec.maximum) {
+    text += " from " + option_text(Datum::real(*spec.minimum)) + " to " +
+            option_text(Datum::real(*spec.maximum));
+  }
+  if (!spec.unit.empty()) text += spec.unit == "%" ? " %" : " " + spec.unit;
+  return text;
+}
+
+std::string_view level_text(OptionSpec::Level level) {
+  switch (level) {
+    case OptionSpec::Level::kAdvanced:
+      return "advanced";
+    case OptionSpec::Level::kExperimental:
+      return "experimental";
+    case OptionSpec::Level::kDeprecated:
+      return "deprecated";
+    case OptionSpec::Level::kBasic:
+      break;
+  }
+  return "";
+}
+
+std::string reach_text(const PassInfo& pass) {
+  return pass.reach == Reach::kNestedGraphs ? "top graph and nested graphs" : "top graph";
+}
+
+std::string runs_after_text(const PassInfo& pass, std::string_view quote) {
+  std::string text;
+  for (const std::string_view name : pass.runs_after) {
+    text += text.empty() ? "" : ", ";
+    text += std::string(quote) + std::string(name) + std::string(quote);
+  }
+  return text;
+}
+
+std::string markdown() {
+  std::string text =
+      "# Passes\n\nPrinted by `mcompress passes --markdown` from the declarations the program is "
+      "built from. A recipe names\npasses and their options; `mcompress COMMAND --print-recipe` "
+      "prints the one a command runs.\n";
+  for (const PassInfo* pass : builtin_passes().all()) {
+    text += "\n## " + std::string(pass->name) + "\n\n" + std::string(pass->summary) + ".\n\n";
+    text += "Reach: " + reach_text(*pass) + ".";
+    if (!pass->runs_after.empty()) text += " Runs after " + runs_after_text(*pass, "`") + ".";
+    text += "\n";
+    if (pass->options.empty()) continue;
+    text += "\n| option | values | default | what it does |\n|---|---|---|---|\n";
+    for (const OptionSpec& spec : pass->options) {
+      text += "| `" + spec.name + "` | " + bounds_text(spec) + " | " +
+              (spec.default_text.empty() ? "" : "`" + spec.default_text + "`") + " | " + spec.help;
+      const std::string_view level = level_text(spec.level);
+      if (!level.empty()) text += " (" + std::string(level) + ")";
+      text += " |\n";
+    }
+  }
+  return text;
+}
+
+std::string page(const PassInfo& pass) {
+  std::string text = std::string(pass.name) + ": " + std::string(pass.summary) + "\n";
+  text += "  reach: " + reach_text(pass) + "\n";
+  if (!pass.runs_after.empty()) text += "  runs after: " + runs_after_text(pass, "") + "\n";
+  for (const OptionSpec& spec : pass.options) {
+    text += "\n  " + spec.name + "  (" + bounds_text(spec);
+    if (!spec.default_text.empty()) text += "; default " + spec.default_text;
+    text += ")\n" + wrap_text(spec.help, 96, 6) + "\n";
+  }
+  return text;
+}
+
+template <class List, class Name>
+std::string hint_for(const std::string& wrong, const List& all, Name name,
+                     std::string_view command) {
+  std::vector<std::string> names;
+  for (const auto* entry : all) names.emplace_back(name(*entry));
+  const std::string close = nearest_name(wrong, names);
+  return close.empty() ? "`mcompress " + std::string(command) + "` lists them"
+                       : "did you mean '" + close + "'?";
+}
+
+struct PassesOptions {
+  bool markdown = false;
+  bool manual = false;
+
+  static const Schema<PassesOptions>& schema() {
+    static const Schema<PassesOptions> kSchema =
+        Schema<PassesOptions>()
+            .field("markdown", &PassesOptions::markdown, "all passes, as docs/passes.md")
+            .field("manual", &PassesOptions::manual, "all commands, as docs/manual.md");
+    return kSchema;
+  }
+};
+
+class Passes final : public Command {
+ public:
+  void declare(CLI::App& app, Flags& flags) override {
+    flags_ = &flags;
+    app.add_option("NAME", name_, "one pass only")->type_name("");
+    flags.add(PassesOptions::schema().specs(), "Output");
+  }
+
+  Status run(Console& console) override {
+    Diagnostics diagnostics;
+    MCOMPRESS_ASSIGN(const PassesOptions options,
+                     PassesOptions::schema().parse(
+                         flags_->given(PassesOptions::schema().specs()), diagnostics));
+    if (options.manual) return console.print(commands_markdown());
+    if (options.markdown) return console.print(markdown());
+    if (!name_.empty()) {
+      const PassInfo* pass = builtin_passes().find(name_);
+      if (pass == nullptr) {
+        return Error(Code::kUsage, "unknown-pass", "unknown pass '" + name_ + "'", {},
+                     hint_for(name_, builtin_passes().all(),
+                              [](const PassInfo& info) { return info.name; }, "passes"));
+      }
+      return console.print(page(*pass));
+    }
+    std::string text;
+    for (const PassInfo* pass : builtin_passes().all()) {
+      std::string name(pass->name);
+      name.resize(std::max<std::size_t>(name.size() + 2, 24), ' ');
+      text += name + std::string(pass->summary) + "\n";
+    }
+    return console.print(text);
+  }
+
+ private:
+  Flags* flags_ = nullptr;
+  std::string name_;
+};
+
+std::string_view kind_text(OperatorRule::Kind kind) {
+  switch (kind) {
+    case OperatorRule::Kind::kWeighted:
+      return "weighted";
+    case OperatorRule::Kind::kBinary:
+      return "binary";
+    case OperatorRule::Kind::kSameScale:
+      return "same-scale";
+    case OperatorRule::Kind::kUnary:
+      return "unary";
+    case OperatorRule::Kind::kAbsorbed:
+      break;
+  }
+  return "absorbed";
+}
+
+Datum to_datum(const Target& target) {
+  Datum map = Datum::map();
+  map.set("name", Datum::string(target.name));
+  map.set("description", Datum::string(target.description));
+  map.set("per-channel", Datum::boolean(target.per_channel));
+  map.set("signed-activations", Datum::boolean(target.signed_activations));
+  map.set("saturation-free-weights", Datum::boolean(target.saturation_free_weights));
+  map.set("cost-model", Datum::boolean(target.cost_model));
+  map.set("folds-weight-only", Datum::boolean(target.folds_weight_only));
+  map.set("min-weight-elements", Datum::integer(target.min_weight_elements));
+  Datum operators = Datum::map();
+  for (const OperatorRule& rule : target.rules) {
+    Datum entry = Datum::map();
+    entry.set("kind", Datum::string(kind_text(rule.kind)));
+    entry.set("since", Datum::integer(rule.since));
+    operators.set(rule.op_type, std::move(entry));
+  }
+  map.set("operators", std::move(operators));
+  return map;
+}
+
+std::string page(const Target& target) {
+  std::string text = target.name + ": " + target.description + "\n";
+  const auto flag = [&text](std::string_view name, bool value) {
+    text += "  " + std::string(name) + ": " + (value ? "yes" : "no") + "\n";
+  };
+  flag("weights per channel", target.per_channel);
+  flag("signed activations", target.signed_activations);
+  flag("weights scaled so that 16-bit sums never saturate", target.saturation_free_weights);
+  flag("keeps in float32 what integers would slow down", target.cost_model);
+  flag("computes stored weights back when it loads a model", target.folds_weight_only);
+  Table table;
+  table.row({"operator", "in integers as", "from opset"});
+  for (const OperatorRule& rule : target.rules) {
+    table.row({rule.op_type, std::string(kind_text(rule.kind)), std::to_string(rule.since)});
+  }
+  return text + table.text(2);
+}
+
+struct TargetsOptions {
+  bool json = false;
+
+  static const Schema<TargetsOptions>& schema() {
+    static const Schema<TargetsOptions> kSchema =
+        Schema<TargetsOptions>().field("json", &TargetsOptions::json, "as JSON");
+    return kSchema;
+  }
+};
+
+class Targets final : public Command {
+ public:
+  void declare(CLI::App& app, Flags& flags) override {
+    flags_ = &flags;
+    app.add_option("NAME", name_, "one target only")->type_name("");
+    flags.add(TargetsOptions::schema().specs(), "Output");
+  }
+
+  Status run(Console& console) override {
+    Diagnostics diagnostics;
+    MCOMPRESS_ASSIGN(const TargetsOptions options,
+                     TargetsOptions::schema().parse(
+                         flags_->given(TargetsOptions::schema().specs()), diagnostics));
+    if (!name_.empty()) {
+      const Target* target = find_target(name_);
+      if (target == nullptr) {
+        return Error(Code::kUsage, "unknown-target", "unknown target '" + name_ + "'", {},
+                     hint_for(name_, all_targets(),
+                              [](const Target& known) { return known.name; }, "targets"));
+      }
+      return console.print(options.json ? json_text(to_datum(*target)) : page(*target));
+    }
+    std::string text;
+    Datum list = Datum::list();
+    for (const Target* target : all_targets()) {
+      std::string name = target->name;
+      name.resize(std::max<std::size_t>(name.size() + 2, 20), ' ');
+      text += name + target->description + "\n";
+      list.push(to_datum(*target));
+    }
+    return console.print(options.json ? json_text(list) : text);
+  }
+
+ private:
+  Flags* flags_ = nullptr;
+  std::string name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_passes() { return std::make_unique<Passes>(); }
+std::unique_ptr<Command> make_targets() { return std::make_unique<Targets>(); }
+
+}  // namespace mcompress::tools
