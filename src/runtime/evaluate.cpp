@@ -17,6 +17,8 @@ namespace {
 // Feeds of this size keep activations in the caches; more samples per run gain nothing.
 constexpr std::uint64_t kBatchBytes = 1 << 20;
 constexpr std::int64_t kMaxBatch = 64;
+// How far a rounded probability may lie outside 0 to 1.
+constexpr float kSlack = 0.05F;
 
 constexpr std::array<std::pair<Metric, std::string_view>, 6> kNames = {{
     {Metric::kAuto, "auto"},
@@ -213,7 +215,7 @@ Result<Shape> Judge::shape_of(const Output& output, std::size_t per_sample) cons
 }
 
 Result<bool> Judge::yes(float value) const {
-  if (!options_.threshold && (value < 0 || value > 1)) {
+  if (!options_.threshold && (value < -kSlack || value > 1 + kSlack)) {
     return Error(Code::kUsage, "metric-no-threshold",
                  "the output has one value per label and goes beyond 0 to 1", at(result_.output),
                  "give the threshold above which it means yes");

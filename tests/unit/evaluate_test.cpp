@@ -1,0 +1,437 @@
+#include "mcompress/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "runtime/decisions.h"
+
+namespace mcompress {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+template <class T>
+Error failure(Result<T> result) {
+  EXPECT_FALSE(result.ok());
+  return result.ok() ? Error() : std::move(result).error();
+}
+
+// Answers with what a function makes of the feeds.
+class FakeSession : public Session {
+ public:
+  using Answer = std::function<std::vector<NamedTensor>(std::span<const NamedTensor>)>;
+  FakeSession(std::vector<std::string> outputs, Answer answer) : answer_(std::move(answer)) {
+    for (std::string& name : outputs) {
+      outputs_.push_back({std::move(name), {DataType::kFloat, std::nullopt}});
+    }
+  }
+  std::span<const PortInfo> inputs() const override { return {}; }
+  std::span<const PortInfo> outputs() const override { return outputs_; }
+  Result<std::vector<Tensor>> run(std::span<const NamedTensor> feeds,
+                                  std::span<const std::string> fetch) override {
+    ++runs;
+    const auto results = answer_(feeds);
+    std::vector<Tensor> wanted;
+    for (const std::string& name : fetch) {
+      for (const NamedTensor& result : results) {
+        if (result.name == name) wanted.push_back(result.tensor);
+      }
+    }
+    return wanted;
+  }
+  Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
+             const ReceiveFn& receive) override {
+    const auto results = run(feeds, fetch);
+    for (std::size_t i = 0; i < results.value().size(); ++i) {
+      const Tensor& tensor = results.value()[i];
+      const Pinned pin = tensor.storage()->pin(0, tensor.byte_size()).value();
+      Status status = receive(i, {tensor.dtype(), tensor.dims(), pin.bytes()});
+      if (!status.ok()) return status;
+    }
+    return ok_status();
+  }
+  Result<std::vector<ProfileEvent>> profile() override { return std::vector<ProfileEvent>(); }
+
+  int runs = 0;
+
+ private:
+  std::vector<PortInfo> outputs_;
+  Answer answer_;
+};
+
+// `count` samples; sample i is row i of an array of `width` floats.
+class FakeData : public DataSource {
+ public:
+  FakeData(std::vector<float> values, std::int64_t width)
+      : values_(std::move(values)), width_(width) {}
+  std::int64_t count() const override { return static_cast<std::int64_t>(values_.size()) / width_; }
+  std::uint64_t digest() const override { return 1; }
+  std::string description() const override { return "fake"; }
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
+    EXPECT_LE(first + count, this->count());
+    const auto part = std::span<const float>(values_).subspan(
+        static_cast<std::size_t>(first * width_), static_cast<std::size_t>(count * width_));
+    batches.push_back({first, count});
+    return std::vector<NamedTensor>{{"x", make_float_tensor(part, {count, width_})}};
+  }
+  bool can_batch() const override { return batching; }
+  std::int64_t fixed_batch() const override { return fixed; }
+  const Labels& labels() const override { return held; }
+
+  FakeData& number(std::vector<std::int64_t> labels, std::vector<std::int64_t> dims) {
+    held.numbers = make_int64_tensor(labels, std::move(dims));
+    return *this;
+  }
+
+  Labels held;
+  bool batching = true;
+  std::int64_t fixed = 0;
+  std::vector<std::pair<std::int64_t, std::int64_t>> batches;
+
+ private:
+  std::vector<float> values_;
+  std::int64_t width_;
+};
+
+// The input comes out as "y", shaped [count, dims...].
+FakeSession echo(std::vector<std::int64_t> dims, float gain = 1, float bias = 0) {
+  return FakeSession({"y"}, [=](std::span<const NamedTensor> feeds) {
+    std::vector<float> values = read_floats(feeds[0].tensor).value();
+    for (float& value : values) value = value * gain + bias;
+    std::vector<std::int64_t> shape = {feeds[0].tensor.dims()[0]};
+    shape.insert(shape.end(), dims.begin(), dims.end());
+    return std::vector<NamedTensor>{{"y", make_float_tensor(values, shape)}};
+  });
+}
+
+Result<Evaluation> judge(Session& session, DataSource& data, const EvaluateOptions& options = {}) {
+  return evaluate(session, data, options, silent_progress());
+}
+
+TEST(Decisions, HighestValue) {
+  EXPECT_EQ(argmax(std::vector<float>{1, 3, 3, 2}), 1);
+  EXPECT_EQ(argmax(std::vector<float>{kNan, -3, kNan}), 1);
+  EXPECT_EQ(argmax(std::vector<float>{kNan}), -1);
+  const std::vector<float> values = {5, 9, 9, 1};
+  EXPECT_TRUE(among_highest(values, 1, 1));
+  EXPECT_FALSE(among_highest(values, 2, 1));
+  EXPECT_TRUE(among_highest(values, 2, 2));
+  EXPECT_FALSE(among_highest(values, 0, 2));
+  EXPECT_FALSE(among_highest(values, 4, 5));
+}
+
+TEST(Decisions, GreedyCtc) {
+  const std::vector<std::string> characters = {"", "a", "\xC3\xA9"};
+  // a a blank a é é
+  const std::vector<float> steps = {0, 1, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1};
+  EXPECT_EQ(ctc_text(steps, characters), "aa\xC3\xA9");
+}
+
+TEST(Decisions, EditsCountCharacters) {
+  const auto distance = [](std::string_view a, std::string_view b) {
+    return levenshtein(code_points(a), code_points(b));
+  };
+  EXPECT_EQ(distance("kitten", "sitting"), 3U);
+  EXPECT_EQ(distance("", "abc"), 3U);
+  EXPECT_EQ(distance("ab", "ba"), 2U);
+  EXPECT_EQ(distance("\xC3\xA9t\xC3\xA9", "ete"), 2U);
+  EXPECT_EQ(code_points("\xE2\x82").size(), 1U);  // cut short
+}
+
+TEST(Decisions, ClassListsGrowABlankAndASpace) {
+  const std::vector<std::string> two = parse_characters("a\r\nb\n");
+  EXPECT_EQ(two, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(fit_characters(two, 2).value(), two);
+  EXPECT_EQ(fit_characters(two, 3).value(), (std::vector<std::string>{"", "a", "b"}));
+  EXPECT_EQ(fit_characters(two, 4).value(), (std::vector<std::string>{"", "a", "b", " "}));
+  EXPECT_EQ(failure(fit_characters(two, 9)).code, Code::kInput);
+  EXPECT_EQ(parse_characters("x\n "), (std::vector<std::string>{"x", " "}));
+}
+
+TEST(Evaluate, Top1WithConfusion) {
+  FakeSession session = echo({3});
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9, 9, 0, 0}, 3);
+  data.number({0, 1, 1, -1}, {4});
+  const Evaluation result = judge(session, data).value();
+  EXPECT_EQ(result.metric, Metric::kTop1);
+  EXPECT_EQ(result.output, "y");
+  EXPECT_EQ(result.samples, 4);
+  EXPECT_EQ(result.decisions, 3);
+  EXPECT_EQ(result.correct, 2);
+  EXPECT_DOUBLE_EQ(result.value, 2.0 / 3);
+  ASSERT_EQ(result.classes.size(), 2U);
+  EXPECT_EQ(result.classes[1].label, 1);
+  EXPECT_EQ(result.classes[1].count, 2);
+  EXPECT_EQ(result.classes[1].correct, 1);
+  EXPECT_EQ(result.confusion.at({1, 2}), 1);
+  EXPECT_FALSE(result.agreement.has_value());
+}
+
+TEST(Evaluate, LabelsPerStep) {
+  FakeSession session = echo({2, 3});
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9, 9, 0, 0}, 6);
+  data.number({0, 1, -1, 2}, {2, 2});
+  const Evaluation result = judge(session, data).value();
+  EXPECT_EQ(result.decisions, 3);
+  EXPECT_EQ(result.correct, 2);
+}
+
+TEST(Evaluate, TopK) {
+  FakeSession session = echo({3});
+  FakeData data({3, 2, 1, 3, 2, 1}, 3);
+  data.number({1, 2}, {2});
+  EvaluateOptions options;
+  options.metric = Metric::kTopK;
+  options.k = 2;
+  EXPECT_DOUBLE_EQ(judge(session, data, options).value().value, 0.5);
+}
+
+TEST(Evaluate, YesNoOutputs) {
+  FakeSession session = echo({1}), other = echo({1}, 1, 0.125F);
+  FakeData data({0.4F, 0.6F, 0.9F, 0.1F}, 1);
+  data.number({1, 1, 1, -1}, {4});
+  EvaluateOptions options;
+  options.reference = &other;
+  const Evaluation result = judge(session, data, options).value();
+  EXPECT_EQ(result.metric, Metric::kTop1);
+  EXPECT_DOUBLE_EQ(result.value, 2.0 / 3);
+  // Yes here: 0.6, 0.9. Yes there: 0.4, 0.6, 0.9.
+  EXPECT_DOUBLE_EQ(*result.agreement, 2.0 / 3);
+  EXPECT_GT(*result.sqnr_db, 5);
+  options.threshold = 0.7;
+  EXPECT_DOUBLE_EQ(judge(session, data, options).value().value, 1.0 / 3);
+}
+
+TEST(Evaluate, YesNoOutputsBeyondOneNeedAThreshold) {
+  FakeSession session = echo({1});
+  FakeData data({-3, 4}, 1);
+  data.number({0, 1}, {2});
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "metric-no-threshold");
+  EvaluateOptions options;
+  options.threshold = 0;
+  EXPECT_EQ(judge(session, data, options).value().value, 1);
+}
+
+TEST(Evaluate, Masks) {
+  FakeSession session = echo({1, 2, 2});
+  FakeData data({1, 1, 0, 0, 0, 0, 0, 0}, 4);
+  data.number({1, 0, 0, 1, 0, 0, 0, 0}, {2, 2, 2});
+  const Evaluation result = judge(session, data).value();
+  EXPECT_EQ(result.metric, Metric::kMask);
+  EXPECT_DOUBLE_EQ(result.value, (1.0 / 3 + 1) / 2);
+}
+
+TEST(Evaluate, Text) {
+  FakeSession session = echo({3, 3});
+  FakeData data({0, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 0, 1, 0}, 9);
+  data.held.texts = {"a b", "ab"};
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "metric-no-characters");
+  EvaluateOptions options;
+  options.characters = {"a", "b"};
+  options.reference = &session;
+  const Evaluation result = judge(session, data, options).value();
+  EXPECT_EQ(result.metric, Metric::kText);
+  EXPECT_DOUBLE_EQ(result.value, 0.5);  // "ab" as wanted, "aa" instead of "ab"
+  EXPECT_DOUBLE_EQ(*result.character_error_rate, 0.25);
+  EXPECT_EQ(*result.agreement, 1);
+  options.ignore_spaces = false;
+  EXPECT_EQ(judge(session, data, options).value().value, 0);
+}
+
+TEST(Evaluate, AgreementNeedsNoLabels) {
+  FakeSession session = echo({3}), other = echo({3}, -1);
+  FakeData data({3, 2, 1, 3, 3, 3}, 3);
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "metric-no-labels");
+  EvaluateOptions options;
+  options.metric = Metric::kAgreement;
+  EXPECT_EQ(failure(judge(session, data, options)).diagnostic.id, "metric-no-reference");
+  options.metric = Metric::kAuto;
+  options.reference = &other;
+  const Evaluation result = judge(session, data, options).value();
+  EXPECT_EQ(result.metric, Metric::kAgreement);
+  EXPECT_DOUBLE_EQ(result.value, 0.5);  // all equal: the first wins on both sides
+  EXPECT_EQ(result.decisions, 2);
+  EXPECT_NEAR(*result.sqnr_db, 10 * std::log10(0.25), 1e-9);
+}
+
+TEST(Evaluate, BadLabelsAreInputErrors) {
+  FakeSession session = echo({3});
+  FakeData data({3, 2, 1, 3, 3, 3}, 3);
+  data.number({0, 3}, {2});
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "label-out-of-range");
+  data.number({0, -2}, {2});
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "label-out-of-range");
+  data.number({0}, {1});
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "labels-count");
+  data.number({0, 0, 0, 0}, {2, 2});
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "labels-shape");
+  data.number({}, {});
+  EXPECT_FALSE(judge(session, data).ok());
+  EvaluateOptions options;
+  options.output = "z";
+  EXPECT_EQ(failure(judge(session, data, options)).diagnostic.where.subject, "z");
+}
+
+TEST(Evaluate, FirstSamplesOnly) {
+  FakeSession session = echo({3});
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9}, 3);
+  data.number({0, 1, 0}, {3});
+  EvaluateOptions options;
+  options.limit = 2;
+  EXPECT_EQ(judge(session, data, options).value().value, 1);
+}
+
+TEST(Evaluate, BatchesOnlyWhereResultsCanBeTold) {
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9}, 3);
+  data.number({0, 1, 2}, {3});
+  FakeSession per_sample = echo({3});
+  ASSERT_TRUE(judge(per_sample, data).ok());
+  EXPECT_EQ(per_sample.runs, 1);
+  data.batching = false;
+  FakeSession alone = echo({3});
+  ASSERT_TRUE(judge(alone, data).ok());
+  EXPECT_EQ(alone.runs, 3);
+  // Results whose first axis does not count samples.
+  data.batching = true;
+  FakeSession flat({"y"}, [](std::span<const NamedTensor> feeds) {
+    return std::vector<NamedTensor>{{"y", make_float_tensor(read_floats(feeds[0].tensor).value(),
+                                                            {feeds[0].tensor.elements()})}};
+  });
+  EXPECT_EQ(judge(flat, data).value().value, 1);
+  EXPECT_EQ(flat.runs, 4);
+}
+
+TEST(Evaluate, FixedBatchesReachBackAtTheEnd) {
+  FakeSession session = echo({3});
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9}, 3);
+  data.number({0, 1, 0}, {3});
+  data.fixed = 2;
+  const Evaluation result = judge(session, data).value();
+  EXPECT_EQ(result.decisions, 3);
+  EXPECT_EQ(result.correct, 2);
+  EXPECT_EQ(data.batches, (std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 2}, {1, 2}}));
+  data.fixed = 4;
+  EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "batch-too-large");
+}
+
+TEST(Evaluate, MetricNames) {
+  EXPECT_EQ(metric_name(Metric::kTopK), "topk");
+  EXPECT_EQ(parse_metric("mask"), Metric::kMask);
+  EXPECT_FALSE(parse_metric("recall").has_value());
+}
+
+TEST(Compare, ErrorsPerOutput) {
+  FakeSession reference = echo({2}), candidate = echo({2}, -1), same = echo({2});
+  FakeData data({1, 2, 3, 4}, 2);
+  Comparison result = compare_outputs(reference, same, data, {}, silent_progress()).value();
+  ASSERT_EQ(result.outputs.size(), 1U);
+  EXPECT_EQ(result.samples, 2);
+  EXPECT_EQ(result.outputs[0].sqnr_db, std::numeric_limits<double>::infinity());
+  EXPECT_EQ(result.outputs[0].values, 4);
+  EXPECT_EQ(*result.outputs[0].argmax_agreement, 1);
+  result = compare_outputs(reference, candidate, data, {}, silent_progress()).value();
+  EXPECT_NEAR(result.outputs[0].sqnr_db, 10 * std::log10(0.25), 1e-9);
+  EXPECT_NEAR(result.outputs[0].cosine, -1, 1e-12);
+  EXPECT_EQ(result.outputs[0].max_abs_error, 8);
+  EXPECT_EQ(*result.outputs[0].argmax_agreement, 0);
+}
+
+TEST(Compare, FindsTheWorstSample) {
+  FakeSession reference = echo({1}), candidate = echo({1}, 1, 1);
+  FakeData data({100, 1, 50}, 1);
+  const Comparison result =
+      compare_outputs(reference, candidate, data, {}, silent_progress()).value();
+  EXPECT_EQ(result.outputs[0].worst_sample, 1);
+  EXPECT_NEAR(result.outputs[0].worst_sqnr_db, 0, 1e-9);
+  EXPECT_FALSE(result.outputs[0].argmax_agreement.has_value());
+}
+
+TEST(Compare, CountsWhatCanNotBeCompared) {
+  FakeSession reference = echo({2});
+  FakeSession candidate({"y"}, [](std::span<const NamedTensor> feeds) {
+    std::vector<float> values = read_floats(feeds[0].tensor).value();
+    if (values[0] > 2) return std::vector<NamedTensor>{{"y", make_float_scalar(1)}};
+    values[1] = kNan;
+    return std::vector<NamedTensor>{{"y", make_float_tensor(values, {1, 2})}};
+  });
+  FakeData data({1, 2, 3, 4}, 2);
+  const Comparison result =
+      compare_outputs(reference, candidate, data, {}, silent_progress()).value();
+  EXPECT_EQ(result.outputs[0].differing_shapes, 1);
+  EXPECT_EQ(result.outputs[0].differing_non_finite, 1);
+  EXPECT_EQ(result.outputs[0].values, 1);
+  CompareOptions options;
+  options.outputs = {"z"};
+  EXPECT_FALSE(compare_outputs(reference, candidate, data, options, silent_progress()).ok());
+  FakeSession stranger({"z"},
+                       [](std::span<const NamedTensor>) { return std::vector<NamedTensor>(); });
+  EXPECT_EQ(failure(compare_outputs(reference, stranger, data, {}, silent_progress())).code,
+            Code::kInput);
+}
+
+TEST(Bench, RunsTargetsInTurn) {
+  std::string order;
+  const auto target = [&](char name) {
+    return BenchTarget{
+        std::string(1, name), [&order, name]() -> Result<std::unique_ptr<Session>> {
+          order += static_cast<char>(name + ('a' - 'A'));
+          return std::unique_ptr<Session>(std::make_unique<FakeSession>(
+              std::vector<std::string>{"y"}, [&order, name](std::span<const NamedTensor>) {
+                order += name;
+                return std::vector<NamedTensor>();
+              }));
+        }};
+  };
+  const std::vector<BenchTarget> targets = {target('A'), target('B')};
+  const std::vector<std::vector<NamedTensor>> samples(2);
+  BenchOptions options;
+  options.loads = 2;
+  options.warm_up = 1;
+  options.min_rounds = 2;
+  options.max_rounds = 3;
+  options.seconds = 1000;
+  const auto result = bench_sessions(targets, samples, options, silent_progress());
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(order, "ababABABABAB");
+  ASSERT_EQ(result.value().size(), 2U);
+  const BenchTimes& times = result.value()[1];
+  EXPECT_EQ(times.name, "B");
+  EXPECT_EQ(times.runs, 3);
+  EXPECT_LE(times.min_ms, times.p50_ms);
+  EXPECT_LE(times.p50_ms, times.p90_ms);
+  EXPECT_LE(times.p90_ms, times.p99_ms);
+  EXPECT_GT(times.runs_per_second, 0);
+  EXPECT_EQ(failure(bench_sessions(targets, {}, options, silent_progress())).code, Code::kUsage);
+}
+
+TEST(Bench, MadeUpFeedsFitTheModel) {
+  const std::vector<PortInfo> inputs = {
+      {"x", {DataType::kFloat, std::vector<Dim>{{std::nullopt, "batch"}, {3, ""}}}},
+      {"h", {DataType::kFloat16, std::vector<Dim>{{2, ""}}}},
+      {"ids", {DataType::kInt64, std::vector<Dim>{{std::nullopt, ""}}}}};
+  FeedOptions options;
+  options.free_size = 4;
+  options.shapes["ids"] = {7};
+  const auto feeds = make_feeds(inputs, options);
+  ASSERT_TRUE(feeds.ok());
+  EXPECT_EQ(feeds.value()[0].tensor.elements(), 12);
+  EXPECT_EQ(feeds.value()[1].tensor.dtype(), DataType::kFloat16);
+  EXPECT_EQ(feeds.value()[2].tensor.elements(), 7);
+  float largest = 0;
+  const std::vector<float> made = read_floats(feeds.value()[0].tensor).value();
+  for (const float value : made) {
+    largest = std::max(largest, std::fabs(value));
+  }
+  EXPECT_GT(largest, 0);
+  EXPECT_LE(largest, 1);
+  const std::vector<PortInfo> unknown = {{"x", {DataType::kFloat, std::nullopt}}};
+  EXPECT_EQ(failure(make_feeds(unknown, {})).diagnostic.where.subject, "x");
+  const std::vector<PortInfo> text = {{"x", {DataType::kString, std::vector<Dim>{}}}};
+  EXPECT_EQ(failure(make_feeds(text, {})).code, Code::kUnsupported);
+}
+
+}  // namespace
+}  // namespace mcompress
