@@ -6,6 +6,12 @@ target_compile_options(mcompress_flags INTERFACE
   $<$<BOOL:${MCOMPRESS_WERROR}>:-Werror>
   -ffp-contract=off)   # the same digits whatever -march: no silent fused multiply-add
 
+# gcc 12 and 13 see overlapping copies and uninitialised members inside the standard library's own string and variant
+# code as soon as they inline it (bugs 105329, 105562): warnings about nothing that an optimised build would stop at.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  target_compile_options(mcompress_flags INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
+endif()
+
 if(MCOMPRESS_SANITIZE)
   target_compile_options(mcompress_flags INTERFACE
     -fsanitize=${MCOMPRESS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -24,6 +30,8 @@ endif()
 
 find_program(MCOMPRESS_CCACHE ccache)
 if(MCOMPRESS_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER "${MCOMPRESS_CCACHE}")
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${MCOMPRESS_CCACHE}")
+  # Paths relative to the build folder, so that several build folders share the cache.
+  set(launcher "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${CMAKE_BINARY_DIR}" CCACHE_NOHASHDIR=1 "${MCOMPRESS_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()

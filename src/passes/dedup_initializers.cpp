@@ -4,8 +4,9 @@
 //   MatMul(x, w1)      =>   MatMul(x, w1)
 //   MatMul(y, w2)           MatMul(y, w1)
 //
-// Inner graphs may read the copy of an outer one. Digests find candidates, bytes decide; only
-// tensors that share type and dimensions with another one are read at all.
+// Inner graphs may read the copy of an outer one; equal tensors of sibling graphs (two branches of
+// an If) move to the graph that holds both. Digests find candidates, bytes decide; only tensors
+// that share type and dimensions with another one are read at all.
 #include <map>
 #include <tuple>
 
@@ -16,6 +17,19 @@
 
 namespace mcompress {
 namespace {
+
+// Smaller tensors of sibling graphs stay where they are: a captured value costs a little on every
+// run of the body.
+constexpr std::uint64_t kWorthMoving = 1024;
+
+// The innermost graph that holds both; null when there is none (bodies of functions).
+Graph* common_graph(Graph& left, const Graph& right) {
+  for (Graph* graph = &left; graph != nullptr;
+       graph = graph->owner() != nullptr ? &graph->owner()->graph() : nullptr) {
+    if (right.is_within(*graph)) return graph;
+  }
+  return nullptr;
+}
 
 class DedupInitializers final : public Pass {
  public:
@@ -65,12 +79,27 @@ class DedupInitializers final : public Pass {
 
  private:
   // Lets the readers of `value` read one of `kept`, which came first, if any is equal and visible.
-  Result<bool> merge(Value& value, const std::vector<Value*>& kept, PassContext& context) {
-    for (Value* other : kept) {
-      if (!value.graph().is_within(other->graph())) continue;
+  Result<bool> merge(Value& value, std::vector<Value*>& kept, PassContext& context) {
+    for (Value*& other : kept) {
+      const bool visible = value.graph().is_within(other->graph());
+      Graph* shared = visible ? nullptr : common_graph(value.graph(), other->graph());
+      if (!visible && (shared == nullptr || value.is_graph_output() || other->is_graph_output() ||
+                       value.initializer()->byte_size() < kWorthMoving)) {
+        continue;
+      }
       MCOMPRESS_ASSIGN(const bool same,
                        same_content(*value.initializer(), *other->initializer()));
       if (!same) continue;
+      if (!visible) {
+        Value& moved =
+            context.edit().add_initializer(*shared, other->name(), *other->initializer());
+        if (!forward(context, *other, moved).empty()) {
+          MCOMPRESS_TRY(context.edit().erase_initializer(moved));
+          continue;
+        }
+        MCOMPRESS_TRY(context.edit().erase_initializer(*other));
+        other = &moved;
+      }
       Decision decision;
       decision.subject = value.name();
       decision.bytes_before = decision.bytes_after = value.initializer()->byte_size();
