@@ -117,6 +117,29 @@ Error unknown_argument(const std::string& text, const CommandInfo& command, cons
                      meant(flag, flags.names(), help));
 }
 
+constexpr std::size_t kHelpColumn = 34;
+constexpr std::size_t kHelpWidth = 100;
+
+// CLI11 leaves long descriptions on one line.
+std::string wrapped(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size() - 1);
+    std::string line(text.substr(0, end));
+    text.remove_prefix(end + 1);
+    std::size_t start = line.find_first_not_of(' ');
+    if (start == std::string::npos) start = 0;
+    if (line.size() > kHelpColumn && line[kHelpColumn - 1] == ' ') start = kHelpColumn;
+    if (line.size() > kHelpWidth && start <= kHelpColumn) {
+      line = line.substr(0, start) +
+             wrap_text(line.substr(start), kHelpWidth, start).substr(start);
+    }
+    if (line.empty() && result.ends_with("\n\n")) continue;
+    result += line + '\n';
+  }
+  return result;
+}
+
 // One command with its parser.
 class Invocation {
  public:
@@ -129,7 +152,8 @@ class Invocation {
     app_.set_help_flag("-h,--help", "this text");
     app_.option_defaults()->take_last();
     app_.footer("Example:\n  " + std::string(info.example) + "\n");
-    app_.get_formatter()->column_width(38);
+    app_.get_formatter()->column_width(kHelpColumn);
+    app_.get_help_ptr()->group("Messages");
     command_->declare(app_, flags_);
     flags_.add(MessageOptions::schema().specs(), "Messages");
   }
@@ -137,13 +161,19 @@ class Invocation {
   std::string help() {
     // CLI11's own usage line knows neither the order nor what goes together.
     std::string text = app_.help();
+    for (const std::string_view value : {"{true}", "{false}"}) {
+      for (std::size_t at = text.find(value); at != std::string::npos; at = text.find(value)) {
+        text.erase(at, value.size());
+      }
+    }
     const std::string usage = "Usage: ";
     const std::size_t line = text.find(usage);
-    if (line == std::string::npos) return text;
-    const std::size_t end = text.find('\n', line);
-    return text.replace(line, end - line,
-                        usage + "mcompress " + std::string(info_.name) + " " +
-                            std::string(info_.usage));
+    if (line != std::string::npos) {
+      text.replace(line, text.find('\n', line) - line,
+                   usage + "mcompress " + std::string(info_.name) + " " +
+                       std::string(info_.usage));
+    }
+    return wrapped(text);
   }
 
   Status run(std::span<const std::string> arguments, Console& console) {

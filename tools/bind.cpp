@@ -46,7 +46,7 @@ std::string help_of(const OptionSpec& spec) {
     text += " (default " + spec.default_text + ")";
   }
   if (spec.kind == Kind::kBool && spec.default_text == "true") {
-    text += " (default; --no-" + spec.name + " switches it off)";
+    text += " (on unless --no-" + spec.name + ")";
   }
   return text;
 }
@@ -60,10 +60,8 @@ void Flags::add(std::span<const OptionSpec> specs, std::string_view group) {
     bound.spec = spec;
     switch (spec.kind) {
       case Kind::kBool: {
-        std::string names = flag_names(spec) + "{true}";
-        const std::size_t comma = names.find(',');
-        if (comma != std::string::npos) names.insert(comma, "{true}");
-        if (spec.default_text == "true") names += ",--no-" + spec.name + "{false}";
+        std::string names = flag_names(spec);
+        if (spec.default_text == "true") names += ",!--no-" + spec.name;
         bound.option = app_.add_flag(names, bound.text, help_of(spec));
         break;
       }

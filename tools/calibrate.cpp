@@ -106,10 +106,10 @@ class Calibrate final : public Command {
                    {{}, "--target", {}}, "`mcompress targets` lists them");
     }
     const std::string& path = inputs_.front();
+    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(path, console));
     MCOMPRESS_ASSIGN(const auto data, open_samples(options_.calib, *loaded.model, options_.feeding,
                                                    options_.samples, console));
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     // The graph that `quantize` will hold when it needs the table.
     MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
     recipe = steps_before(std::move(recipe), "quantize-static");

@@ -101,13 +101,13 @@ class Eval final : public Judging {
 
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(true));
+    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     LoadedModel reference;
     if (!options_.against.empty()) {
       MCOMPRESS_ASSIGN(reference, load(options_.against, console));
     }
     MCOMPRESS_ASSIGN(const auto data, samples(*loaded.model, console));
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     const int threads = static_cast<int>(options_.threads);
     Judged candidate(*runtime, *loaded.model, model_, threads);
     std::optional<Judged> against;
@@ -184,10 +184,10 @@ class Compare final : public Judging {
 
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(true));
+    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     MCOMPRESS_ASSIGN(const LoadedModel reference, load(reference_, console));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     MCOMPRESS_ASSIGN(const auto data, samples(*reference.model, console));
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     const int threads = static_cast<int>(options_.threads);
     Judged against(*runtime, *reference.model, reference_, threads);
     Judged candidate(*runtime, *loaded.model, model_, threads);
@@ -258,6 +258,7 @@ class Bench final : public Judging {
 
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(false));
+    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     LoadedModel reference;
     if (!options_.against.empty()) {
@@ -267,7 +268,6 @@ class Bench final : public Judging {
     if (!options_.data.empty()) {
       MCOMPRESS_ASSIGN(data, samples(*loaded.model, console));
     }
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     const int threads = static_cast<int>(options_.threads);
     Judged candidate(*runtime, *loaded.model, model_, threads);
     std::optional<Judged> against;

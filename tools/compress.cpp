@@ -15,9 +15,6 @@ using Options = CompressOptions;
 
 constexpr std::int64_t kProofSamples = 16;
 
-template <class T>
-using Field = T Options::*;
-
 class Compression {
  public:
   Compression(Job job, Console& console)
@@ -25,6 +22,10 @@ class Compression {
 
   Status run() {
     MCOMPRESS_TRY(check_request());
+    // Starts on a thread of its own, beside the loading.
+    if (!options_.print_recipe) {
+      MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
+    }
     MCOMPRESS_ASSIGN(loaded_, load(job_.input, console_));
     root().text("command", job_.command);
     root().text("version", kVersion);
@@ -38,7 +39,6 @@ class Compression {
       return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
     }
     MCOMPRESS_TRY(check_names());
-    MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
     MCOMPRESS_TRY(open_inputs());
     original_ = loaded_.model->clone();
     const std::uint64_t revision = model().revision();
@@ -154,8 +154,7 @@ class Compression {
     } else {
       text += ":\n" + reasons_text(coverage_.skipped, coverage_.skipped.size());
     }
-    const std::vector<Coverage::Group> nodes = skipped_nodes(explain_);
-    text += reasons_text(nodes, 10);
+    text += reasons_text(kept_in_float(explain_), 10);
     console_.say(text);
     std::string why = "nothing was compressed: ";
     why += coverage_.of_weights == 0
@@ -347,8 +346,15 @@ class Compression {
     if (console_.options().verbose || options_.dry_run) {
       console_.say(decision_table(explain_).text());
     }
-    if (job_.must_compress || coverage_.weights > 0) {
-      console_.say(coverage_text(coverage_, console_.options().verbose));
+    const bool verbose = console_.options().verbose;
+    if (coverage_.of_weights > 0) {
+      console_.say(coverage_text(coverage_, verbose));
+      const auto kept = kept_in_float(explain_);
+      if (!kept.empty()) {
+        console_.say("computed in float32:\n" + reasons_text(kept, verbose ? kept.size() : 4));
+      }
+    } else if (const std::string applied = applied_text(explain_); !applied.empty()) {
+      console_.say("applied: " + applied);
     }
     Table table;
     table.row({"", "before", options_.dry_run ? "planned" : "after", ""});

@@ -13,6 +13,12 @@
 #include "console.h"
 #include "mcompress/host.h"
 
+// There in builds that look for leaks or count what was executed.
+extern "C" {
+void __lsan_do_leak_check() __attribute__((weak));
+void __gcov_dump() __attribute__((weak));
+}
+
 namespace {
 
 constexpr int kInternalError = 70;
@@ -61,10 +67,19 @@ int guarded(const std::vector<std::string>& arguments) {
   return kInternalError;
 }
 
+// Ends without the destructors of static objects: they would wait for a runtime that is still
+// starting on its own thread, and then take it down under that thread.
+[[noreturn]] void leave(int status) {
+  std::fflush(stderr);
+  if (&__lsan_do_leak_check != nullptr) __lsan_do_leak_check();
+  if (&__gcov_dump != nullptr) __gcov_dump();
+  ::_exit(status);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   install_signal_handlers();
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
-  return guarded(arguments);
+  leave(guarded(arguments));
 }

@@ -96,8 +96,10 @@ Status check_patterns(const Model& model, std::string_view flag,
     if (found) continue;
     std::vector<std::string> candidates(known.begin(), known.end());
     std::string hint;
+    std::string wanted = pattern;
+    std::erase(wanted, '*');
     for (int i = 0; i < 3; ++i) {
-      const std::string close = nearest_name(pattern, candidates);
+      const std::string close = nearest_name(wanted, candidates);
       if (close.empty()) break;
       hint += (i == 0 ? "nearest: '" : ", '") + close + "'";
       std::erase(candidates, close);

@@ -45,12 +45,25 @@ std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*
   return groups;
 }
 
-// The decision that counts, per tensor, in the order the tensors were first met.
+bool compresses(const Decision& decision) { return decision.pass.starts_with("quantize-"); }
+
+std::string_view last_compressing_pass(const Explain& explain) {
+  std::string_view pass;
+  for (const Decision& decision : explain.all()) {
+    if (compresses(decision)) pass = decision.pass;
+  }
+  return pass;
+}
+
+// The decision that counts, per tensor, in the order the tensors were first met. What one pass
+// leaves to the next is not skipped yet: the last pass has the last word.
 std::vector<const Decision*> last_words(const Explain& explain) {
   std::vector<const Decision*> last;
   std::map<std::string_view, std::size_t> places;
+  const std::string_view last_pass = last_compressing_pass(explain);
   for (const Decision& decision : explain.all()) {
-    if (decision.bytes_before == 0) continue;
+    if (decision.bytes_before == 0 || !compresses(decision)) continue;
+    if (!decision.applied && decision.pass != last_pass) continue;
     const auto [place, added] = places.try_emplace(decision.subject, last.size());
     if (added) {
       last.push_back(&decision);
@@ -81,12 +94,36 @@ Coverage coverage_of(const Explain& explain) {
   return coverage;
 }
 
-std::vector<Coverage::Group> skipped_nodes(const Explain& explain) {
-  std::vector<const Decision*> skipped;
+std::vector<Coverage::Group> kept_in_float(const Explain& explain) {
+  std::vector<const Decision*> kept;
+  const std::string_view last_pass = last_compressing_pass(explain);
   for (const Decision& decision : explain.all()) {
-    if (!decision.applied && decision.bytes_before == 0) skipped.push_back(&decision);
+    if (!decision.applied && compresses(decision) &&
+        (decision.bytes_before == 0 || decision.pass != last_pass)) {
+      kept.push_back(&decision);
+    }
   }
-  return grouped_by_reason(skipped);
+  return grouped_by_reason(kept);
+}
+
+std::string applied_text(const Explain& explain) {
+  std::vector<std::pair<std::string, std::uint64_t>> passes;
+  for (const Decision& decision : explain.all()) {
+    if (!decision.applied || compresses(decision)) continue;
+    const auto known = std::find_if(passes.begin(), passes.end(), [&](const auto& entry) {
+      return entry.first == decision.pass;
+    });
+    if (known == passes.end()) {
+      passes.emplace_back(decision.pass, 1);
+    } else {
+      ++known->second;
+    }
+  }
+  std::string text;
+  for (const auto& [pass, count] : passes) {
+    text += (text.empty() ? "" : ", ") + pass + " " + grouped(count);
+  }
+  return text;
 }
 
 std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most) {

@@ -23,8 +23,10 @@ struct Coverage {
 
 // Of decisions about weights: the last word on each tensor counts.
 Coverage coverage_of(const Explain& explain);
-// Skipped nodes that are no weights, grouped by reason.
-std::vector<Coverage::Group> skipped_nodes(const Explain& explain);
+// Nodes that go on computing in float32, whatever became of their weights, grouped by reason.
+std::vector<Coverage::Group> kept_in_float(const Explain& explain);
+// "fuse-batchnorm 13, eliminate-identity 2": what the cleaning passes did.
+std::string applied_text(const Explain& explain);
 // "12 of 14 weights, 690.1 kB of 694.2 kB", then a line per reason.
 std::string coverage_text(const Coverage& coverage, bool all_reasons);
 std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most);

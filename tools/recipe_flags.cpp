@@ -8,6 +8,19 @@
 #include "try.h"
 
 namespace mcompress::tools {
+namespace {
+
+std::string owners_of(std::string_view option) {
+  std::string text;
+  for (const PassInfo* pass : builtin_passes().all()) {
+    for (const OptionSpec& spec : pass->options) {
+      if (spec.name == option) text += (text.empty() ? "" : " and ") + std::string(pass->name);
+    }
+  }
+  return text;
+}
+
+}  // namespace
 
 Result<Recipe> builtin_recipe(std::string_view name) {
   for (const auto& file : embedded::recipes) {
@@ -60,9 +73,9 @@ Status apply_flags(Recipe& recipe, const Datum& flags) {
     }
     if (!used) {
       return Error(Code::kUsage, "flag-without-pass",
-                   "no pass of recipe '" + recipe.name + "' has this option",
-                   {{}, "--" + name, {}},
-                   "--print-recipe shows the options of this run");
+                   "is an option of " + owners_of(name) + ", which recipe '" + recipe.name +
+                       "' does not run",
+                   {{}, "--" + name, {}}, "--print-recipe shows what runs");
     }
   }
   for (const RecipeStep& step : recipe.steps) {

@@ -1,0 +1,1 @@
+"$MCOMPRESS" inspect "$MCOMPRESS_MODELS/digits/model.onnx"

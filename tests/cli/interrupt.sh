@@ -1,0 +1,16 @@
+# An interrupt at any moment: the folder is as it was (or the file is whole), the status is 130.
+digits=$MCOMPRESS_MODELS/digits
+mkdir work && cd work
+"$MCOMPRESS" quantize "$digits/model.onnx" -o ../whole.onnx --calib "$digits/calib.npz" -q
+for delay in 0.005 0.01 0.02 0.03 0.05 0.08 0.12 0.2; do
+  status=0
+  timeout --preserve-status -s INT "$delay" "$MCOMPRESS" quantize "$digits/model.onnx" \
+    -o out.onnx --calib "$digits/calib.npz" -q 2>../message || status=$?
+  if [[ -e out.onnx ]]; then
+    cmp out.onnx ../whole.onnx
+    rm out.onnx
+  fi
+  # Before main() has installed its handler the shell's own 130 comes from the signal.
+  [[ $status == 130 || $status == 0 ]] || { echo "status $status after $delay s"; exit 9; }
+  [[ -z $(ls -A) ]] || { ls -A; exit 9; }
+done
