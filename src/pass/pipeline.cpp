@@ -10,7 +10,7 @@ namespace {
 
 Status dump_to(const std::filesystem::path& folder, std::size_t number, std::string_view pass,
                const Model& model) {
-  char prefix[16];
+  char prefix[32];
   std::snprintf(prefix, sizeof prefix, "%02zu-", number);
   const std::filesystem::path path = folder / (prefix + std::string(pass) + ".txt");
   std::error_code failed;

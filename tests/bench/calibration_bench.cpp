@@ -1,0 +1,126 @@
+// Calibration from a compressed file: time, and peak memory of the process by number of samples.
+// Each measurement is a process of its own, since memory peaks never go down.
+#include <benchmark/benchmark.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zip.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "mcompress/calibration.h"
+
+namespace {
+
+using namespace mcompress;
+
+constexpr std::int64_t kSide = 96;
+
+// A chain of convolutions; activations are large against weights.
+std::string model_text() {
+  std::string text = R"(<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 3, 96, 96] x) => (float[n, 8, 96, 96] y12) <float[8, 3, 3, 3] w0 = {)";
+  for (int i = 0; i < 216; ++i) text += (i > 0 ? ", 0.0" : "0.0") + std::to_string(i % 7);
+  text += "}, float[8, 8, 3, 3] w = {";
+  for (int i = 0; i < 576; ++i) text += (i > 0 ? ", 0.0" : "0.0") + std::to_string(i % 5);
+  text += "}> {\n";
+  for (int i = 0; i < 13; ++i) {
+    const std::string in = i == 0 ? "x, w0" : "y" + std::to_string(i - 1) + ", w";
+    const std::string number = std::to_string(i);
+    text += "c" + number + " = Conv <pads = [1, 1, 1, 1]> (" + in + ")\n";
+    text += "y" + number + " = Relu(c" + number + ")\n";
+  }
+  return text + "}";
+}
+
+void make_data(const std::filesystem::path& path, std::int64_t samples) {
+  std::string bytes("\x93NUMPY\x01\x00\x76\x00", 10);
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" +
+                       std::to_string(samples) + ", 3, 96, 96), }";
+  header.resize(117, ' ');
+  bytes += header + "\n";
+  std::mt19937 random(1);
+  std::vector<float> values(static_cast<std::size_t>(samples * 3 * kSide * kSide));
+  for (float& x : values) x = static_cast<float>(random() % 256) / 255.0f;
+  bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  int code = 0;
+  zip_t* archive = zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, &code);
+  if (archive == nullptr) std::abort();
+  zip_source_t* source = zip_source_buffer(archive, bytes.data(), bytes.size(), 0);
+  const zip_int64_t index = zip_file_add(archive, "x.npy", source, 0);
+  zip_set_file_compression(archive, static_cast<zip_uint64_t>(index), ZIP_CM_DEFLATE, 1);
+  if (index < 0 || zip_close(archive) != 0) std::abort();
+}
+
+int calibrate_file(const std::filesystem::path& path, int threads) {
+  Diagnostics diagnostics;
+  auto runtime = find_runtime("onnxruntime");
+  auto model = parse_model_text(model_text(), diagnostics);
+  if (!runtime.ok() || !model.ok()) return 1;
+  std::vector<PortInfo> ports;
+  for (const Value* input : (*model)->graph().inputs()) {
+    ports.push_back({std::string(input->name()), *input->type()});
+  }
+  auto data = open_data(path, ports, {}, diagnostics);
+  if (!data.ok()) return 1;
+  CalibrationRequest request;
+  for (int i = 0; i < 13; ++i) request.values.push_back("y" + std::to_string(i));
+  CalibratorOptions options;
+  options.threads = threads;
+  auto table =
+      calibrate(**runtime, **model, **data, request, options, diagnostics, silent_progress());
+  return table.ok() ? 0 : 1;
+}
+
+void calibration(benchmark::State& state) {
+  const std::int64_t samples = state.range(0);
+  std::fflush(nullptr);
+  // The file is made by a child too, so that its memory is not inherited.
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() /
+      ("calibration_bench_" + std::to_string(getpid()) + "_" + std::to_string(samples) + ".npz");
+  if (const pid_t maker = fork(); maker == 0) {
+    make_data(path, samples);
+    _exit(0);
+  } else {
+    int status = 0;
+    waitpid(maker, &status, 0);
+  }
+  double peak = 0;
+  for (auto _ : state) {
+    const auto start = std::chrono::steady_clock::now();
+    const pid_t child = fork();
+    if (child == 0) _exit(calibrate_file(path, static_cast<int>(state.range(1))));
+    int status = 0;
+    rusage usage{};
+    wait4(child, &status, 0, &usage);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    state.SetIterationTime(took.count());
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+      state.SkipWithError("calibration failed");
+      break;
+    }
+    peak = std::max(peak, static_cast<double>(usage.ru_maxrss) * 1024);
+  }
+  std::filesystem::remove(path);
+  state.counters["peak_MB"] = peak / 1e6;
+  state.counters["samples/s"] = benchmark::Counter(
+      static_cast<double>(samples * state.iterations()), benchmark::Counter::kIsRate);
+}
+BENCHMARK(calibration)
+    ->ArgNames({"samples", "threads"})
+    ->Args({64, 1})
+    ->Args({1024, 1})
+    ->Args({64, 2})
+    ->Args({1024, 2})
+    ->UseManualTime()
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace

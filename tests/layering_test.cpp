@@ -1,0 +1,155 @@
+// Reads every #include of the sources and fails on one that the layer table does not allow.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace mcompress {
+namespace {
+
+namespace fs = std::filesystem;
+
+using Allowed = std::map<std::string, std::set<std::string>>;
+
+// Folder -> folders of src it may include. The public headers are open to all but support,
+// numeric and codec, which see the few named in kPublicFor.
+const Allowed kLayers = {
+    {"support", {"support"}},
+    {"options", {"options", "support"}},
+    {"report", {"report", "support"}},
+    {"target", {"target", "support"}},
+    {"numeric", {"numeric", "support"}},
+    {"codec", {"codec", "support"}},
+    {"ir", {"ir", "support"}},
+    {"onnx", {"onnx", "ir", "support"}},
+    {"runtime", {"runtime", "onnx", "ir", "numeric", "support"}},
+    {"calibration", {"calibration", "runtime", "onnx", "ir", "numeric", "support"}},
+    {"pass", {"pass", "passes", "calibration", "ir", "numeric", "support"}},
+    {"passes", {"passes", "ir", "numeric", "codec", "support"}},
+};
+const Allowed kPublicFor = {
+    {"support", {"status.h", "options.h"}},
+    {"numeric", {"status.h", "dtype.h"}},
+    {"codec", {"status.h"}},
+};
+// Third party (prefix of the include) -> the folders that may see it.
+const Allowed kThirdParties = {
+    {"onnx/", {"onnx"}},           {"google/protobuf/", {"onnx"}}, {"onnxruntime", {"runtime"}},
+    {"Eigen/", {"numeric"}},       {"nlohmann/", {"support"}},     {"yaml-cpp/", {"support"}},
+    {"xxhash", {"support"}},       {"oneapi/", {"support"}},       {"tbb/", {"support"}},
+    {"zip.h", {"support", "calibration"}}, {"hwy/", {"numeric", "codec"}},
+    {"CLI/", {"tools"}},           {"spdlog/", {"tools"}},         {"fmt/", {"tools"}},
+    {"gtest/", {}},
+};
+
+struct Include {
+  fs::path file;
+  std::string name;
+  bool angled = false;
+};
+
+std::vector<Include> includes_of(const fs::path& folder) {
+  static const std::regex kPattern(R"(^\s*#\s*include\s*([<"])([^>"]+)[>"])");
+  std::vector<Include> list;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension != ".cpp" && extension != ".h") continue;
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      std::smatch match;
+      if (std::regex_search(line, match, kPattern)) {
+        list.push_back({entry.path(), match[2], match[1] == "<"});
+      }
+    }
+  }
+  return list;
+}
+
+const fs::path kRoot = MCOMPRESS_SOURCE_DIR;
+
+TEST(Layering, SourcesIncludeOnlyWhatTheTableAllows) {
+  std::size_t seen = 0;
+  for (const auto& [layer, allowed] : kLayers) {
+    ASSERT_TRUE(fs::exists(kRoot / "src" / layer) || layer == "codec") << layer;
+    if (!fs::exists(kRoot / "src" / layer)) continue;
+    for (const Include& include : includes_of(kRoot / "src" / layer)) {
+      ++seen;
+      const std::string place = include.file.string() + " includes " + include.name;
+      if (include.name.rfind("mcompress/", 0) == 0) {
+        const auto limit = kPublicFor.find(layer);
+        if (limit != kPublicFor.end()) {
+          EXPECT_TRUE(limit->second.count(include.name.substr(10)) != 0) << place;
+        }
+        continue;
+      }
+      if (include.angled) {
+        for (const auto& [prefix, homes] : kThirdParties) {
+          if (include.name.rfind(prefix, 0) == 0) {
+            EXPECT_TRUE(homes.count(layer) != 0) << place;
+          }
+        }
+        continue;
+      }
+      const std::string folder = include.name.substr(0, include.name.find('/'));
+      EXPECT_TRUE(allowed.count(folder) != 0) << place;
+    }
+  }
+  EXPECT_GT(seen, 200U);
+}
+
+TEST(Layering, PassesNeverIncludeEachOther) {
+  for (const Include& include : includes_of(kRoot / "src/passes")) {
+    if (include.name.rfind("passes/", 0) != 0) continue;
+    EXPECT_TRUE(include.name == "passes/passes.h" || include.name.rfind("passes/common/", 0) == 0)
+        << include.file << " includes " << include.name;
+  }
+}
+
+TEST(Layering, OneFileSeesOnnxRuntime) {
+  std::set<fs::path> files;
+  for (const Include& include : includes_of(kRoot / "src")) {
+    if (include.name.rfind("onnxruntime", 0) == 0) files.insert(include.file.filename());
+  }
+  EXPECT_EQ(files, (std::set<fs::path>{"onnxruntime.cpp"}));
+}
+
+TEST(Layering, PublicHeadersIncludeTheStandardLibraryAndEachOther) {
+  for (const Include& include : includes_of(kRoot / "include/mcompress")) {
+    const bool own = include.name.rfind("mcompress/", 0) == 0;
+    EXPECT_EQ(own, !include.angled) << include.file << " includes " << include.name;
+    if (include.angled) {
+      EXPECT_EQ(include.name.find_first_of("./"), std::string::npos)
+          << include.file << " includes " << include.name;
+    }
+  }
+}
+
+TEST(Layering, ToolsUsePublicHeadersOnly) {
+  for (const Include& include : includes_of(kRoot / "tools")) {
+    if (include.angled) continue;
+    const bool own = fs::exists(kRoot / "tools" / include.name) ||
+                     include.name.find('/') == std::string::npos;
+    EXPECT_TRUE(own || include.name.rfind("mcompress/", 0) == 0)
+        << include.file << " includes " << include.name;
+  }
+}
+
+TEST(Layering, NoLoopOverUnorderedContainersReachesAnOutput) {
+  static const std::regex kLoop(R"(for\s*\([^;)]*:\s*\w*unordered\w*)");
+  for (const auto& entry : fs::recursive_directory_iterator(kRoot / "src")) {
+    if (entry.path().extension() != ".cpp" && entry.path().extension() != ".h") continue;
+    std::ifstream file(entry.path());
+    for (std::string line; std::getline(file, line);) {
+      EXPECT_FALSE(std::regex_search(line, kLoop)) << entry.path() << ": " << line;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mcompress

@@ -1,0 +1,172 @@
+#include "mcompress/ir.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "ir/walk.h"
+#include "mcompress/edit.h"
+#include "support/models.h"
+
+namespace mcompress {
+namespace {
+
+constexpr const char* kChain = R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y) {
+  a = Relu(x)
+  b = Neg(a)
+  c = Abs(a)
+  y = Add(b, c)
+})";
+
+constexpr const char* kCapture = R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2] x) => (float[2] y) {
+  a = Relu(x)
+  y = If(p) <
+    then_branch = t () => (float[2] u) { u = Neg(a) },
+    else_branch = e () => (float[2] v) { v = Abs(a) }
+  >
+})";
+
+std::vector<std::string> order(const Graph& graph) {
+  std::vector<std::string> types;
+  for (const Node* node : graph.nodes()) types.emplace_back(node->op_type());
+  return types;
+}
+
+TEST(Value, UsesAreCompleteAndCoverNestedGraphsAndOutputs) {
+  const auto model = testing::model_from_text(kCapture);
+  Value* a = model->graph().find("a");
+  ASSERT_NE(a, nullptr);
+  ASSERT_EQ(a->uses().size(), 2U);
+  for (const Use& use : a->uses()) {
+    EXPECT_NE(use.graph, &model->graph());
+    EXPECT_TRUE(use.graph->is_within(model->graph()));
+  }
+  Value* y = model->graph().find("y");
+  ASSERT_EQ(y->uses().size(), 1U);
+  EXPECT_EQ(y->uses().front().node, nullptr);
+  EXPECT_TRUE(y->is_graph_output());
+}
+
+TEST(Editor, ReplaceAllMovesTheInterfaceName) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Value* y = model->graph().find("y");
+  Node& add = *y->producer();
+  Node& relu = edit.insert_after(add, {.op_type = "Relu", .inputs = {y}, .base_name = "tail"});
+  Value& tail = *relu.output(0);
+  ASSERT_TRUE(edit.replace_all(*y, tail).ok());
+  edit.set_input(relu, 0, y);
+  EXPECT_EQ(tail.name(), "y");
+  EXPECT_NE(y->name(), "y");
+  EXPECT_EQ(model->graph().outputs()[0], &tail);
+  EXPECT_TRUE(verify(*model).ok());
+}
+
+TEST(Editor, RefusesToJoinTwoInterfaceValues) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Value* y = model->graph().find("y");
+  Value* x = model->graph().find("x");
+  EXPECT_NE(edit.why_not_replace(*y, *x), "");
+  const Status refused = edit.replace_all(*y, *x);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_TRUE(verify(*model).ok());
+}
+
+TEST(Editor, RefusesAValueThatIsNotVisible) {
+  const auto model = testing::model_from_text(kCapture);
+  Editor edit(*model);
+  Node* branch = model->graph().find("y")->producer();
+  Value* inner = branch->bodies()[0]->find("u");
+  EXPECT_NE(edit.why_not_replace(*model->graph().find("a"), *inner), "");
+}
+
+TEST(Editor, EraseRefusesWhileUsedAndReleasesCaptures) {
+  const auto model = testing::model_from_text(kCapture);
+  Editor edit(*model);
+  Value* a = model->graph().find("a");
+  EXPECT_FALSE(edit.erase(*a->producer()).ok());
+  Value* y = model->graph().find("y");
+  Node& branch = *y->producer();
+  Node& copy = edit.insert_before(branch, {.op_type = "Neg", .inputs = {a}, .base_name = "n"});
+  ASSERT_TRUE(edit.replace_all(*y, *copy.output(0)).ok());
+  ASSERT_TRUE(edit.erase(branch).ok());
+  EXPECT_TRUE(edit.erased(branch));
+  EXPECT_EQ(a->uses().size(), 1U);
+  EXPECT_TRUE(verify(*model).ok());
+}
+
+TEST(Editor, EditsMarkOwnersAndOnlyThem) {
+  const auto model = testing::model_from_text(kCapture);
+  Node& relu = *model->graph().find("a")->producer();
+  Node& branch = *model->graph().find("y")->producer();
+  ASSERT_TRUE(relu.pristine());
+  ASSERT_TRUE(branch.pristine());
+  Editor edit(*model);
+  const std::uint64_t revision = model->revision();
+  Graph& then_branch = *branch.bodies()[0];
+  edit.append(then_branch,
+              {.op_type = "Neg", .inputs = {then_branch.find("u")}, .base_name = "more"});
+  EXPECT_GT(model->revision(), revision);
+  EXPECT_TRUE(relu.pristine());
+  EXPECT_FALSE(branch.pristine());
+  EXPECT_FALSE(then_branch.pristine());
+  EXPECT_TRUE(branch.bodies()[1]->pristine());
+}
+
+TEST(Editor, NamesTakeTheSmallestFreeSuffix) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  EXPECT_EQ(edit.unique_name("fresh"), "fresh");
+  EXPECT_EQ(edit.unique_name("fresh"), "fresh_1");
+  EXPECT_EQ(edit.unique_name("a"), "a_1");
+  EXPECT_EQ(edit.unique_name("fresh"), "fresh_2");
+}
+
+TEST(Editor, InsertKeepsTheOrderTopological) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Value* a = model->graph().find("a");
+  Node& before = *model->graph().find("c")->producer();
+  edit.insert_before(before, {.op_type = "Exp", .inputs = {a}, .base_name = "e"});
+  EXPECT_EQ(order(model->graph()),
+            (std::vector<std::string>{"Relu", "Neg", "Exp", "Abs", "Add"}));
+  EXPECT_TRUE(verify(*model).ok());
+}
+
+TEST(Editor, RequireOpsetNamesTheOperatorThatWouldChange) {
+  const auto model = testing::model_from_text(R"(
+<ir_version: 7, opset_import: ["" : 12]>
+g (float[2,3] x) => (float[2,3] y) { y = Softmax <axis = 0> (x) })");
+  Editor edit(*model, &onnx_catalog());
+  const Status refused = edit.require_opset("", 13);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().diagnostic.message.find("Softmax"), std::string::npos);
+  EXPECT_EQ(model->opset(""), 12);
+}
+
+TEST(Model, CloneIsEqualAndIndependent) {
+  for (const testing::Fixture& fixture : testing::fixtures()) {
+    const auto model = testing::model_from_bytes(fixture.bytes);
+    const auto copy = model->clone();
+    EXPECT_EQ(fingerprint(*copy), fingerprint(*model)) << fixture.name;
+    EXPECT_TRUE(verify(*copy).ok()) << fixture.name;
+    EXPECT_EQ(dump(*copy), dump(*model)) << fixture.name;
+  }
+  const auto model = testing::model_from_text(kChain);
+  const auto copy = model->clone();
+  Editor edit(*copy);
+  edit.set_op_type(*copy->graph().find("a")->producer(), "", "Tanh");
+  EXPECT_NE(fingerprint(*copy), fingerprint(*model));
+  EXPECT_EQ(model->graph().find("a")->producer()->op_type(), "Relu");
+}
+
+}  // namespace
+}  // namespace mcompress
