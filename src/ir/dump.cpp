@@ -38,11 +38,10 @@ std::string quote_text(std::string_view text) {
 
 // Names as they are where that can not be misread.
 std::string name_text(std::string_view name) {
-  const bool plain =
-      !name.empty() && std::none_of(name.begin(), name.end(), [](char c) {
-        return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '\\' || c == ',' ||
-               c == '(' || c == ')' || c == '{' || c == '}' || c == '=' || c == '#';
-      });
+  const bool plain = !name.empty() && std::none_of(name.begin(), name.end(), [](char c) {
+    return static_cast<unsigned char>(c) <= ' ' || c == '"' || c == '\\' || c == ',' || c == '(' ||
+           c == ')' || c == '{' || c == '}' || c == '=' || c == '#';
+  });
   return plain ? std::string(name) : quote_text(name);
 }
 
@@ -87,10 +86,13 @@ class Dumper {
   static std::string type_text(const TypeInfo& type) {
     std::string text = dtype_name(type.element);
     if (!type.shape) return text;
-    return text + "[" + joined(*type.shape, [](const Dim& dim) {
-             if (dim.size) return std::to_string(*dim.size);
-             return dim.symbol.empty() ? std::string("?") : dim.symbol;
-           }) + "]";
+    return text + "[" +
+           joined(*type.shape,
+                  [](const Dim& dim) {
+                    if (dim.size) return std::to_string(*dim.size);
+                    return dim.symbol.empty() ? std::string("?") : dim.symbol;
+                  }) +
+           "]";
   }
 
   std::string typed(const Value* value) const {
@@ -141,9 +143,12 @@ class Dumper {
     if (!node.domain().empty()) text += std::string(node.domain()) + ".";
     text += node.op_type();
     if (!node.overload().empty()) text += ":" + std::string(node.overload());
-    text += "(" + joined(node.inputs(), [](const Value* value) {
-              return value == nullptr ? std::string("_") : name_text(value->name());
-            }) + ")";
+    text += "(" +
+            joined(node.inputs(),
+                   [](const Value* value) {
+                     return value == nullptr ? std::string("_") : name_text(value->name());
+                   }) +
+            ")";
     // The order of attributes means nothing.
     std::vector<const Attribute*> sorted;
     for (const Attribute& entry : node.attributes()) sorted.push_back(&entry);
@@ -157,8 +162,8 @@ class Dumper {
         continue;
       }
       if (!simple.empty()) simple += ", ";
-      simple += entry->name + ": " + std::visit([&](const auto& held) { return text_of(held); },
-                                                entry->value);
+      simple += entry->name + ": " +
+                std::visit([&](const auto& held) { return text_of(held); }, entry->value);
     }
     if (!simple.empty()) text += " {" + simple + "}";
     if (!node.name().empty()) text += "  # " + name_text(node.name());

@@ -165,23 +165,20 @@ class Verifier {
       if (IrInternals::erased(value)) continue;
       std::vector<std::tuple<const void*, bool, std::uint32_t>> listed;
       for (const Use& use : value.uses()) {
-        const bool real =
-            graphs_.contains(use.graph) &&
-            (use.node != nullptr
-                 ? !IrInternals::erased(*use.node) && &use.node->graph() == use.graph &&
-                       use.node->input(use.slot) == &value
-                 : use.slot < use.graph->outputs().size() &&
-                       use.graph->outputs()[use.slot] == &value);
+        const bool real = graphs_.contains(use.graph) &&
+                          (use.node != nullptr ? !IrInternals::erased(*use.node) &&
+                                                     &use.node->graph() == use.graph &&
+                                                     use.node->input(use.slot) == &value
+                                               : use.slot < use.graph->outputs().size() &&
+                                                     use.graph->outputs()[use.slot] == &value);
         if (!real) {
-          return broken("verify-use", "a use is listed that does not exist", "graph",
-                        value.name());
+          return broken("verify-use", "a use is listed that does not exist", "graph", value.name());
         }
         listed.emplace_back(use.node != nullptr ? static_cast<const void*>(use.node) : use.graph,
                             use.node != nullptr, use.slot);
       }
       std::sort(listed.begin(), listed.end());
-      const bool doubled =
-          std::adjacent_find(listed.begin(), listed.end()) != listed.end();
+      const bool doubled = std::adjacent_find(listed.begin(), listed.end()) != listed.end();
       if (doubled || listed.size() != uses_found_[value.id()]) {
         return broken("verify-use",
                       std::to_string(listed.size()) + " uses are listed, but " +
@@ -193,8 +190,8 @@ class Verifier {
   }
 
   const Model& model_;
-  std::vector<bool> visible_;             // by value id, while walking
-  std::vector<std::size_t> uses_found_;   // by value id
+  std::vector<bool> visible_;            // by value id, while walking
+  std::vector<std::size_t> uses_found_;  // by value id
   std::unordered_set<std::string_view> names_;
   std::unordered_set<const Graph*> graphs_;
 };

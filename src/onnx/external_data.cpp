@@ -109,9 +109,9 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
     if (!is_external(tensor)) return ok_status();
     MCOMPRESS_ASSIGN(const ExternalRange range, external_range(tensor));
     if (parsed.file == nullptr) {
-      return bad_external(tensor, "external-data-in-memory",
-                          "external data '" + range.location +
-                              "' can not be found for a model that is not a file");
+      return bad_external(
+          tensor, "external-data-in-memory",
+          "external data '" + range.location + "' can not be found for a model that is not a file");
     }
     MappedFilePtr& file = mapped[range.location];
     if (file == nullptr) {
@@ -125,13 +125,13 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
       parsed.data_files.push_back({range.location, file});
     }
     const std::uint64_t available = file->bytes().size();
-    const std::string where = "'" + range.location + "', which has " + std::to_string(available) +
-                              " bytes";
+    const std::string where =
+        "'" + range.location + "', which has " + std::to_string(available) + " bytes";
     if (range.offset > available) {
-      return bad_external(tensor, "external-data-range",
-                          "external data starts at byte " + std::to_string(range.offset) + " of " +
-                              where,
-                          "is the data file complete?");
+      return bad_external(
+          tensor, "external-data-range",
+          "external data starts at byte " + std::to_string(range.offset) + " of " + where,
+          "is the data file complete?");
     }
     std::uint64_t length = available - range.offset;
     if (range.length) {
@@ -146,9 +146,9 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
       // Files with several tensors may leave the length out: then the type says it.
       const auto elements = element_count(
           std::span(tensor.dims().data(), static_cast<std::size_t>(tensor.dims_size())));
-      const auto needed =
-          elements ? packed_bytes(static_cast<DataType>(tensor.data_type()), *elements)
-                   : std::nullopt;
+      const auto needed = elements
+                              ? packed_bytes(static_cast<DataType>(tensor.data_type()), *elements)
+                              : std::nullopt;
       if (needed && *needed < length) length = *needed;
     }
     StoragePtr slice = make_file_slice(file, range.offset, length);
@@ -251,8 +251,7 @@ Status write_rope(const wire::Rope& rope, OutputFile& output, WriteMeter& meter)
       MCOMPRESS_TRY(output.write(std::string_view(rope.text).substr(piece.offset, piece.length)));
       MCOMPRESS_TRY(meter.advance(piece.length));
     } else {
-      MCOMPRESS_TRY(
-          write_storage(*piece.storage, piece.offset, piece.length, output, meter));
+      MCOMPRESS_TRY(write_storage(*piece.storage, piece.offset, piece.length, output, meter));
     }
   }
   return ok_status();

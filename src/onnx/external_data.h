@@ -35,10 +35,10 @@ struct DataLayout {
 };
 
 struct LayoutOptions {
-  std::string location;          // the data file as the model is to name it
+  std::string location;            // the data file as the model is to name it
   std::uint64_t threshold = 1024;  // smaller tensors stay
   std::uint64_t alignment = 4096;  // of large tensors
-  bool attributes_too = false;   // tensors of attributes that did not come from outside as well
+  bool attributes_too = false;     // tensors of attributes that did not come from outside as well
 };
 
 // Makes tensors of a skeleton external, in the order of the walk; a storage that several share is

@@ -16,6 +16,10 @@ Error bad_graph(std::string_view id, std::string message, std::string path, std:
                std::move(hint));
 }
 
+std::string nth(const char* what, std::size_t index) {
+  return std::string(what) + " " + std::to_string(index);
+}
+
 // The node of `graph` that a use belongs to: the user itself or the one it is nested in.
 const Node* user_in(const Graph& graph, const Use& use) {
   const Node* node = use.node != nullptr ? use.node : use.graph->owner();
@@ -121,6 +125,9 @@ Value* GraphLoader::resolve(const Scope& scope, std::string_view name) const {
 }
 
 Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::string_view what) {
+  if (name.empty()) {
+    return bad_graph("value-without-name", std::string(what) + " has no name", path(scope), {});
+  }
   if (scope.names.contains(name)) {
     return bad_graph("name-defined-twice", std::string(what) + " is already defined in this graph",
                      path(scope), name, "names of values must be unique in a graph");
@@ -145,7 +152,8 @@ Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::s
 
 Status GraphLoader::define_inputs(Scope& scope, onnx::GraphProto& proto) {
   for (const onnx::ValueInfoProto& info : proto.input()) {
-    MCOMPRESS_ASSIGN(Value * value, define(scope, info.name(), "input"));
+    MCOMPRESS_ASSIGN(Value * value,
+                     define(scope, info.name(), nth("input", scope.graph->inputs().size())));
     builder_.set_type(*value, type_from_proto(info.type()), alias(&info));
     builder_.add_input(*scope.graph, *value);
   }
@@ -154,20 +162,17 @@ Status GraphLoader::define_inputs(Scope& scope, onnx::GraphProto& proto) {
 
 Status GraphLoader::define_initializers(Scope& scope, onnx::GraphProto& proto) {
   const auto add = [&](const std::string& name, const Tensor& tensor, Origin origin) -> Status {
-    if (name.empty()) {
-      return bad_graph("initializer-without-name",
-                       "initializer " + std::to_string(scope.graph->initializers().size()) +
-                           " has no name",
-                       path(scope), {});
-    }
     const auto found = scope.names.find(name);
     Value* value = found != scope.names.end() ? found->second : nullptr;
     if (value != nullptr && value->is_initializer()) {
-      return bad_graph("name-defined-twice", "initializer is already defined in this graph",
+      return bad_graph("name-defined-twice",
+                       nth("initializer", scope.graph->initializers().size()) +
+                           " is already defined in this graph",
                        path(scope), name, "names of values must be unique in a graph");
     }
     if (value == nullptr) {
-      MCOMPRESS_ASSIGN(value, define(scope, name, "initializer"));
+      MCOMPRESS_ASSIGN(value,
+                       define(scope, name, nth("initializer", scope.graph->initializers().size())));
       TypeInfo type;
       type.element = tensor.dtype();
       type.shape.emplace();
@@ -184,9 +189,9 @@ Status GraphLoader::define_initializers(Scope& scope, onnx::GraphProto& proto) {
   }
   for (const onnx::SparseTensorProto& sparse : proto.sparse_initializer()) {
     parsed_->sparse.insert(&sparse);
-    const Tensor tensor = Tensor::opaque_tensor(
-        static_cast<DataType>(sparse.values().data_type()),
-        {sparse.dims().begin(), sparse.dims().end()}, alias(&sparse), sparse.ByteSizeLong());
+    const Tensor tensor = Tensor::opaque_tensor(static_cast<DataType>(sparse.values().data_type()),
+                                                {sparse.dims().begin(), sparse.dims().end()},
+                                                alias(&sparse), sparse.ByteSizeLong());
     MCOMPRESS_TRY(add(sparse.values().name(), tensor, alias(&sparse)));
   }
   return ok_status();
@@ -194,9 +199,13 @@ Status GraphLoader::define_initializers(Scope& scope, onnx::GraphProto& proto) {
 
 Status GraphLoader::define_node_outputs(Scope& scope, const Nodes& protos) {
   for (int i = 0; i < protos.size(); ++i) {
+    std::size_t o = 0;
     for (const std::string& name : protos[i].output()) {
-      if (name.empty()) continue;
-      auto value = define(scope, name, "output");
+      if (name.empty()) {
+        ++o;
+        continue;
+      }
+      auto value = define(scope, name, nth("output", o++));
       if (!value.ok()) {
         Error error = std::move(value).error();
         error.diagnostic.where.path = path(scope, static_cast<std::size_t>(i), protos[i]);
@@ -249,10 +258,10 @@ Status GraphLoader::add_attribute(Scope& scope, Node& node, onnx::AttributeProto
     return text;
   };
   const auto missing = [&](std::string_view what) {
-    return bad_graph("attribute-empty",
-                     "attribute '" + proto.name() + "' says it is a " + std::string(what) +
-                         " but holds none",
-                     path(scope), node.label());
+    return bad_graph(
+        "attribute-empty",
+        "attribute '" + proto.name() + "' says it is a " + std::string(what) + " but holds none",
+        path(scope), node.label());
   };
   if (!proto.ref_attr_name().empty()) return add(AttributeRef{proto.ref_attr_name()});
   switch (kind_of(proto)) {
@@ -415,15 +424,18 @@ Status GraphLoader::fill(Scope& scope, onnx::GraphProto& proto, Origin origin) {
   add_types(scope, proto);
   MCOMPRESS_TRY(build_nodes(scope, *proto.mutable_node()));
   return add_outputs(scope, {[&] {
-    std::vector<std::string_view> names;
-    for (const onnx::ValueInfoProto& info : proto.output()) names.push_back(info.name());
-    return names;
-  }()});
+                       std::vector<std::string_view> names;
+                       for (const onnx::ValueInfoProto& info : proto.output())
+                         names.push_back(info.name());
+                       return names;
+                     }()});
 }
 
 Status GraphLoader::load_top(onnx::GraphProto& proto) {
   imported_.clear();
-  for (const auto& [domain, version] : builder_.model().opsets()) imported_.insert(domain);
+  for (const auto& [domain, version] : builder_.model().opsets()) {
+    if (version > 0) imported_.insert(domain);
+  }
   Scope scope;
   scope.graph = &builder_.model().graph();
   scope.step = "graph";
@@ -443,10 +455,12 @@ Status GraphLoader::load_function(onnx::FunctionProto& proto) {
   builder_.set_graph(*scope.graph, proto.name(), alias(&proto));
   imported_.clear();
   for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
+    if (entry.version() <= 0) continue;
     imported_.insert(entry.domain() == "ai.onnx" ? std::string() : entry.domain());
   }
   for (const std::string& name : proto.input()) {
-    MCOMPRESS_ASSIGN(Value * value, define(scope, name, "input"));
+    MCOMPRESS_ASSIGN(Value * value,
+                     define(scope, name, nth("input", scope.graph->inputs().size())));
     builder_.add_input(*scope.graph, *value);
   }
   MCOMPRESS_TRY(define_node_outputs(scope, proto.node()));

@@ -36,8 +36,8 @@ int value_fields(const onnx::TensorProto& proto) {
 template <class Wide>
 StoragePtr alias(const google::protobuf::RepeatedField<Wide>& field,
                  const std::shared_ptr<const void>& keep) {
-  return make_storage(keep, std::as_bytes(std::span(field.data(),
-                                                    static_cast<std::size_t>(field.size()))));
+  return make_storage(
+      keep, std::as_bytes(std::span(field.data(), static_cast<std::size_t>(field.size()))));
 }
 
 // The low bytes of each entry, which is how ONNX widens small types.
@@ -118,9 +118,9 @@ Result<Tensor> tensor_from_proto(const onnx::TensorProto& proto,
   }
   const auto expected = packed_bytes(dtype, *elements);
   if (!expected) {
-    return bad_tensor(proto, "tensor-dims",
-                      "dimensions " + dims_text(proto) + " of " + std::string(info->name) +
-                          " are too large");
+    return bad_tensor(
+        proto, "tensor-dims",
+        "dimensions " + dims_text(proto) + " of " + std::string(info->name) + " are too large");
   }
   StoragePtr storage;
   if (const auto payload = wire::placeholder_payload(proto.raw_data())) {
@@ -216,8 +216,8 @@ Result<std::string> serialise(const Message& message) {
 template <class Message>
 bool parse(std::string_view bytes, int graph_depth, Message& message) {
   if (bytes.size() > wire::kMaxMessageBytes) return false;
-  google::protobuf::io::CodedInputStream stream(
-      reinterpret_cast<const std::uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+  google::protobuf::io::CodedInputStream stream(reinterpret_cast<const std::uint8_t*>(bytes.data()),
+                                                static_cast<int>(bytes.size()));
   // Each graph is three messages deep; types and the like nest on their own.
   stream.SetRecursionLimit(3 * graph_depth + 100);
   return message.ParsePartialFromCodedStream(&stream) && stream.ConsumedEntireMessage();

@@ -62,8 +62,7 @@ const Message* message_of(const Origin& origin) {
 // The tensor a message describes; its storage aliases the message (kept alive by `keep`), a
 // payload, or converted bytes. Fails with kInput when dimensions, type and data disagree.
 Result<Tensor> tensor_from_proto(const onnx::TensorProto& proto,
-                                 const std::shared_ptr<const void>& keep,
-                                 const Payloads& payloads);
+                                 const std::shared_ptr<const void>& keep, const Payloads& payloads);
 
 // Tensors of at least this many bytes become payloads when messages are made anew.
 inline constexpr std::uint64_t kPayloadThreshold = 1024;

@@ -69,10 +69,9 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
   using External = SaveOptions::External;
-  const bool external =
-      options.external == External::kAlways ||
-      (options.external == External::kAuto &&
-       (model.had_external_data() || rope.size > options.inline_limit));
+  const bool external = options.external == External::kAlways ||
+                        (options.external == External::kAuto &&
+                         (model.had_external_data() || rope.size > options.inline_limit));
   const std::string data_path = path.string() + ".data";
   DataLayout layout;
   if (external) {
@@ -80,8 +79,7 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
     wanted.location = file_name_of(data_path);
     wanted.threshold = options.external_threshold;
     wanted.alignment = options.alignment;
-    wanted.attributes_too =
-        bytes_without_initializers(skeleton, rope.size) > options.inline_limit;
+    wanted.attributes_too = bytes_without_initializers(skeleton, rope.size) > options.inline_limit;
     MCOMPRESS_ASSIGN(layout, externalise(skeleton.proto, skeleton.payloads, wanted));
     MCOMPRESS_ASSIGN(rope, to_rope(skeleton));
   }

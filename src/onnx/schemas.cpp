@@ -27,9 +27,9 @@ class OnnxCatalog final : public OperatorCatalog {
                              std::int64_t opset) const override {
     if (opset <= 0) return 0;
     constexpr std::int64_t kMost = std::numeric_limits<int>::max();
-    const onnx::OpSchema* schema =
-        onnx::OpSchemaRegistry::Schema(std::string(op_type), static_cast<int>(std::min(opset, kMost)),
-                                       domain == "ai.onnx" ? std::string() : std::string(domain));
+    const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(
+        std::string(op_type), static_cast<int>(std::min(opset, kMost)),
+        domain == "ai.onnx" ? std::string() : std::string(domain));
     return schema == nullptr ? 0 : schema->since_version();
   }
 };
@@ -45,18 +45,19 @@ Result<std::string> payload_bytes(const Payloads& payloads, std::uint64_t payloa
 // The checker compares the size of raw_data with the type: a stand-in of one element always has
 // enough in a placeholder. Loading has compared the true sizes.
 Status make_checkable(ModelSkeleton& skeleton) {
-  return for_each_tensor(skeleton.proto, [&](onnx::TensorProto& tensor, TensorPlace place) -> Status {
-    const auto payload = wire::placeholder_payload(tensor.raw_data());
-    if (!payload) return ok_status();
-    if (place == TensorPlace::kSparsePart) {  // its indices are looked at
-      MCOMPRESS_ASSIGN(std::string bytes, payload_bytes(skeleton.payloads, *payload));
-      tensor.set_raw_data(std::move(bytes));
-      return ok_status();
-    }
-    tensor.clear_dims();
-    tensor.add_dims(1);
-    return ok_status();
-  });
+  return for_each_tensor(
+      skeleton.proto, [&](onnx::TensorProto& tensor, TensorPlace place) -> Status {
+        const auto payload = wire::placeholder_payload(tensor.raw_data());
+        if (!payload) return ok_status();
+        if (place == TensorPlace::kSparsePart) {  // its indices are looked at
+          MCOMPRESS_ASSIGN(std::string bytes, payload_bytes(skeleton.payloads, *payload));
+          tensor.set_raw_data(std::move(bytes));
+          return ok_status();
+        }
+        tensor.clear_dims();
+        tensor.add_dims(1);
+        return ok_status();
+      });
 }
 
 // Shapes are small integers: those are put back for inference to see, weights are not.
@@ -173,9 +174,9 @@ Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
   const auto infer = [&](bool propagate_data) -> std::string {
     try {
       onnx::shape_inference::DataValueMap known;
-      onnx::shape_inference::InferShapes(
-          skeleton.proto, onnx::OpSchemaRegistry::Instance(),
-          onnx::ShapeInferenceOptions(false, 0, propagate_data), &known);
+      onnx::shape_inference::InferShapes(skeleton.proto, onnx::OpSchemaRegistry::Instance(),
+                                         onnx::ShapeInferenceOptions(false, 0, propagate_data),
+                                         &known);
       return {};
     } catch (const std::exception& error) {
       return error.what();

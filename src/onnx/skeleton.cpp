@@ -23,10 +23,9 @@ std::string_view name_of(const Value* value) {
 // Rewrites a list of names only when it differs.
 template <class Values>
 void set_names(const Values& values, google::protobuf::RepeatedPtrField<std::string>& names) {
-  const bool same = std::equal(values.begin(), values.end(), names.begin(), names.end(),
-                               [](const Value* value, const std::string& name) {
-                                 return name_of(value) == name;
-                               });
+  const bool same = std::equal(
+      values.begin(), values.end(), names.begin(), names.end(),
+      [](const Value* value, const std::string& name) { return name_of(value) == name; });
   if (same) return;
   names.Clear();
   for (const Value* value : values) *names.Add() = name_of(value);
@@ -186,8 +185,7 @@ class Exporter {
     return ok_status();
   }
 
-  void value_info(const Value& value, const onnx::ValueInfoProto* base,
-                  onnx::ValueInfoProto& out) {
+  void value_info(const Value& value, const onnx::ValueInfoProto* base, onnx::ValueInfoProto& out) {
     if (base != nullptr) out = *base;
     if (base == nullptr || out.name() != value.name()) out.set_name(std::string(value.name()));
     const bool stale = base == nullptr || IrInternals::type_edited(value);

@@ -29,8 +29,8 @@ Result<NamedTensor> load_tensor_file(const std::filesystem::path& path) {
                    "a tensor file can not have external data");
     }
     for (const wire::Slice& slice : skeleton.payloads) {
-      parsed->payloads.add(
-          make_storage(file, file->bytes().subspan(slice.offset, slice.length)), false);
+      parsed->payloads.add(make_storage(file, file->bytes().subspan(slice.offset, slice.length)),
+                           false);
     }
     NamedTensor result;
     result.name = parsed->proto.name();
