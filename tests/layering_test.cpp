@@ -34,7 +34,7 @@ const Allowed kLayers = {
     {"passes", {"passes", "ir", "numeric", "codec", "support"}},
 };
 const Allowed kPublicFor = {
-    {"support", {"status.h", "options.h"}},
+    {"support", {"status.h", "options.h", "host.h"}},
     {"numeric", {"status.h", "dtype.h"}},
     {"codec", {"status.h"}},
 };

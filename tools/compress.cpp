@@ -259,7 +259,7 @@ class Compression {
                    {{}, {}, output.output});
       } else if (output.sqnr_db < kPoor && output.values > 0) {
         found.warn("far-from-original",
-                   "is only " + decibel_text(output.sqnr_db) + " away from its own noise",
+                   "its signal is only " + decibel_text(output.sqnr_db) + " above its error",
                    {{}, {}, output.output}, "--exclude its worst layers, or give more data");
       }
       console_.show(found);
@@ -362,7 +362,7 @@ class Compression {
                                                   static_cast<double>(saved_.total())
                                             : 0;
     table.row({"bytes", grouped(loaded_.size.total()), grouped(saved_.total()),
-               ratio > 0 ? decimal_text(ratio, 2) + " x smaller" : ""});
+               ratio >= 1 ? decimal_text(ratio, 2) + " x smaller" : ""});
     if (quality_) add_quality_rows(*quality_, table);
     if (comparison_) {
       for (const OutputError& output : comparison_->outputs) {
@@ -373,7 +373,7 @@ class Compression {
     if (latency_.size() == 2) {
       table.row({"latency p50", milliseconds_text(latency_[0].p50_ms),
                  milliseconds_text(latency_[1].p50_ms),
-                 decimal_text(latency_[0].p50_ms / latency_[1].p50_ms, 2) + " x faster"});
+                 decimal_text(latency_[0].p50_ms / latency_[1].p50_ms, 2) + " x as fast"});
     }
     console_.say(table.text());
   }
