@@ -27,6 +27,7 @@ constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
 // costs of a run small.
 constexpr std::uint64_t kRunBytes = 2 << 20;
 constexpr std::int64_t kMaxBatch = 64;
+constexpr std::int64_t kLeastSamples = 20;
 constexpr std::int64_t kMaxFixedBatch = 1 << 16;
 constexpr std::size_t kNamedInWarning = 8;
 
@@ -82,11 +83,17 @@ struct Schedule {
   std::int64_t first = 1;  // samples of run 0
   std::int64_t batch = 1;  // of the others
   bool wrap = false;       // the model fixes the batch: the last run begins again with sample 0
+  std::int64_t picked = 0; // runs after run 0 that are taken, spread evenly; 0: all
 
-  std::int64_t runs() const {
+  std::int64_t all_runs() const {
     return samples <= first ? 1 : 1 + (samples - first + batch - 1) / batch;
   }
-  std::int64_t begin(std::int64_t run) const { return run == 0 ? 0 : first + (run - 1) * batch; }
+  std::int64_t runs() const { return picked > 0 ? 1 + picked : all_runs(); }
+  std::int64_t begin(std::int64_t run) const {
+    if (run == 0) return 0;
+    const std::int64_t nth = picked > 0 ? (run - 1) * (all_runs() - 1) / picked : run - 1;
+    return first + nth * batch;
+  }
   std::int64_t size(std::int64_t run) const {
     const std::int64_t wanted = run == 0 ? first : batch;
     return wrap ? wanted : std::min(wanted, samples - begin(run));
@@ -146,6 +153,7 @@ class Runs {
     return ok_status();
   }
 
+  std::int64_t done() const { return done_; }
   // Bytes of the values seen so far.
   std::uint64_t seen_bytes() const { return seen_bytes_; }
   const std::set<std::size_t>& not_float() const { return not_float_; }
@@ -246,14 +254,29 @@ Result<Schedule> make_schedule(const DataSource& data, const CalibrationRequest&
   return schedule;
 }
 
+// Enough samples for the wanted amount of activations, and never fewer than kLeastSamples.
+void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t wanted_bytes) {
+  const auto wanted = std::max<std::int64_t>(
+      kLeastSamples, static_cast<std::int64_t>(wanted_bytes / std::max<std::uint64_t>(
+                                                                  bytes_per_sample, 1)));
+  const std::int64_t rest = schedule.all_runs() - 1;
+  const std::int64_t needed =
+      (std::max<std::int64_t>(wanted - schedule.first, 0) + schedule.batch - 1) / schedule.batch;
+  if (needed > 0 && needed < rest) schedule.picked = needed;
+}
+
 // All runs. Those after the first may hold several samples.
 Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choose_batch,
-                   const CalibratorOptions& options, Diagnostics& diagnostics) {
+                   const CalibrationRequest& request, const CalibratorOptions& options,
+                   Diagnostics& diagnostics) {
   MCOMPRESS_TRY(runs.execute(schedule, 0, 1, 1));
   const std::uint64_t bytes = std::max<std::uint64_t>(runs.seen_bytes(), 1);
   if (choose_batch) {
     schedule.batch =
         std::clamp<std::int64_t>(static_cast<std::int64_t>(kRunBytes / bytes), 1, kMaxBatch);
+  }
+  if (request.enough_bytes > 0 && !schedule.wrap) {
+    pick_runs(schedule, bytes / static_cast<std::uint64_t>(schedule.first), request.enough_bytes);
   }
   // A run keeps part of what is seen in memory, at most all of it.
   const std::uint64_t budget = options.memory_budget > 0 ? options.memory_budget : kDefaultBudget;
@@ -330,19 +353,30 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
     MCOMPRESS_ASSIGN(const auto session, runtime.open(model, session_options));
     const bool choose = data.can_batch() && options.batch <= 0 && data.fixed_batch() == 0;
     Runs runs(*session, data, watch, progress);
-    Status status = observe_all(runs, watch, schedule, choose, options, diagnostics);
+    Status status = observe_all(runs, watch, schedule, choose, request, options, diagnostics);
     if (!status.ok() && choose && runs.batch_refused()) {
       // A model may call its batch axis free and yet be made for one sample.
       MCOMPRESS_ASSIGN(watch, make_watch(model, request));
       Runs singles(*session, data, watch, progress);
-      Status single = observe_all(singles, watch, schedule, false, options, diagnostics);
+      Status single = observe_all(singles, watch, schedule, false, request, options, diagnostics);
       if (single.ok()) {
         diagnostics.note("calibration-unbatched", "the model runs one sample at a time only: " +
                                                       status.error().diagnostic.message);
       }
+      table.samples = singles.done();
       status = std::move(single);
+    } else {
+      table.samples = runs.done();
     }
     if (!status.ok()) return std::move(status).error();
+    table.samples = std::min(table.samples, schedule.samples);
+    if (table.samples < schedule.samples) {
+      diagnostics.note("calibration-enough",
+                       "ranges come from " + std::to_string(table.samples) + " of the " +
+                           std::to_string(schedule.samples) +
+                           " samples, spread evenly: more activations than that do not move them",
+                       {}, "--samples N takes the first N instead");
+    }
   }
   for (std::size_t i = 0; i < watch.names.size(); ++i) {
     table.set(watch.names[i], watch.observers[i].stats());
@@ -354,7 +388,7 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
   }
   table.model_digest = fingerprint(model);
   table.data_digests = {digest};
-  table.samples = schedule.samples;
+  if (watch.names.empty()) table.samples = schedule.samples;
   table.runtime = runtime.name();
   warn_of_findings(watch, table, diagnostics);
   return table;

@@ -263,20 +263,21 @@ Result<std::unique_ptr<DataSource>> open_sample_files(std::vector<std::vector<fs
                                                       const DataOptions& options,
                                                       Diagnostics& diagnostics) {
   std::vector<FileInput> rows;
+  const std::size_t available = files[0].size();
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     MCOMPRESS_TRY(check_port(inputs[i]));
-    if (files[i].size() != files[0].size() || files[i].empty()) {
+    if (files[i].size() != available || files[i].empty()) {
       return Error(Code::kInput, "data-count",
                    "there are " + std::to_string(files[i].size()) + " samples, but " +
-                       std::to_string(files[0].size()) + " of '" + inputs[0].name + "'",
+                       std::to_string(available) + " of '" + inputs[0].name + "'",
                    {extras.file, {}, inputs[i].name});
     }
     MCOMPRESS_ASSIGN(const auto affine, find_affine(extras, inputs[i].name, inputs));
     rows.push_back({inputs[i], std::move(files[i]), affine});
   }
-  const auto available = static_cast<std::int64_t>(rows[0].files.size());
-  const std::int64_t count = options.limit > 0 ? std::min(options.limit, available) : available;
-  MCOMPRESS_ASSIGN(Labels labels, find_labels(extras, inputs, available, count));
+  const auto all = static_cast<std::int64_t>(available);
+  const std::int64_t count = options.limit > 0 ? std::min(options.limit, all) : all;
+  MCOMPRESS_ASSIGN(Labels labels, find_labels(extras, inputs, all, count));
   auto source =
       std::make_unique<SampleFiles>(std::move(rows), count, options.max_bytes, extras.file);
   MCOMPRESS_TRY(source->check(diagnostics));

@@ -49,7 +49,9 @@ TEST(ChooseRange, AlwaysIncludesZeroAndStaysInside) {
         EXPECT_GE(range.maximum, 0.0);
         const double largest = std::max(std::abs(stats.minimum), std::abs(stats.maximum));
         EXPECT_LE(std::max(-range.minimum, range.maximum), largest);
-        if (symmetric) EXPECT_EQ(range.minimum, -range.maximum);
+        if (symmetric) {
+          EXPECT_EQ(range.minimum, -range.maximum);
+        }
       }
     }
   }

@@ -54,7 +54,7 @@ TEST(Table, ReadsBackWhatItWrote) {
   ValueStats channels = stats_of(normal_data(2, 100, 1e-20f));
   channels.channel_means = {0.1, -2.5, 1e300};
   table.set("übung", channels);
-  table.set("empty", ValueStats{.exponent = Histogram::kLowestExponent});
+  table.set("empty", stats_of({}));
   const std::string text = json_of(table);
   auto read = CalibrationTable::from_json(text, "t.json");
   ASSERT_TRUE(read.ok()) << to_string(read.error().diagnostic);
@@ -142,7 +142,7 @@ TEST(Table, MergeRefusesWhatDoesNotBelongTogether) {
 TEST(Table, NamesThatAreNoUtf8AreRefused) {
   for (const char* name : {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80"}) {
     CalibrationTable table;
-    table.set(name, ValueStats{.exponent = Histogram::kLowestExponent});
+    table.set(name, stats_of({}));
     auto text = table.to_json();
     ASSERT_FALSE(text.ok()) << name;
     EXPECT_EQ(text.error().code, Code::kUnsupported);
