@@ -81,6 +81,10 @@ struct CalibrationRequest {
   std::vector<std::string> channel_values;    // subset whose means along axis 1 are wanted
   std::vector<std::string> last_axis_values;  // subset whose means along the last axis are wanted
   std::int64_t samples = 0;                 // first N; 0: all
+  // With samples 0: stop after so many bytes of activations (20 samples at least), taken from
+  // samples spread evenly over the data; 0: all samples. What is taken depends on the model and
+  // the data alone.
+  std::uint64_t enough_bytes = 0;
 };
 
 // Value name -> statistics, with the digests it was made from. Its file is JSON
