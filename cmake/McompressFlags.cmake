@@ -12,11 +12,6 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(mcompress_flags INTERFACE -Wno-restrict -Wno-maybe-uninitialized)
 endif()
 
-# gcc 12 reports overlapping copies inside std::string's own operator+ once it inlines enough (its bug 105651).
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(mcompress_flags INTERFACE $<$<CONFIG:Release>:-Wno-restrict>)
-endif()
-
 if(MCOMPRESS_SANITIZE)
   target_compile_options(mcompress_flags INTERFACE
     -fsanitize=${MCOMPRESS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
