@@ -81,6 +81,9 @@ Range clamp_to(const Range& limits, double lo, double hi) {
           static_cast<float>(std::clamp(hi, 0.0, static_cast<double>(limits.hi)))};
 }
 
+// The error falls slowly with the step size and rises fast once values are clipped.
+constexpr double kHopeless = 4;
+
 double squared_error(const Columns& columns, const Range& range, QuantType type, RangeShape shape) {
   // A symmetric range is evaluated on |x|: the grid is the same on both sides.
   const QuantParams params = shape == RangeShape::kAsymmetric
@@ -231,6 +234,8 @@ Range mse_range(const Histogram& histogram, QuantType type, RangeShape shape) {
     for (int step = kSteps; step >= 1; --step) {
       const int lo = move_lo ? step : lo_before, hi = move_hi ? step : hi_before;
       const double error = squared_error(columns, range_at(lo, hi), type, shape);
+      // Clipping deeper only adds to an error that clipping has made several times the best one.
+      if (error > kHopeless * best) break;
       if (error < best) {
         best = error;
         lo_step = lo;

@@ -68,7 +68,9 @@ class QuantizeStatic final : public Pass {
                    "samples that check runs")
             .range(1, 4096)
             .level(OptionSpec::Level::kAdvanced)
-            .field("samples", &Options::samples, "use the first N calibration samples; 0: all")
+            .field("samples", &Options::samples,
+                   "use the first N calibration samples; 0: as many as the ranges need, spread "
+                   "evenly over the data")
             .range(0, 1e9);
     return kSchema;
   }
