@@ -9,12 +9,10 @@ install(TARGETS mcompress EXPORT mcompressTargets ARCHIVE DESTINATION ${CMAKE_IN
 install(DIRECTORY include/mcompress DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT mcompressTargets NAMESPACE mcompress:: DESTINATION ${_package})
 
-if(TARGET mcompress_cli)
-  file(RELATIVE_PATH _to_private "/${CMAKE_INSTALL_BINDIR}" "/${_private}")
-  file(RELATIVE_PATH _to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
-  set_target_properties(mcompress_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${_to_private};$ORIGIN/${_to_lib}")
-  install(TARGETS mcompress_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
+file(RELATIVE_PATH _to_private "/${CMAKE_INSTALL_BINDIR}" "/${_private}")
+file(RELATIVE_PATH _to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}")
+set_target_properties(mcompress_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${_to_private};$ORIGIN/${_to_lib}")
+install(TARGETS mcompress_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 if(OnnxRuntime_BUNDLED)
   get_target_property(_library OnnxRuntime::OnnxRuntime IMPORTED_LOCATION)
@@ -37,10 +35,8 @@ install(FILES
   "${PROJECT_BINARY_DIR}/mcompressConfig.cmake" "${PROJECT_BINARY_DIR}/mcompressConfigVersion.cmake"
   cmake/FindOnnxRuntime.cmake
   DESTINATION ${_package})
-foreach(_document LICENSE README.md CHANGELOG.md docs/third-party.md)
-  if(EXISTS "${PROJECT_SOURCE_DIR}/${_document}")
-    install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
-  endif()
+foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/third-party.md)
+  install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
 endforeach()
 
 # ---- packages: `cpack -G DEB` and `cpack -G TGZ` in the build folder -----------------------------------------------------
