@@ -92,8 +92,10 @@ std::shared_future<void> engine_started() {
 
 void start_engine() { engine_started(); }
 
+void await_engine() { engine_started().wait(); }
+
 Result<const Engine*> engine() {
-  engine_started().wait();
+  await_engine();
   if (g_failure) return *g_failure;
   return const_cast<const Engine*>(&g_engine);
 }

@@ -389,7 +389,10 @@ Result<Owned<OrtSession>> create_in_place(const Engine& engine, OrtSessionOption
 
 class OnnxRuntime final : public Runtime {
  public:
-  OnnxRuntime() : name_(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString()) {}
+  OnnxRuntime() : name_(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString()) {
+    start_engine();
+  }
+  ~OnnxRuntime() override { await_engine(); }
 
   std::string_view name() const override { return name_; }
 
@@ -495,7 +498,6 @@ Result<std::shared_ptr<Runtime>> find_runtime(std::string_view wanted) {
                  "there is no runtime '" + std::string(wanted) + "'", {},
                  "the only one is 'onnxruntime'");
   }
-  start_engine();
   return std::shared_ptr<Runtime>(std::make_shared<OnnxRuntime>());
 }
 
