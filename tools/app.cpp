@@ -58,10 +58,9 @@ constexpr std::array<CommandInfo, 10> kCommands = {{
 }};
 
 std::string overview() {
-  std::string text =
-      "mcompress " + std::string(kVersion) +
-      ": makes ONNX models smaller and faster, and proves the result\n\n"
-      "Usage: mcompress COMMAND [arguments] [flags]\n\nCommands:\n";
+  std::string text = "mcompress " + std::string(kVersion) +
+                     ": makes ONNX models smaller and faster, and proves the result\n\n"
+                     "Usage: mcompress COMMAND [arguments] [flags]\n\nCommands:\n";
   for (const CommandInfo& command : kCommands) {
     std::string name(command.name);
     if (!command.alias.empty()) name += ", " + std::string(command.alias);
@@ -108,9 +107,9 @@ Error unknown_command(const std::string& name) {
 Error unknown_argument(const std::string& text, const CommandInfo& command, const Flags& flags) {
   const std::string help = "`mcompress " + std::string(command.name) + " --help` lists its flags";
   if (text.empty() || text[0] != '-') {
-    return usage_error("unexpected-argument", "unexpected argument '" + text + "'", {},
-                       "usage: mcompress " + std::string(command.name) + " " +
-                           std::string(command.usage));
+    return usage_error(
+        "unexpected-argument", "unexpected argument '" + text + "'", {},
+        "usage: mcompress " + std::string(command.name) + " " + std::string(command.usage));
   }
   const std::string flag = text.substr(0, text.find('='));
   return usage_error("unknown-flag", "unknown flag", {{}, flag, {}},
@@ -131,8 +130,7 @@ std::string wrapped(std::string_view text) {
     if (start == std::string::npos) start = 0;
     if (line.size() > kHelpColumn && line[kHelpColumn - 1] == ' ') start = kHelpColumn;
     if (line.size() > kHelpWidth && start <= kHelpColumn) {
-      line = line.substr(0, start) +
-             wrap_text(line.substr(start), kHelpWidth, start).substr(start);
+      line = line.substr(0, start) + wrap_text(line.substr(start), kHelpWidth, start).substr(start);
     }
     if (line.empty() && result.ends_with("\n\n")) continue;
     result += line + '\n';
@@ -170,8 +168,7 @@ class Invocation {
     const std::size_t line = text.find(usage);
     if (line != std::string::npos) {
       text.replace(line, text.find('\n', line) - line,
-                   usage + "mcompress " + std::string(info_.name) + " " +
-                       std::string(info_.usage));
+                   usage + "mcompress " + std::string(info_.name) + " " + std::string(info_.usage));
     }
     return wrapped(text);
   }
@@ -190,9 +187,9 @@ class Invocation {
     const std::vector<std::string> extras = app_.remaining();
     if (!extras.empty()) return unknown_argument(extras.front(), info_, flags_);
     if (failure) {
-      return usage_error("bad-command-line", *failure, {},
-                         "usage: mcompress " + std::string(info_.name) + " " +
-                             std::string(info_.usage));
+      return usage_error(
+          "bad-command-line", *failure, {},
+          "usage: mcompress " + std::string(info_.name) + " " + std::string(info_.usage));
     }
     return command_->run(console);
   }

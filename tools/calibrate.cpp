@@ -65,8 +65,7 @@ class Calibrate final : public Command {
                    "give -o TABLE");
     }
     MCOMPRESS_TRY(check_writable(options_.output));
-    MCOMPRESS_ASSIGN(const CalibrationTable table,
-                     merge_ ? merged() : calibrated(console));
+    MCOMPRESS_ASSIGN(const CalibrationTable table, merge_ ? merged() : calibrated(console));
     MCOMPRESS_ASSIGN(const std::string text, table.to_json());
     if (options_.output == "-") return console.print(text);
     MCOMPRESS_TRY(write_file(options_.output, text));
@@ -92,9 +91,8 @@ class Calibrate final : public Command {
 
   Result<CalibrationTable> calibrated(Console& console) const {
     if (inputs_.size() != 1) {
-      return Error(Code::kUsage, "unexpected-argument",
-                   "unexpected argument '" + inputs_[1] + "'", {},
-                   "one model at a time; --merge takes several tables");
+      return Error(Code::kUsage, "unexpected-argument", "unexpected argument '" + inputs_[1] + "'",
+                   {}, "one model at a time; --merge takes several tables");
     }
     if (options_.calib.empty()) {
       return Error(Code::kUsage, "no-calibration-data", "calibration data is missing",

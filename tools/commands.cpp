@@ -141,8 +141,8 @@ bool is_constant_matrix(const Value* value, std::int64_t min_elements) {
     const AttributeValue* held = value->producer()->attribute("value");
     tensor = held != nullptr ? std::get_if<Tensor>(held) : nullptr;
   }
-  return tensor != nullptr && tensor->dims().size() == 2 &&
-         tensor->dtype() == DataType::kFloat && tensor->elements() >= min_elements;
+  return tensor != nullptr && tensor->dims().size() == 2 && tensor->dtype() == DataType::kFloat &&
+         tensor->elements() >= min_elements;
 }
 
 // Matrix products of the top graph whose weights are large enough for dynamic quantization.
@@ -257,9 +257,8 @@ class Run final : public Writing {
       return *recipe;
     };
     wanted.must_compress =
-        std::any_of(recipe->steps.begin(), recipe->steps.end(), [](const RecipeStep& step) {
-          return step.pass.starts_with("quantize-");
-        });
+        std::any_of(recipe->steps.begin(), recipe->steps.end(),
+                    [](const RecipeStep& step) { return step.pass.starts_with("quantize-"); });
     return compress(std::move(wanted), console);
   }
 

@@ -176,9 +176,7 @@ class Compare final : public Judging {
 
   const Schema<Options>& schema() const override {
     static const Schema<Options> kSchema =
-        data_schema()
-            .field("outputs", &Options::outputs, "these outputs only")
-            .unit("NAME,...");
+        data_schema().field("outputs", &Options::outputs, "these outputs only").unit("NAME,...");
     return kSchema;
   }
 

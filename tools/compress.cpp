@@ -74,10 +74,10 @@ class Compression {
       std::vector<std::string> names;
       for (const Target* target : all_targets()) names.push_back(target->name);
       const std::string close = nearest_name(options_.target, names);
-      return Error(Code::kUsage, "unknown-target", "unknown target '" + options_.target + "'",
-                   {{}, "--target", {}},
-                   close.empty() ? "`mcompress targets` lists them"
-                                 : "did you mean '" + close + "'?");
+      return Error(
+          Code::kUsage, "unknown-target", "unknown target '" + options_.target + "'",
+          {{}, "--target", {}},
+          close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
     }
     return ok_status();
   }
@@ -102,8 +102,8 @@ class Compression {
       MCOMPRESS_ASSIGN(table_, CalibrationTable::load(options_.table));
     }
     if (!options_.calib.empty()) {
-      MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model(), options_.feeding, 0,
-                                            console_));
+      MCOMPRESS_ASSIGN(calib_,
+                       open_samples(options_.calib, model(), options_.feeding, 0, console_));
     }
     if (!options_.eval.empty()) {
       MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model(), options_.feeding, 0, console_));
@@ -124,8 +124,8 @@ class Compression {
     pipeline.dump_folder = options_.dump_passes;
     for (int round = 0; round < job_.rounds; ++round) {
       const std::size_t before = passes_that_changed();
-      MCOMPRESS_TRY(run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_,
-                                 report_));
+      MCOMPRESS_TRY(
+          run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
       if (passes_that_changed() == before) break;
       changed_ = true;
     }
@@ -141,8 +141,8 @@ class Compression {
         std::count_if(passes->as_list()->begin(), passes->as_list()->end(), [](const Datum& pass) {
           const Datum* changed = pass.find("changed");
           const Datum* name = pass.find("name");
-          return changed != nullptr && changed->value() == Datum::Value(true) &&
-                 name != nullptr && *name->as_string() != "infer-shapes";
+          return changed != nullptr && changed->value() == Datum::Value(true) && name != nullptr &&
+                 *name->as_string() != "infer-shapes";
         }));
   }
 
@@ -159,8 +159,8 @@ class Compression {
     std::string why = "nothing was compressed: ";
     why += coverage_.of_weights == 0
                ? "the model has no float32 weights that are large enough"
-               : "0 of " + counted(coverage_.of_weights, "weight") + " eligible; first reason: " +
-                     coverage_.skipped.front().why;
+               : "0 of " + counted(coverage_.of_weights, "weight") +
+                     " eligible; first reason: " + coverage_.skipped.front().why;
     return Error(Code::kUnsupported, "nothing-compressed", std::move(why), {job_.input, {}, {}},
                  "nothing was written; `mcompress inspect` shows what the model holds");
   }
@@ -202,8 +202,9 @@ class Compression {
       // What the original can not do either is no fault of the result.
       if (!before_->session().ok()) {
         error.diagnostic.where.file = job_.input;
-        error.diagnostic.hint = "the original can not be opened either; --no-verify writes the "
-                                "result without having run it";
+        error.diagnostic.hint =
+            "the original can not be opened either; --no-verify writes the "
+            "result without having run it";
         error.code = Code::kUnsupported;
         return error;
       }
@@ -233,8 +234,8 @@ class Compression {
       bench.warm_up = 2;
       bench.seconds = 0.25;
       bench.min_rounds = 10;
-      MCOMPRESS_ASSIGN(latency_, judge_latency(&*before_, *after_, data, bench, recipe_.seed,
-                                               console_));
+      MCOMPRESS_ASSIGN(latency_,
+                       judge_latency(&*before_, *after_, data, bench, recipe_.seed, console_));
     }
     return ok_status();
   }

@@ -58,8 +58,8 @@ struct Job {
   // Gives the recipe once the model is known; `report` gets what there is to say about the choice.
   std::function<Result<Recipe>(const Model&, ReportScope& report)> choose_recipe;
   std::string command;
-  int rounds = 1;             // the recipe is repeated until nothing changes
-  bool must_compress = false; // nothing applied is an error
+  int rounds = 1;              // the recipe is repeated until nothing changes
+  bool must_compress = false;  // nothing applied is an error
 };
 
 Status compress(Job job, Console& console);

@@ -103,9 +103,9 @@ void Console::configure(const ConsoleOptions& options) {
   const char* no_colour = std::getenv("NO_COLOR");
   colours_ = terminal && (no_colour == nullptr || *no_colour == '\0') && !options.json_log;
   using Progress = ConsoleOptions::Progress;
-  show_progress_ = options.progress == Progress::kAlways ||
-                   (options.progress == Progress::kAuto && terminal && !options.quiet &&
-                    !options.json_log);
+  show_progress_ =
+      options.progress == Progress::kAlways ||
+      (options.progress == Progress::kAuto && terminal && !options.quiet && !options.json_log);
 }
 
 void Console::clear_line() {
@@ -131,11 +131,12 @@ void Console::message(Level level, const Diagnostic& diagnostic) {
     logger().log(log_level(level), "{}", json_line(line));
     return;
   }
-  const std::string_view colour =
-      level == Level::kError ? "\033[31m" : level == Level::kWarning ? "\033[33m" : "";
+  const std::string_view colour = level == Level::kError     ? "\033[31m"
+                                  : level == Level::kWarning ? "\033[33m"
+                                                             : "";
   const bool coloured = colours_ && !colour.empty();
-  logger().log(log_level(level), "mcompress: {}{}:{} {}", coloured ? colour : "",
-               level_name(level), coloured ? "\033[0m" : "", one_line(to_string(diagnostic)));
+  logger().log(log_level(level), "mcompress: {}{}:{} {}", coloured ? colour : "", level_name(level),
+               coloured ? "\033[0m" : "", one_line(to_string(diagnostic)));
 }
 
 void Console::error(const Diagnostic& diagnostic) { message(Level::kError, diagnostic); }

@@ -14,9 +14,9 @@
 namespace mcompress::tools {
 
 struct ConsoleOptions {
-  bool quiet = false;    // errors only
-  bool verbose = false;  // notes too
-  bool json_log = false; // one JSON object per message
+  bool quiet = false;     // errors only
+  bool verbose = false;   // notes too
+  bool json_log = false;  // one JSON object per message
   enum class Progress : std::uint8_t { kAuto, kAlways, kNever };
   Progress progress = Progress::kAuto;
 };

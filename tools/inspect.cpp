@@ -173,10 +173,9 @@ class Inspect final : public Command {
     const Model& model = *loaded.model;
     if (options_.dump) return console.print(dump(model));
     Facts facts = Inspector(model).take();
-    std::stable_sort(facts.weights.begin(), facts.weights.end(),
-                     [](const Weight& left, const Weight& right) {
-                       return left.bytes > right.bytes;
-                     });
+    std::stable_sort(
+        facts.weights.begin(), facts.weights.end(),
+        [](const Weight& left, const Weight& right) { return left.bytes > right.bytes; });
     if (static_cast<std::int64_t>(facts.weights.size()) > options_.top) {
       facts.weights.resize(static_cast<std::size_t>(options_.top));
     }
@@ -249,8 +248,8 @@ class Inspect final : public Command {
       text += largest.text();
     }
     text += "\nwhat `quantize` could look at:\n";
-    text += "  static       " + sum_text(facts.integer_ready, "weight") +
-            " of Conv, Gemm and MatMul\n";
+    text +=
+        "  static       " + sum_text(facts.integer_ready, "weight") + " of Conv, Gemm and MatMul\n";
     text += "  dynamic      " + sum_text(facts.dynamic_ready, "large matrix product") + "\n";
     text += "  weight-only  " + sum_text(facts.weight_ready, "float32 weight") + "\n";
     if (facts.shared > 0) text += "  shared       " + counted(facts.shared, "tensor") + "\n";

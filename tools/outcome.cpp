@@ -67,8 +67,7 @@ std::vector<const Decision*> last_words(const Explain& explain) {
     const auto [place, added] = places.try_emplace(decision.subject, last.size());
     if (added) {
       last.push_back(&decision);
-    } else if (const Decision*& known = last[place->second];
-               decision.applied || !known->applied) {
+    } else if (const Decision*& known = last[place->second]; decision.applied || !known->applied) {
       known = &decision;
     }
   }

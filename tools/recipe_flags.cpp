@@ -86,9 +86,8 @@ Status apply_flags(Recipe& recipe, const Datum& flags) {
 }
 
 Recipe steps_before(Recipe recipe, std::string_view pass) {
-  const auto first =
-      std::find_if(recipe.steps.begin(), recipe.steps.end(),
-                   [&](const RecipeStep& step) { return step.pass == pass; });
+  const auto first = std::find_if(recipe.steps.begin(), recipe.steps.end(),
+                                  [&](const RecipeStep& step) { return step.pass == pass; });
   recipe.steps.erase(first, recipe.steps.end());
   return recipe;
 }

@@ -134,17 +134,18 @@ class Passes final : public Command {
 
   Status run(Console& console) override {
     Diagnostics diagnostics;
-    MCOMPRESS_ASSIGN(const PassesOptions options,
-                     PassesOptions::schema().parse(
-                         flags_->given(PassesOptions::schema().specs()), diagnostics));
+    MCOMPRESS_ASSIGN(
+        const PassesOptions options,
+        PassesOptions::schema().parse(flags_->given(PassesOptions::schema().specs()), diagnostics));
     if (options.manual) return console.print(commands_markdown());
     if (options.markdown) return console.print(markdown());
     if (!name_.empty()) {
       const PassInfo* pass = builtin_passes().find(name_);
       if (pass == nullptr) {
         return Error(Code::kUsage, "unknown-pass", "unknown pass '" + name_ + "'", {},
-                     hint_for(name_, builtin_passes().all(),
-                              [](const PassInfo& info) { return info.name; }, "passes"));
+                     hint_for(
+                         name_, builtin_passes().all(),
+                         [](const PassInfo& info) { return info.name; }, "passes"));
       }
       return console.print(page(*pass));
     }
@@ -238,14 +239,15 @@ class Targets final : public Command {
   Status run(Console& console) override {
     Diagnostics diagnostics;
     MCOMPRESS_ASSIGN(const TargetsOptions options,
-                     TargetsOptions::schema().parse(
-                         flags_->given(TargetsOptions::schema().specs()), diagnostics));
+                     TargetsOptions::schema().parse(flags_->given(TargetsOptions::schema().specs()),
+                                                    diagnostics));
     if (!name_.empty()) {
       const Target* target = find_target(name_);
       if (target == nullptr) {
-        return Error(Code::kUsage, "unknown-target", "unknown target '" + name_ + "'", {},
-                     hint_for(name_, all_targets(),
-                              [](const Target& known) { return known.name; }, "targets"));
+        return Error(
+            Code::kUsage, "unknown-target", "unknown target '" + name_ + "'", {},
+            hint_for(
+                name_, all_targets(), [](const Target& known) { return known.name; }, "targets"));
       }
       return console.print(options.json ? json_text(to_datum(*target)) : page(*target));
     }

@@ -8,10 +8,10 @@
 #define MCOMPRESS_CONCAT_INNER(a, b) a##b
 #define MCOMPRESS_CONCAT(a, b) MCOMPRESS_CONCAT_INNER(a, b)
 
-#define MCOMPRESS_TRY(expression)                                                      \
-  do {                                                                                 \
-    auto mcompress_try_result = (expression);                                          \
-    if (!mcompress_try_result.ok()) return std::move(mcompress_try_result).error();    \
+#define MCOMPRESS_TRY(expression)                                                   \
+  do {                                                                              \
+    auto mcompress_try_result = (expression);                                       \
+    if (!mcompress_try_result.ok()) return std::move(mcompress_try_result).error(); \
   } while (false)
 
 #define MCOMPRESS_ASSIGN(target, expression) \

@@ -49,7 +49,7 @@ class DataSource {
 
 struct DataOptions {
   Feeding feeding = Feeding::kAuto;
-  std::int64_t limit = 0;  // first N samples; 0: all
+  std::int64_t limit = 0;                             // first N samples; 0: all
   std::uint64_t max_bytes = std::uint64_t{64} << 30;  // of one decoded array
 };
 
@@ -59,8 +59,7 @@ struct DataOptions {
 // no input are ignored with a note. Fails with kInput.
 Result<std::unique_ptr<DataSource>> open_data(const std::filesystem::path& path,
                                               std::span<const PortInfo> inputs,
-                                              const DataOptions& options,
-                                              Diagnostics& diagnostics);
+                                              const DataOptions& options, Diagnostics& diagnostics);
 
 // Statistics of one value over all samples; of fixed size whatever the number of samples.
 struct ValueStats {
@@ -77,10 +76,10 @@ struct ValueStats {
 };
 
 struct CalibrationRequest {
-  std::vector<std::string> values;          // names of float values of the top graph
+  std::vector<std::string> values;            // names of float values of the top graph
   std::vector<std::string> channel_values;    // subset whose means along axis 1 are wanted
   std::vector<std::string> last_axis_values;  // subset whose means along the last axis are wanted
-  std::int64_t samples = 0;                 // first N; 0: all
+  std::int64_t samples = 0;                   // first N; 0: all
   // With samples 0: stop after so many bytes of activations (20 samples at least), taken from
   // samples spread evenly over the data; 0: all samples. What is taken depends on the model and
   // the data alone.
@@ -116,7 +115,7 @@ class CalibrationTable {
 struct CalibratorOptions {
   std::uint64_t memory_budget = 0;  // bytes for activations in flight; 0: 256 MiB
   int threads = 1;
-  std::int64_t batch = 0;           // samples per run; 0: chosen by the budget
+  std::int64_t batch = 0;  // samples per run; 0: chosen by the budget
 };
 
 // Runs the model on every sample, in order, with the requested values exposed in groups that
@@ -135,6 +134,6 @@ struct ValueRange {
 };
 // Always includes 0. `percentile` in (50, 100], used by kPercentile. `levels` 256 for 8 bits.
 ValueRange choose_range(const ValueStats& stats, RangeMethod method, double percentile, int levels,
-                   bool symmetric);
+                        bool symmetric);
 
 }  // namespace mcompress

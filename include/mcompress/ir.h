@@ -115,9 +115,9 @@ class Value {
   std::optional<Tensor> tensor_;
   bool is_input_ = false;
   bool erased_ = false;
-  bool type_edited_ = false;    // the saved type must come from `type_`, not from the origin
-  Origin type_origin_;          // ValueInfo as loaded
-  Origin tensor_origin_;        // initializer as loaded; null once its data changed
+  bool type_edited_ = false;  // the saved type must come from `type_`, not from the origin
+  Origin type_origin_;        // ValueInfo as loaded
+  Origin tensor_origin_;      // initializer as loaded; null once its data changed
 };
 
 class Node {
@@ -241,7 +241,7 @@ class Model {
   const std::map<std::string, std::int64_t, std::less<>>& opsets() const { return opsets_; }
   std::int64_t ir_version() const { return ir_version_; }
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
-  std::uint64_t revision() const { return revision_; }  // bumped by every edit
+  std::uint64_t revision() const { return revision_; }        // bumped by every edit
   std::size_t value_limit() const { return values_.size(); }  // ids are below this
   std::size_t node_limit() const { return nodes_.size(); }
   // Graph copied, tensors and origins shared: cheap enough to try something and drop it.

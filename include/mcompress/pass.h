@@ -27,8 +27,8 @@ struct Decision {
   std::string subject;  // value or node name
   std::string op_type;  // of the node concerned; may be empty
   bool applied = false;
-  std::string what;     // "int8 per-channel", "folded into Conv 'c1'"; empty when not applied
-  std::string why;      // the reason, always given when not applied
+  std::string what;  // "int8 per-channel", "folded into Conv 'c1'"; empty when not applied
+  std::string why;   // the reason, always given when not applied
   std::uint64_t bytes_before = 0, bytes_after = 0;  // of weights; 0 when not about weights
   std::optional<double> sqnr_db;                    // of the weight
 };
@@ -50,13 +50,13 @@ class Explain {
 // What the outside provides to a run: all optional but the runtime needs to be there for passes
 // that execute graphs.
 struct Services {
-  std::shared_ptr<Runtime> runtime;        // null: passes that need one say so
-  DataSource* calibration_data = nullptr;  // null: none given
-  const CalibrationTable* table = nullptr; // takes the place of data
-  const Target* target = nullptr;          // null: the default target
-  Diagnostics* diagnostics = nullptr;      // must be set
-  Progress* progress = nullptr;            // null: silent
-  std::uint64_t memory_budget = 0;         // 0: default
+  std::shared_ptr<Runtime> runtime;         // null: passes that need one say so
+  DataSource* calibration_data = nullptr;   // null: none given
+  const CalibrationTable* table = nullptr;  // takes the place of data
+  const Target* target = nullptr;           // null: the default target
+  Diagnostics* diagnostics = nullptr;       // must be set
+  Progress* progress = nullptr;             // null: silent
+  std::uint64_t memory_budget = 0;          // 0: default
   int threads = 1;
 };
 
@@ -110,7 +110,7 @@ struct PassInfo {
   std::string_view name;     // kebab-case, equal to the file name
   std::string_view summary;  // one line
   Reach reach = Reach::kTopGraph;
-  bool idempotent = true;    // claim, checked by the test over the whole registry
+  bool idempotent = true;                    // claim, checked by the test over the whole registry
   std::vector<std::string_view> runs_after;  // when both are in a recipe
   std::span<const OptionSpec> options;
   std::function<Result<std::unique_ptr<Pass>>(const Datum& options, Diagnostics&)> create;

@@ -41,7 +41,7 @@ enum class VerifyLevel : std::uint8_t { kOff, kEnds, kEachPass };
 
 struct PipelineOptions {
   VerifyLevel verify = VerifyLevel::kEachPass;
-  std::filesystem::path dump_folder;         // numbered text dump after each pass; empty: none
+  std::filesystem::path dump_folder;  // numbered text dump after each pass; empty: none
   std::uint64_t tensor_heap_budget = std::uint64_t{1} << 30;
 };
 

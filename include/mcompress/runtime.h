@@ -49,9 +49,10 @@ class Session {
   using ReceiveFn = std::function<Status(std::size_t, const TensorView&)>;
   virtual Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
                      const ReceiveFn& receive) = 0;
-  // Runs once and shows each value of SessionOptions::observed the moment it exists, in the order of
-  // the graph: `receive(i, view)` for observed[i], on this thread. No value is kept for it, so that
-  // memory does not grow with their number. Sessions may be asked from several threads at once.
+  // Runs once and shows each value of SessionOptions::observed the moment it exists, in the order
+  // of the graph: `receive(i, view)` for observed[i], on this thread. No value is kept for it, so
+  // that memory does not grow with their number. Sessions may be asked from several threads at
+  // once.
   virtual Status observe(std::span<const NamedTensor> feeds, const ReceiveFn& receive) {
     static_cast<void>(feeds), static_cast<void>(receive);
     return Error(Code::kUnsupported, "runtime-observe", "this runtime can not show values");
@@ -65,10 +66,10 @@ enum class Optimisation : std::uint8_t { kNone, kBasic, kExtended, kAll };
 struct SessionOptions {
   int threads = 1;
   Optimisation optimisation = Optimisation::kAll;
-  std::vector<std::string> extra_outputs;      // values of the top graph to expose
-  std::vector<std::string> observed;           // values of the top graph for Session::observe
+  std::vector<std::string> extra_outputs;  // values of the top graph to expose
+  std::vector<std::string> observed;       // values of the top graph for Session::observe
   bool profile = false;
-  bool prepack = true;                         // off: lower memory, faster load, slower runs
+  bool prepack = true;  // off: lower memory, faster load, slower runs
   bool memory_arena = true;
   std::filesystem::path optimised_model_path;  // where the runtime writes its own graph; or empty
 };

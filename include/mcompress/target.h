@@ -14,11 +14,11 @@ namespace mcompress {
 // What the target does with one operator in static quantization.
 struct OperatorRule {
   enum class Kind : std::uint8_t {
-    kWeighted,  // one constant weight becomes int8, activation in, activation out
-    kBinary,    // all inputs and the output quantized, one type
-    kSameScale, // moves or selects elements: input and output share scale and zero point
-    kUnary,     // own integer kernel with its own output range
-    kAbsorbed,  // activation that the output range of its producer makes redundant
+    kWeighted,   // one constant weight becomes int8, activation in, activation out
+    kBinary,     // all inputs and the output quantized, one type
+    kSameScale,  // moves or selects elements: input and output share scale and zero point
+    kUnary,      // own integer kernel with its own output range
+    kAbsorbed,   // activation that the output range of its producer makes redundant
   };
   std::string op_type;
   Kind kind = Kind::kWeighted;

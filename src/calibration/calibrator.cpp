@@ -80,10 +80,10 @@ Result<Watch> make_watch(const Model& model, const CalibrationRequest& request) 
 // Which samples make which run.
 struct Schedule {
   std::int64_t samples = 0;
-  std::int64_t first = 1;  // samples of run 0
-  std::int64_t batch = 1;  // of the others
-  bool wrap = false;       // the model fixes the batch: the last run begins again with sample 0
-  std::int64_t picked = 0; // runs after run 0 that are taken, spread evenly; 0: all
+  std::int64_t first = 1;   // samples of run 0
+  std::int64_t batch = 1;   // of the others
+  bool wrap = false;        // the model fixes the batch: the last run begins again with sample 0
+  std::int64_t picked = 0;  // runs after run 0 that are taken, spread evenly; 0: all
 
   std::int64_t all_runs() const {
     return samples <= first ? 1 : 1 + (samples - first + batch - 1) / batch;
@@ -257,8 +257,8 @@ Result<Schedule> make_schedule(const DataSource& data, const CalibrationRequest&
 // Enough samples for the wanted amount of activations, and never fewer than kLeastSamples.
 void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t wanted_bytes) {
   const auto wanted = std::max<std::int64_t>(
-      kLeastSamples, static_cast<std::int64_t>(wanted_bytes / std::max<std::uint64_t>(
-                                                                  bytes_per_sample, 1)));
+      kLeastSamples,
+      static_cast<std::int64_t>(wanted_bytes / std::max<std::uint64_t>(bytes_per_sample, 1)));
   const std::int64_t rest = schedule.all_runs() - 1;
   const std::int64_t needed =
       (std::max<std::int64_t>(wanted - schedule.first, 0) + schedule.batch - 1) / schedule.batch;

@@ -48,8 +48,7 @@ struct Editor::Names {
   }
 };
 
-Editor::Editor(Model& model, const OperatorCatalog* catalog)
-    : model_(&model), catalog_(catalog) {}
+Editor::Editor(Model& model, const OperatorCatalog* catalog) : model_(&model), catalog_(catalog) {}
 Editor::~Editor() = default;
 
 std::string Editor::unique_name(std::string_view base) {
@@ -134,10 +133,10 @@ void Editor::set_constant(Value& value, Tensor tensor) {
 
 Status Editor::erase_initializer(Value& value) {
   if (!value.uses_.empty() || value.is_input_ || !value.tensor_) {
-    return Error(Code::kInternal, "erase-used-initializer",
-                 "an initializer with " + std::to_string(value.uses_.size()) +
-                     " uses can not be erased",
-                 {{}, {}, value.name_});
+    return Error(
+        Code::kInternal, "erase-used-initializer",
+        "an initializer with " + std::to_string(value.uses_.size()) + " uses can not be erased",
+        {{}, {}, value.name_});
   }
   auto& list = value.graph_->initializers_;
   list.erase(std::find(list.begin(), list.end(), &value));
@@ -168,8 +167,8 @@ void Editor::set_type(Value& value, TypeInfo type, bool persist) {
 Node& Editor::make_node(Graph& graph, NewNode&& spec) {
   const std::string base = spec.base_name.empty() ? spec.op_type : spec.base_name;
   Builder builder(*model_);
-  Node& node = builder.add_node(graph, unique_name(base), spec.domain, std::move(spec.op_type), {},
-                                nullptr);
+  Node& node =
+      builder.add_node(graph, unique_name(base), spec.domain, std::move(spec.op_type), {}, nullptr);
   node.edited_ = true;
   for (Value* value : spec.inputs) builder.add_node_input(node, value);
   for (std::size_t i = 0; i < spec.outputs; ++i) {
@@ -264,8 +263,8 @@ void Editor::set_attribute(Node& node, NewAttribute entry) {
 }
 
 void Editor::remove_attribute(Node& node, std::string_view name) {
-  const auto removed = std::erase_if(node.attributes_,
-                                     [&](const Attribute& entry) { return entry.name == name; });
+  const auto removed =
+      std::erase_if(node.attributes_, [&](const Attribute& entry) { return entry.name == name; });
   if (removed != 0) touch(node);
 }
 
@@ -342,10 +341,9 @@ Status Editor::replace_all(Value& from, Value& to) {
     return Error(Code::kUnsupported, "value-not-replaceable", std::move(reason),
                  {{}, {}, from.name_});
   }
-  const bool interface_name =
-      std::any_of(from.uses_.begin(), from.uses_.end(), [&](const Use& use) {
-        return use.node == nullptr && use.graph == model_->graph_.get();
-      });
+  const bool interface_name = std::any_of(
+      from.uses_.begin(), from.uses_.end(),
+      [&](const Use& use) { return use.node == nullptr && use.graph == model_->graph_.get(); });
   const std::vector<Use> uses = from.uses_;
   from.uses_.clear();
   for (const Use& use : uses) {
@@ -391,8 +389,7 @@ Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
         return Error(Code::kUnsupported, "opset-changes-operator",
                      "raising opset " + std::to_string(current) + " to " +
                          std::to_string(at_least) + " would move " + node.op_type_ +
-                         " from version " + std::to_string(before) + " to " +
-                         std::to_string(after),
+                         " from version " + std::to_string(before) + " to " + std::to_string(after),
                      {{}, {}, node.label()});
       }
     }

@@ -209,10 +209,15 @@ std::optional<WeightLayout> weight_layout(const Node& node) {
 
 bool is_deterministic(const Node& node) {
   if (!node.domain().empty() || !node.bodies().empty()) return false;
-  static constexpr std::array<std::string_view, 9> kOthers = {
-      "Bernoulli",           "Dropout",       "If",
-      "Loop",                "Multinomial",   "RandomNormal",
-      "RandomNormalLike",    "RandomUniform", "RandomUniformLike"};
+  static constexpr std::array<std::string_view, 9> kOthers = {"Bernoulli",
+                                                              "Dropout",
+                                                              "If",
+                                                              "Loop",
+                                                              "Multinomial",
+                                                              "RandomNormal",
+                                                              "RandomNormalLike",
+                                                              "RandomUniform",
+                                                              "RandomUniformLike"};
   if (node.op_type() == "Scan" || node.op_type() == "SequenceMap") return false;
   if (node.op_type() == "Dropout") {
     // Inference copies its input. Opset 12 moved the switch to an input.

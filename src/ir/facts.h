@@ -63,8 +63,8 @@ IntsParameter ints_parameter(const Node& node, std::string_view attribute, std::
 // (g * rows + r, c, i) of [groups * rows, channels, inner] belongs to output channel
 // g * channels + c. Only ConvTranspose has groups != 1 here.
 struct WeightLayout {
-  std::size_t slot = 1;       // input of the node
-  std::size_t axis = 0;       // of the output channels
+  std::size_t slot = 1;  // input of the node
+  std::size_t axis = 0;  // of the output channels
   std::int64_t groups = 1;
   std::int64_t channels = 0;  // along `axis`; times `groups` in all
 };

@@ -16,8 +16,8 @@ bool Value::is_graph_output() const {
 const Tensor* Value::constant() const {
   if (!tensor_) return nullptr;
   // Before IR version 4 every initializer had to be listed as an input; none could be overridden.
-  const bool overridable = is_input_ && graph_->owner() == nullptr &&
-                           graph_->model().ir_version() >= 4;
+  const bool overridable =
+      is_input_ && graph_->owner() == nullptr && graph_->model().ir_version() >= 4;
   return overridable ? nullptr : &*tensor_;
 }
 

@@ -179,15 +179,31 @@ Result<std::vector<std::int64_t>> read_ints(const Tensor& tensor) {
   }
   MCOMPRESS_ASSIGN(const Pinned pinned, tensor.storage()->pin(0, tensor.byte_size()));
   switch (tensor.dtype()) {
-    case DataType::kInt64: decode_ints<std::int64_t>(pinned.bytes(), values); break;
-    case DataType::kInt32: decode_ints<std::int32_t>(pinned.bytes(), values); break;
-    case DataType::kInt16: decode_ints<std::int16_t>(pinned.bytes(), values); break;
-    case DataType::kInt8: decode_ints<std::int8_t>(pinned.bytes(), values); break;
-    case DataType::kUint64: decode_ints<std::uint64_t>(pinned.bytes(), values); break;
-    case DataType::kUint32: decode_ints<std::uint32_t>(pinned.bytes(), values); break;
-    case DataType::kUint16: decode_ints<std::uint16_t>(pinned.bytes(), values); break;
+    case DataType::kInt64:
+      decode_ints<std::int64_t>(pinned.bytes(), values);
+      break;
+    case DataType::kInt32:
+      decode_ints<std::int32_t>(pinned.bytes(), values);
+      break;
+    case DataType::kInt16:
+      decode_ints<std::int16_t>(pinned.bytes(), values);
+      break;
+    case DataType::kInt8:
+      decode_ints<std::int8_t>(pinned.bytes(), values);
+      break;
+    case DataType::kUint64:
+      decode_ints<std::uint64_t>(pinned.bytes(), values);
+      break;
+    case DataType::kUint32:
+      decode_ints<std::uint32_t>(pinned.bytes(), values);
+      break;
+    case DataType::kUint16:
+      decode_ints<std::uint16_t>(pinned.bytes(), values);
+      break;
     case DataType::kBool:
-    case DataType::kUint8: decode_ints<std::uint8_t>(pinned.bytes(), values); break;
+    case DataType::kUint8:
+      decode_ints<std::uint8_t>(pinned.bytes(), values);
+      break;
     default:
       return Error(Code::kUnsupported, "tensor-not-integer",
                    "a tensor of type " + dtype_name(tensor.dtype()) + " holds no integers");

@@ -37,8 +37,8 @@ class SpillStorage final : public Storage {
     // Reserving the space now turns a full disk into an error instead of a fault on first write.
     if (const int code = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); code != 0) {
       errno = code;
-      Error error = spill_error("can not reserve " + std::to_string(size) + " bytes in " +
-                                folder.string());
+      Error error =
+          spill_error("can not reserve " + std::to_string(size) + " bytes in " + folder.string());
       ::close(descriptor);
       return error;
     }
@@ -92,8 +92,7 @@ class BudgetFactory final : public TensorFactory {
  public:
   explicit BudgetFactory(std::uint64_t heap_budget) : left_(heap_budget) {}
 
-  Result<Tensor> make(DataType dtype, std::vector<std::int64_t> dims,
-                      const FillFn& fill) override {
+  Result<Tensor> make(DataType dtype, std::vector<std::int64_t> dims, const FillFn& fill) override {
     const auto elements = element_count(dims);
     const auto bytes = elements ? packed_bytes(dtype, *elements) : std::nullopt;
     if (!bytes) {

@@ -83,7 +83,9 @@ int worst_pair(std::span<const std::int8_t> codes) {
 class Trial {
  public:
   Trial(std::span<const float> weights, float largest, const WeightRounding& how)
-      : how_(how), clean_(weights.begin(), weights.end()), scaled_(weights.size()),
+      : how_(how),
+        clean_(weights.begin(), weights.end()),
+        scaled_(weights.size()),
         codes_(weights.size()) {
     for (float& weight : clean_) weight = finite(weight, largest);
   }
@@ -170,9 +172,9 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
     floor_scale = std::max(floor_scale, pair / (static_cast<float>(kPairLimit) - 0.5F));
   }
 
-  const std::span<const float> fractions =
-      trial.depthwise() ? std::span<const float>(kDepthwiseFractions)
-                        : std::span<const float>(kFractions);
+  const std::span<const float> fractions = trial.depthwise()
+                                               ? std::span<const float>(kDepthwiseFractions)
+                                               : std::span<const float>(kFractions);
   float best_scale = 0;
   double best_error = std::numeric_limits<double>::infinity();
   for (const float fraction : fractions) {
@@ -195,8 +197,7 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
   return best_scale;
 }
 
-AffineChannel round_channel_affine(std::span<const float> weights,
-                                   std::span<std::uint8_t> codes) {
+AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes) {
   AffineChannel channel;
   const float largest = largest_magnitude(weights);
   float low = 0;
@@ -212,8 +213,8 @@ AffineChannel round_channel_affine(std::span<const float> weights,
     return channel;
   }
   channel.scale = scale;
-  channel.zero_point = static_cast<std::uint8_t>(
-      std::clamp(static_cast<int>(round_even(-low / scale)), 0, 255));
+  channel.zero_point =
+      static_cast<std::uint8_t>(std::clamp(static_cast<int>(round_even(-low / scale)), 0, 255));
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const float scaled = finite(weights[i], largest) / scale;
     codes[i] = static_cast<std::uint8_t>(

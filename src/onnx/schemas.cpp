@@ -5,6 +5,7 @@
 #include <onnx/shape_inference/implementation.h>
 
 #include <exception>
+#include <iostream>
 #include <limits>
 #include <string>
 #include <unordered_map>
@@ -32,6 +33,21 @@ class OnnxCatalog final : public OperatorCatalog {
         domain == "ai.onnx" ? std::string() : std::string(domain));
     return schema == nullptr ? 0 : schema->since_version();
   }
+};
+
+// The checker prints warnings to the standard output, which belongs to the user.
+class SilentOutput {
+ public:
+  SilentOutput() : before_(std::cout.rdbuf(nullptr)) {}
+  ~SilentOutput() {
+    std::cout.rdbuf(before_);
+    std::cout.clear();  // writing to nothing counts as a failure
+  }
+  SilentOutput(const SilentOutput&) = delete;
+  SilentOutput& operator=(const SilentOutput&) = delete;
+
+ private:
+  std::streambuf* before_;
 };
 
 Result<std::string> payload_bytes(const Payloads& payloads, std::uint64_t payload) {
@@ -158,6 +174,7 @@ std::int64_t newest_opset() {
 Status check_model(const Model& model) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_TRY(make_checkable(skeleton));
+  const SilentOutput silent;
   try {
     onnx::checker::check_model(skeleton.proto);
   } catch (const std::exception& error) {

@@ -87,8 +87,9 @@ class Exporter {
     proto.clear_metadata_props();
     for (const auto& [key, value] : model_.metadata()) {
       auto* entry = proto.add_metadata_props();
+      const std::string& wanted = key;
       const auto old = std::find_if(before.begin(), before.end(),
-                                    [&](const auto& other) { return other.key() == key; });
+                                    [&](const auto& other) { return other.key() == wanted; });
       if (old != before.end()) {
         *entry = *old;
         before.erase(old);

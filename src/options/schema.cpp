@@ -183,9 +183,8 @@ Status check_choice(const OptionSpec& spec, const std::string& text, const Locat
       std::find(spec.choices.begin(), spec.choices.end(), text) != spec.choices.end()) {
     return ok_status();
   }
-  return usage("option-not-a-choice",
-               "'" + text + "' is none of " + join(spec.choices, ", "), where,
-               did_you_mean(text, spec.choices));
+  return usage("option-not-a-choice", "'" + text + "' is none of " + join(spec.choices, ", "),
+               where, did_you_mean(text, spec.choices));
 }
 
 Status check_bounds(const OptionSpec& spec, const Datum& checked, const Location& where) {

@@ -38,9 +38,8 @@ Result<CalibrationTable> PassContext::calibration(const Model& model,
     return *services_.table;
   }
   if (services_.calibration_data == nullptr) {
-    return Error(Code::kUsage, "no-calibration-data",
-                 "static quantization needs calibration data", {},
-                 "give --calib DATA or --table TABLE, or use --mode dynamic");
+    return Error(Code::kUsage, "no-calibration-data", "static quantization needs calibration data",
+                 {}, "give --calib DATA or --table TABLE, or use --mode dynamic");
   }
   MCOMPRESS_ASSIGN(Runtime * engine, runtime());
   CalibratorOptions options;

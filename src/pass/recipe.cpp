@@ -58,9 +58,9 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
   for (const auto& [key, value] : *map) {
     if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
     const std::string close = nearest(key, kKeys);
-    return recipe_error("recipe-unknown-key", "unknown key '" + key + "'", value.where(),
-                        close.empty() ? "known keys: name, passes, seed, target"
-                                      : "did you mean '" + close + "'?");
+    return recipe_error(
+        "recipe-unknown-key", "unknown key '" + key + "'", value.where(),
+        close.empty() ? "known keys: name, passes, seed, target" : "did you mean '" + close + "'?");
   }
 
   Recipe recipe;
@@ -74,10 +74,9 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     std::vector<std::string> names;
     for (const Target* known : all_targets()) names.push_back(known->name);
     const std::string close = nearest(recipe.target, names);
-    return recipe_error("unknown-target", "unknown target '" + recipe.target + "'",
-                        {{}, "target", {}},
-                        close.empty() ? "`mcompress targets` lists them"
-                                      : "did you mean '" + close + "'?");
+    return recipe_error(
+        "unknown-target", "unknown target '" + recipe.target + "'", {{}, "target", {}},
+        close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
   }
   if (const Datum* seed = datum.find("seed")) {
     const auto* number = std::get_if<std::int64_t>(&seed->value());
@@ -119,9 +118,9 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     const PassInfo* info = registry.find(step.pass);
     if (info == nullptr) {
       const std::string close = registry.nearest(step.pass);
-      return recipe_error("unknown-pass", "unknown pass '" + step.pass + "'", at(entry, path),
-                          close.empty() ? "`mcompress passes` lists them"
-                                        : "did you mean '" + close + "'?");
+      return recipe_error(
+          "unknown-pass", "unknown pass '" + step.pass + "'", at(entry, path),
+          close.empty() ? "`mcompress passes` lists them" : "did you mean '" + close + "'?");
     }
     auto made = info->create(step.options, diagnostics);
     if (!made.ok()) return std::move(made).error().at(path);

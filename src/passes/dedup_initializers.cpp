@@ -87,8 +87,7 @@ class DedupInitializers final : public Pass {
                        value.initializer()->byte_size() < kWorthMoving)) {
         continue;
       }
-      MCOMPRESS_ASSIGN(const bool same,
-                       same_content(*value.initializer(), *other->initializer()));
+      MCOMPRESS_ASSIGN(const bool same, same_content(*value.initializer(), *other->initializer()));
       if (!same) continue;
       if (!visible) {
         Value& moved =

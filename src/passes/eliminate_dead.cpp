@@ -42,8 +42,7 @@ class EliminateDead final : public Pass {
       } else {
         if (unread) {
           context.explain().skipped(*node, "nothing reads it, but an operator of domain '" +
-                                               std::string(node->domain()) +
-                                               "' may have effects");
+                                               std::string(node->domain()) + "' may have effects");
         }
         for (Graph* body : node->bodies()) MCOMPRESS_TRY(sweep(*body, context));
       }

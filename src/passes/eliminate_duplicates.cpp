@@ -33,28 +33,31 @@ std::uint64_t float_bits(float value) {
 // False when the value can not be compared.
 bool hash_attribute(const AttributeValue& value, Hasher& hasher) {
   return std::visit(
-      Overloaded{
-          [&](std::int64_t number) { return hasher.integer(static_cast<std::uint64_t>(number)), true; },
-          [&](float number) { return hasher.integer(float_bits(number)), true; },
-          [&](const std::string& text) { return hasher.text(text), true; },
-          [&](const Tensor& tensor) {
-            if (tensor.is_opaque()) return false;
-            for (std::int64_t size : tensor.dims()) hasher.integer(static_cast<std::uint64_t>(size));
-            return hasher.integer(tensor.storage()->digest()), true;
-          },
-          [&](const std::vector<std::int64_t>& list) {
-            for (std::int64_t number : list) hasher.integer(static_cast<std::uint64_t>(number));
-            return true;
-          },
-          [&](const std::vector<float>& list) {
-            for (float number : list) hasher.integer(float_bits(number));
-            return true;
-          },
-          [&](const std::vector<std::string>& list) {
-            for (const std::string& text : list) hasher.text(text);
-            return true;
-          },
-          [](const auto&) { return false; }},
+      Overloaded{[&](std::int64_t number) {
+                   return hasher.integer(static_cast<std::uint64_t>(number)), true;
+                 },
+                 [&](float number) { return hasher.integer(float_bits(number)), true; },
+                 [&](const std::string& text) { return hasher.text(text), true; },
+                 [&](const Tensor& tensor) {
+                   if (tensor.is_opaque()) return false;
+                   for (std::int64_t size : tensor.dims())
+                     hasher.integer(static_cast<std::uint64_t>(size));
+                   return hasher.integer(tensor.storage()->digest()), true;
+                 },
+                 [&](const std::vector<std::int64_t>& list) {
+                   for (std::int64_t number : list)
+                     hasher.integer(static_cast<std::uint64_t>(number));
+                   return true;
+                 },
+                 [&](const std::vector<float>& list) {
+                   for (float number : list) hasher.integer(float_bits(number));
+                   return true;
+                 },
+                 [&](const std::vector<std::string>& list) {
+                   for (const std::string& text : list) hasher.text(text);
+                   return true;
+                 },
+                 [](const auto&) { return false; }},
       value);
 }
 
@@ -166,8 +169,8 @@ class EliminateDuplicates final : public Pass {
         why = "both are graph outputs";
       }
       if (why.empty()) continue;
-      context.explain().skipped(node, "it does the work of '" + other.label() + "' again, but " +
-                                          why);
+      context.explain().skipped(node,
+                                "it does the work of '" + other.label() + "' again, but " + why);
       return false;
     }
     chose(context, node, "does the work of '" + other.label() + "' again");

@@ -39,10 +39,10 @@ std::uint64_t saturating_product(std::uint64_t left, std::uint64_t right) {
 // Operators that are not about tensors, or whose whole point is a small stored form.
 bool is_excluded(const Node& node) {
   static constexpr std::array<std::string_view, 16> kExcluded = {
-      "Constant",         "QuantizeLinear",  "DequantizeLinear",   "DynamicQuantizeLinear",
-      "Optional",         "OptionalGetElement", "OptionalHasElement", "SequenceAt",
-      "SequenceConstruct", "SequenceEmpty",  "SequenceErase",      "SequenceInsert",
-      "SequenceLength",   "SplitToSequence", "ConcatFromSequence", "ImageDecoder"};
+      "Constant",          "QuantizeLinear",     "DequantizeLinear",   "DynamicQuantizeLinear",
+      "Optional",          "OptionalGetElement", "OptionalHasElement", "SequenceAt",
+      "SequenceConstruct", "SequenceEmpty",      "SequenceErase",      "SequenceInsert",
+      "SequenceLength",    "SplitToSequence",    "ConcatFromSequence", "ImageDecoder"};
   return std::ranges::find(kExcluded, node.op_type()) != kExcluded.end();
 }
 
@@ -291,7 +291,7 @@ class FoldConstants final : public Pass {
       return saturating_product(*times, *elements);
     }
     static constexpr std::array<std::string_view, 9> kGrowing = {
-        "CenterCropPad", "Col2Im", "EyeLike", "NonMaxSuppression", "OneHot",
+        "CenterCropPad", "Col2Im", "EyeLike",  "NonMaxSuppression", "OneHot",
         "Pad",           "Resize", "Upsample", "MaxUnpool"};
     if (std::ranges::find(kGrowing, node.op_type()) != kGrowing.end()) return std::nullopt;
     std::uint64_t elements = 1;
@@ -345,8 +345,8 @@ class FoldConstants final : public Pass {
       if (!is_constant(value) && !folds(value->producer())) {
         return "'" + std::string(value->name()) + "', which it reads, is not folded";
       }
-      const bool seen = std::ranges::find(node.inputs().first(i), value) !=
-                        node.inputs().first(i).end();
+      const bool seen =
+          std::ranges::find(node.inputs().first(i), value) != node.inputs().first(i).end();
       if (seen) continue;
       std::unordered_set<const Node*> readers;
       const bool disappears = std::ranges::all_of(value->uses(), [&](const Use& use) {

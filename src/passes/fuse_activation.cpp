@@ -94,16 +94,15 @@ class FuseActivation final : public Pass {
     }
     const Bounds joint{std::max(own->low, before->low), std::min(own->high, before->high)};
     if (joint.low > joint.high) {
-      context.explain().skipped(node, "its range and that of '" + inner->label() +
-                                          "' have nothing in common");
+      context.explain().skipped(
+          node, "its range and that of '" + inner->label() + "' have nothing in common");
       return ok_status();
     }
     return write(node, joint, inner, type, context);
   }
 
   // Makes `node` clamp to `bounds`, reading what `inner` (null: nothing is skipped) reads.
-  Status write(Node& node, const Bounds& bounds, Node* inner, DataType type,
-               PassContext& context) {
+  Status write(Node& node, const Bounds& bounds, Node* inner, DataType type, PassContext& context) {
     Editor& editor = context.edit();
     const bool relu = bounds == Bounds{0.0, kNone};
     const auto own = bounds_of(node);
@@ -114,8 +113,8 @@ class FuseActivation final : public Pass {
     auto high = number_tensor(bounds.high, type);
     if (!low.ok() || !high.ok()) return ok_status();
 
-    chose(context, node, inner != nullptr ? "merged with '" + inner->label() + "' before it"
-                                          : "written as Relu");
+    chose(context, node,
+          inner != nullptr ? "merged with '" + inner->label() + "' before it" : "written as Relu");
     if (inner != nullptr) {
       Value& skipped = *node.input(0);
       editor.set_input(node, 0, inner->input(0));

@@ -84,9 +84,9 @@ class FuseBatchnorm final : public Pass {
       }
     }
     std::vector<double> a(parameters[0].size()), c(a.size());
-    const BatchNormParameters statistics{parameters[0], parameters[1], parameters[2],
-                                         parameters[3],
-                                         static_cast<double>(node.float_attribute("epsilon", 1e-5f))};
+    const BatchNormParameters statistics{
+        parameters[0], parameters[1], parameters[2], parameters[3],
+        static_cast<double>(node.float_attribute("epsilon", 1e-5f))};
     if (FoldFailure failure = batch_norm_affine(statistics, a, c)) return std::move(*failure);
     Decision decision;
     decision.subject = node.label();

@@ -78,8 +78,8 @@ class FuseMatmulAdd final : public Pass {
     }
     const auto columns = dim_of(*matmul.input(1), 1);
     const auto shape = static_shape(bias);
-    const bool vector = shape && shape->size() == 1 &&
-                        ((*shape)[0] == 1 || (columns && (*shape)[0] == *columns));
+    const bool vector =
+        shape && shape->size() == 1 && ((*shape)[0] == 1 || (columns && (*shape)[0] == *columns));
     if (!vector) {
       return "'" + std::string(bias.name()) + "' is not one number per column";
     }
@@ -92,7 +92,8 @@ class FuseMatmulAdd final : public Pass {
     if (std::string why = editor.why_not_replace(*add.output(0), product); !why.empty()) {
       return why;
     }
-    // The MatMul itself becomes the Gemm: its place in the order is right, for the bias is constant.
+    // The MatMul itself becomes the Gemm: its place in the order is right, for the bias is
+    // constant.
     Value* visible_bias = &bias;
     if (bias.producer() != nullptr) {
       visible_bias = &add_constant(context, matmul.graph(), bias.name(), *constant_of(&bias));

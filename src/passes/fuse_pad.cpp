@@ -109,15 +109,15 @@ class FusePad final : public Pass {
     const std::vector<Use> uses(padded.uses().begin(), padded.uses().end());
     for (const Use& use : uses) {
       if (use.graph != &padded.graph() || use.node == nullptr) {
-        return use.node == nullptr ? "'" + std::string(padded.name()) + "' is a graph output"
-                                   : "'" + std::string(padded.name()) +
-                                         "' is read inside a nested graph";
+        return use.node == nullptr
+                   ? "'" + std::string(padded.name()) + "' is a graph output"
+                   : "'" + std::string(padded.name()) + "' is read inside a nested graph";
       }
       if (std::string why = why_not_into(*use.node, use.slot, padding); !why.empty()) return why;
     }
-    chose(context, pad, "moved into " + std::string(uses.front().node->op_type()) + " '" +
-                            uses.front().node->label() + "'" +
-                            (uses.size() > 1 ? " and others" : ""));
+    chose(context, pad,
+          "moved into " + std::string(uses.front().node->op_type()) + " '" +
+              uses.front().node->label() + "'" + (uses.size() > 1 ? " and others" : ""));
     for (const Use& use : uses) {
       Node& reader = *use.node;
       Ints pads = padding.spatial;
@@ -159,7 +159,8 @@ class FusePad final : public Pass {
 
     if (reader.int_attribute("ceil_mode", 0) != 0) return name + " rounds its size up";
     if (maximum && reader.output(1) != nullptr) return name + " counts positions of its input";
-    const bool own_padding = own && std::ranges::any_of(*own, [](std::int64_t p) { return p != 0; });
+    const bool own_padding =
+        own && std::ranges::any_of(*own, [](std::int64_t p) { return p != 0; });
     if (average && own_padding && reader.int_attribute("count_include_pad", 0) == 0) {
       return name + " does not count its own padding";
     }

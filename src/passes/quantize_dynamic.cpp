@@ -82,7 +82,8 @@ class QuantizeDynamic final : public Pass {
       return "multiplies two constants";
     }
     if (tensor.elements() < options_.min_elements) {
-      return "has " + std::to_string(tensor.elements()) + " weights, too few to pay for quantizing "
+      return "has " + std::to_string(tensor.elements()) +
+             " weights, too few to pay for quantizing "
              "its activations on every run";
     }
     if (node.is("Gemm") &&
@@ -98,15 +99,15 @@ class QuantizeDynamic final : public Pass {
     const std::int64_t rows = codes.dims()[0];
     const std::int64_t columns = codes.dims()[1];
     const std::span<const std::byte> bytes = pinned.bytes();
-    return tensors.make(
-        codes.dtype(), {columns, rows},
-        [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
-          for (std::size_t i = 0; i < out.size(); ++i) {
-            const auto at = static_cast<std::int64_t>(offset + i);
-            out[i] = bytes[static_cast<std::size_t>(at % rows * columns + at / rows)];
-          }
-          return ok_status();
-        });
+    return tensors.make(codes.dtype(), {columns, rows},
+                        [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
+                          for (std::size_t i = 0; i < out.size(); ++i) {
+                            const auto at = static_cast<std::int64_t>(offset + i);
+                            out[i] =
+                                bytes[static_cast<std::size_t>(at % rows * columns + at / rows)];
+                          }
+                          return ok_status();
+                        });
   }
 
   Status apply(Node& node, Value& weight, PassContext& context) {
@@ -115,8 +116,8 @@ class QuantizeDynamic final : public Pass {
     const WeightView view = *weight_view(node, 1, tensor.dims());
     WeightRounding rounding;
     rounding.saturation_free = context.target().saturation_free_weights;
-    MCOMPRESS_ASSIGN(QuantizedWeight quantized, quantize_weight(tensor, view, rounding, false, {}, 1,
-                                                                {}, context.tensors()));
+    MCOMPRESS_ASSIGN(QuantizedWeight quantized,
+                     quantize_weight(tensor, view, rounding, false, {}, 1, {}, context.tensors()));
     Tensor codes_tensor = quantized.codes;
     if (node.int_attribute("transB", 0) != 0 && node.is("Gemm")) {
       MCOMPRESS_ASSIGN(codes_tensor, transposed(quantized.codes, context.tensors()));
@@ -124,18 +125,18 @@ class QuantizeDynamic final : public Pass {
     Graph& graph = node.graph();
     const std::string base(weight.name());
     Value& codes = edit.add_initializer(graph, base + "_quantized", std::move(codes_tensor));
-    Value& scale = edit.add_initializer(
-        graph, base + "_scale", make_float_tensor(quantized.scales, {view.channels}));
+    Value& scale = edit.add_initializer(graph, base + "_scale",
+                                        make_float_tensor(quantized.scales, {view.channels}));
     Value& zero = edit.add_initializer(
         graph, base + "_zero_point",
         make_bytes_tensor(DataType::kInt8, {view.channels},
                           std::vector<std::byte>(static_cast<std::size_t>(view.channels))));
 
     const Dynamic input = dynamic_input(*node.input(0), node, edit);
-    Node& product = edit.insert_before(
-        node, {.op_type = "MatMulInteger",
-               .inputs = {input.codes, &codes, input.zero_point, &zero},
-               .base_name = std::string(node.name()) + "_integer"});
+    Node& product =
+        edit.insert_before(node, {.op_type = "MatMulInteger",
+                                  .inputs = {input.codes, &codes, input.zero_point, &zero},
+                                  .base_name = std::string(node.name()) + "_integer"});
     Node& cast = edit.insert_before(
         node, {.op_type = "Cast", .inputs = {product.output(0)}, .base_name = base + "_cast"});
     edit.set_attribute(cast, attribute("to", std::int64_t{1}));
@@ -147,10 +148,10 @@ class QuantizeDynamic final : public Pass {
                                               .base_name = base + "_output"})
                         .output(0);
     if (Value* bias = node.is("Gemm") ? node.input(2) : nullptr) {
-      result = edit.insert_before(node, {.op_type = "Add",
-                                         .inputs = {result, bias},
-                                         .base_name = base + "_biased"})
-                   .output(0);
+      result =
+          edit.insert_before(
+                  node, {.op_type = "Add", .inputs = {result, bias}, .base_name = base + "_biased"})
+              .output(0);
     }
     MCOMPRESS_TRY(edit.replace_all(*node.output(0), *result));
 

@@ -64,8 +64,7 @@ class QuantizeStatic final : public Pass {
                    "ratio on the calibration data; 0 switches the check off")
             .range(0, 100)
             .unit("dB")
-            .field("guard-samples", &Options::guard_samples,
-                   "samples that check runs")
+            .field("guard-samples", &Options::guard_samples, "samples that check runs")
             .range(1, 4096)
             .level(OptionSpec::Level::kAdvanced)
             .field("samples", &Options::samples,
@@ -87,12 +86,11 @@ class QuantizeStatic final : public Pass {
     const Selection selection(options_.include, options_.exclude);
     PlanOptions widest;
     widest.explain = false;
-    const StaticPlan all = plan_static(model.graph(), context.target(), selection, widest,
-                                       context.explain());
+    const StaticPlan all =
+        plan_static(model.graph(), context.target(), selection, widest, context.explain());
     if (all.nodes.empty()) {
       PlanOptions explain_all;
-      (void)plan_static(model.graph(), context.target(), selection, explain_all,
-                        context.explain());
+      (void)plan_static(model.graph(), context.target(), selection, explain_all, context.explain());
       return ok_status();
     }
     MCOMPRESS_ASSIGN(const CalibrationTable table,
@@ -153,8 +151,7 @@ class QuantizeStatic final : public Pass {
     PlanOptions trial = chosen;
     trial.explain = false;
     Explain unheard;
-    const StaticPlan plan =
-        plan_static(model.graph(), context.target(), selection, trial, unheard);
+    const StaticPlan plan = plan_static(model.graph(), context.target(), selection, trial, unheard);
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     Guard guard(*runtime, *context.calibration_data(), options_.guard_samples);
@@ -241,8 +238,7 @@ Result<CalibrationTable> calibrate_activations(Model& prepared, const Target& ta
   PlanOptions widest;
   widest.explain = false;
   Explain unheard;
-  const StaticPlan plan =
-      plan_static(prepared.graph(), target, Selection({}, {}), widest, unheard);
+  const StaticPlan plan = plan_static(prepared.graph(), target, Selection({}, {}), widest, unheard);
   if (plan.nodes.empty()) {
     return Error(Code::kUnsupported, "nothing-to-calibrate",
                  "target '" + target.name + "' runs no node of this model in integers");

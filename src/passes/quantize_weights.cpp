@@ -74,9 +74,10 @@ class QuantizeWeights final : public Pass {
 
   Status consider(Value& value, const Selection& selection, PassContext& context) {
     const Tensor& tensor = *value.initializer();
-    if (tensor.dtype() != DataType::kFloat || tensor.elements() < options_.min_elements) {
-      if (tensor.dtype() == DataType::kFloat && tensor.dims().size() >= 2 &&
-          tensor.elements() > 16) {
+    // Biases, scales and other vectors are no weights; nothing needs to be said of them.
+    if (tensor.dtype() != DataType::kFloat || tensor.dims().size() < 2) return ok_status();
+    if (tensor.elements() < options_.min_elements) {
+      if (tensor.elements() > 16) {
         skip(context, value, nullptr,
              "has " + std::to_string(tensor.elements()) + " elements, below " +
                  std::to_string(options_.min_elements));
@@ -97,8 +98,8 @@ class QuantizeWeights final : public Pass {
       const auto layout = weight_view(*use.node, use.slot, tensor.dims());
       if (!layout) {
         skip(context, value, use.node,
-             "is not a weight of " + std::string(use.node->op_type()) + " '" +
-                 use.node->label() + "'");
+             "is not a weight of " + std::string(use.node->op_type()) + " '" + use.node->label() +
+                 "'");
         return ok_status();
       }
       if (std::string why = selection.why_not(*use.node, &value); !why.empty()) {
@@ -125,13 +126,13 @@ class QuantizeWeights final : public Pass {
     WeightRounding rounding;
     QuantizedWeight chosen;
     bool affine = options_.scheme == "affine";
-    MCOMPRESS_ASSIGN(chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1,
-                                             {}, context.tensors()));
+    MCOMPRESS_ASSIGN(
+        chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1, {}, context.tensors()));
     // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
     // near zero, which matters more than their size.
     if (options_.scheme == "auto" && layout.taps == 1) {
-      MCOMPRESS_ASSIGN(QuantizedWeight other, quantize_weight(tensor, layout, rounding, true, {},
-                                                              1, {}, context.tensors()));
+      MCOMPRESS_ASSIGN(QuantizedWeight other, quantize_weight(tensor, layout, rounding, true, {}, 1,
+                                                              {}, context.tensors()));
       if (other.sqnr_db > chosen.sqnr_db + 1) {
         chosen = std::move(other);
         affine = true;
@@ -147,18 +148,17 @@ class QuantizeWeights final : public Pass {
     Node& anchor = *graph.first();
     Value* real = nullptr;
     if (context.target().folds_weight_only || layout.axis < 0) {
-      real = edit.insert_before(anchor, {.op_type = "Cast",
-                                         .inputs = {&codes},
-                                         .base_name = base + "_cast"})
+      real = edit.insert_before(
+                     anchor, {.op_type = "Cast", .inputs = {&codes}, .base_name = base + "_cast"})
                  .output(0);
       edit.set_attribute(*real->producer(), attribute("to", std::int64_t{1}));
       if (affine) {
         std::vector<float> zeros(chosen.zero_points.begin(), chosen.zero_points.end());
         Value& zero = edit.add_initializer(graph, base + "_zero_point",
                                            make_float_tensor(zeros, layout.scale_dims));
-        real = edit.insert_before(anchor, {.op_type = "Sub",
-                                           .inputs = {real, &zero},
-                                           .base_name = base + "_centre"})
+        real = edit.insert_before(
+                       anchor,
+                       {.op_type = "Sub", .inputs = {real, &zero}, .base_name = base + "_centre"})
                    .output(0);
       }
       real = edit.insert_before(anchor, {.op_type = "Mul",
@@ -172,9 +172,9 @@ class QuantizeWeights final : public Pass {
       for (std::size_t i = 0; i < chosen.zero_points.size(); ++i) {
         zeros[i] = static_cast<std::byte>(chosen.zero_points[i]);
       }
-      Value& zero = edit.add_initializer(
-          graph, base + "_zero_point",
-          make_bytes_tensor(chosen.codes.dtype(), {flat}, std::move(zeros)));
+      Value& zero =
+          edit.add_initializer(graph, base + "_zero_point",
+                               make_bytes_tensor(chosen.codes.dtype(), {flat}, std::move(zeros)));
       Node& node = edit.insert_before(anchor, {.op_type = "DequantizeLinear",
                                                .inputs = {&codes, &scale, &zero},
                                                .base_name = base + "_dequantized"});

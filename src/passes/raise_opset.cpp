@@ -77,10 +77,10 @@ class RaiseOpset final : public Pass {
   }
 
   void decline(PassContext& context, std::string_view subject, const std::string& why) const {
-    context.diagnostics().note("opset-not-raised",
-                               "the model can not move to opset " + std::to_string(options_.to) +
-                                   ": " + why,
-                               {{}, {}, std::string(subject)});
+    context.diagnostics().note(
+        "opset-not-raised",
+        "the model can not move to opset " + std::to_string(options_.to) + ": " + why,
+        {{}, {}, std::string(subject)});
   }
 
   Options options_;

@@ -35,8 +35,7 @@ Error failed_output(std::string_view what, int error_number, const std::string& 
   } else if (error_number == ENOENT || error_number == ENOTDIR) {
     hint = "create the folder first";
   }
-  return output_error(id,
-                      std::string(what) + ": " + std::generic_category().message(error_number),
+  return output_error(id, std::string(what) + ": " + std::generic_category().message(error_number),
                       path, std::move(hint));
 }
 
@@ -49,9 +48,8 @@ std::string hidden_name(const std::string& destination, std::string_view ending)
   static std::atomic<unsigned> counter{0};
   // File names may have 255 bytes.
   const std::string name = file_name_of(destination).substr(0, 180);
-  return join_path(folder_of(destination), "." + name + ".mcompress-" +
-                                               std::to_string(::getpid()) + "-" +
-                                               std::to_string(counter.fetch_add(1)) +
+  return join_path(folder_of(destination), "." + name + ".mcompress-" + std::to_string(::getpid()) +
+                                               "-" + std::to_string(counter.fetch_add(1)) +
                                                std::string(ending));
 }
 
@@ -177,9 +175,9 @@ Status OutputFile::copy_by_hand(int descriptor, std::uint64_t offset, std::uint6
     const ssize_t count = files_.read(descriptor, std::span(bytes).first(step), offset);
     if (count == -EINTR) continue;
     if (count < 0) {
-      return fail(Error(Code::kInput, "file-unreadable",
-                        "data can not be read: " +
-                            std::generic_category().message(static_cast<int>(-count))));
+      return fail(Error(
+          Code::kInput, "file-unreadable",
+          "data can not be read: " + std::generic_category().message(static_cast<int>(-count))));
     }
     if (count == 0) {
       return fail(Error(Code::kInput, "file-ends-early",
@@ -214,15 +212,14 @@ Status OutputFile::copy(const MappedFile& source, std::uint64_t offset, std::uin
   const std::span<const std::byte> bytes = source.bytes();
   if (offset > bytes.size() || length > bytes.size() - offset) {
     return fail(Error(Code::kInput, "file-ends-early",
-                      "bytes " + std::to_string(offset) + " to " +
-                          std::to_string(offset + length) + " pass the end at " +
-                          std::to_string(bytes.size()),
+                      "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) +
+                          " pass the end at " + std::to_string(bytes.size()),
                       Location{source.path(), "", ""}));
   }
   // A system call per small tensor costs more than the copy.
   if (length >= kBuffer) return copy(source.descriptor(), offset, length);
-  MCOMPRESS_TRY(write(bytes.subspan(static_cast<std::size_t>(offset),
-                                    static_cast<std::size_t>(length))));
+  MCOMPRESS_TRY(
+      write(bytes.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(length))));
   if ((offset % kReleaseStep) + length >= kReleaseStep) {
     const std::uint64_t end = (offset + length) / kReleaseStep * kReleaseStep;
     source.release(end - kReleaseStep, kReleaseStep);

@@ -79,8 +79,7 @@ bool DatumBuilder::begin(bool map, std::size_t line, std::size_t column) {
   if (error_) return false;
   if (frames_.size() >= limits_.depth) {
     return fail("nested-too-deep",
-                "is nested deeper than " + std::to_string(limits_.depth) + " levels", line,
-                column);
+                "is nested deeper than " + std::to_string(limits_.depth) + " levels", line, column);
   }
   if (++values_ > limits_.values) return scalar({}, line, column);
   Datum datum = map ? Datum::map() : Datum::list();

@@ -27,8 +27,7 @@ Error input_error(std::string_view id, std::string message, const std::string& p
 
 Error failed_input(std::string_view id, std::string_view what, int error_number,
                    const std::string& path) {
-  return input_error(id,
-                     std::string(what) + ": " + std::generic_category().message(error_number),
+  return input_error(id, std::string(what) + ": " + std::generic_category().message(error_number),
                      path);
 }
 
@@ -52,22 +51,20 @@ int FileSystem::status(int descriptor, struct stat& out) {
 }
 
 ssize_t FileSystem::read(int descriptor, std::span<std::byte> bytes, std::uint64_t offset) {
-  const ssize_t count =
-      ::pread(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+  const ssize_t count = ::pread(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
   if (count < 0 && errno == ESPIPE) {
     return result_or_errno(::read(descriptor, bytes.data(), bytes.size()));
   }
   return result_or_errno(count);
 }
 
-ssize_t FileSystem::write(int descriptor, std::span<const std::byte> bytes,
-                          std::uint64_t offset) {
+ssize_t FileSystem::write(int descriptor, std::span<const std::byte> bytes, std::uint64_t offset) {
   return result_or_errno(
       ::pwrite(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset)));
 }
 
-ssize_t FileSystem::copy_range(int from, std::uint64_t from_offset, int to,
-                               std::uint64_t to_offset, std::size_t length) {
+ssize_t FileSystem::copy_range(int from, std::uint64_t from_offset, int to, std::uint64_t to_offset,
+                               std::size_t length) {
   auto from_at = static_cast<off64_t>(from_offset);
   auto to_at = static_cast<off64_t>(to_offset);
   return result_or_errno(::copy_file_range(from, &from_at, to, &to_at, length, 0));
@@ -131,8 +128,9 @@ Status MappedFile::fill() {
       return failed_input("file-unreadable", "can not be read", static_cast<int>(-count), path_);
     }
     if (count == 0) {
-      return input_error("file-ends-early", "ends at byte " + std::to_string(done) + " of " +
-                                                std::to_string(size), path_);
+      return input_error("file-ends-early",
+                         "ends at byte " + std::to_string(done) + " of " + std::to_string(size),
+                         path_);
     }
     done += static_cast<std::size_t>(count);
   }
@@ -182,8 +180,8 @@ Result<std::string> read_text_file(FileSystem& files, const std::string& path,
   for (;;) {
     const std::size_t done = text.size();
     text.resize(done + kStep);
-    const ssize_t count = files.read(
-        descriptor, std::as_writable_bytes(std::span(text).subspan(done)), done);
+    const ssize_t count =
+        files.read(descriptor, std::as_writable_bytes(std::span(text).subspan(done)), done);
     text.resize(done + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
     if (count == -EINTR) continue;
     if (count < 0) {

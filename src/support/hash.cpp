@@ -11,9 +11,7 @@ std::uint64_t digest_bytes(std::span<const std::byte> bytes) {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-std::uint64_t digest_bytes(std::string_view text) {
-  return XXH3_64bits(text.data(), text.size());
-}
+std::uint64_t digest_bytes(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
 
 std::string hex_digest(std::uint64_t digest) {
   static constexpr std::string_view kDigits = "0123456789abcdef";

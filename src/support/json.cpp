@@ -150,8 +150,11 @@ std::size_t valid_sequence(std::string_view text, std::size_t at) {
   };
   const unsigned lead = byte(0);
   if (lead < 0x80) return 1;
-  const std::size_t length =
-      lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  const std::size_t length = lead < 0xC2   ? 0
+                             : lead < 0xE0 ? 2
+                             : lead < 0xF0 ? 3
+                             : lead < 0xF5 ? 4
+                                           : 0;
   for (std::size_t i = 1; i < length; ++i) {
     if ((byte(i) & 0xC0) != 0x80) return 0;
   }

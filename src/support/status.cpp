@@ -55,14 +55,12 @@ Error&& Error::at(std::string_view path) && {
 
 void Diagnostics::add(Diagnostic diagnostic) { all_.push_back(std::move(diagnostic)); }
 
-void Diagnostics::note(std::string_view id, std::string message, Location where,
-                       std::string hint) {
+void Diagnostics::note(std::string_view id, std::string message, Location where, std::string hint) {
   add({Diagnostic::Level::kNote, std::string(id), std::move(message), std::move(hint),
        std::move(where)});
 }
 
-void Diagnostics::warn(std::string_view id, std::string message, Location where,
-                       std::string hint) {
+void Diagnostics::warn(std::string_view id, std::string message, Location where, std::string hint) {
   add({Diagnostic::Level::kWarning, std::string(id), std::move(message), std::move(hint),
        std::move(where)});
 }

@@ -98,8 +98,8 @@ std::size_t edit_distance(std::string_view left, std::string_view right, std::si
     std::size_t smallest = j;
     for (std::size_t i = 1; i <= left.size(); ++i) {
       const std::size_t substitution = left[i - 1] == right[j - 1] ? 0 : 1;
-      std::size_t best = std::min({previous[i] + 1, current[i - 1] + 1,
-                                   previous[i - 1] + substitution});
+      std::size_t best =
+          std::min({previous[i] + 1, current[i - 1] + 1, previous[i - 1] + substitution});
       if (i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1]) {
         best = std::min(best, before[i - 2] + 1);
       }
@@ -264,9 +264,10 @@ std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
     }
     const std::size_t end = std::min(text.find_first_of(" \n", at), text.size());
     const std::string_view word = text.substr(at, end - at);
-    const auto letters = static_cast<std::size_t>(
-        std::count_if(word.begin(), word.end(),
-                      [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+    const auto letters =
+        static_cast<std::size_t>(std::count_if(word.begin(), word.end(), [](char c) {
+          return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+        }));
     if (line_started && column + 1 + letters > width) {
       result += '\n';
       line_started = false;

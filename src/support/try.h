@@ -7,12 +7,12 @@
 #define MCOMPRESS_CONCAT(a, b) MCOMPRESS_CONCAT_INNER(a, b)
 
 // MCOMPRESS_TRY(expression_returning_status_or_result);
-#define MCOMPRESS_TRY(expression)                                        \
-  do {                                                                   \
-    auto mcompress_try_result = (expression);                            \
-    if (!mcompress_try_result.ok()) {                                    \
-      return std::move(mcompress_try_result).error();                    \
-    }                                                                    \
+#define MCOMPRESS_TRY(expression)                     \
+  do {                                                \
+    auto mcompress_try_result = (expression);         \
+    if (!mcompress_try_result.ok()) {                 \
+      return std::move(mcompress_try_result).error(); \
+    }                                                 \
   } while (false)
 
 // MCOMPRESS_ASSIGN(auto x, expression_returning_result);

@@ -59,8 +59,10 @@ class Handler final : public YAML::EventHandler {
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t) override {
-    if (key_expected()) key(mark, "");
-    else value(mark, {});
+    if (key_expected())
+      key(mark, "");
+    else
+      value(mark, {});
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     fail(mark, "yaml-alias", "an alias ('*name') is not read; write the value again");

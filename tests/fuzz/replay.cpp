@@ -1,6 +1,6 @@
-// Runs a fuzz target once over each file of the folders (or files) named on the command line, in order of their names.
-// This is how the corpora run as plain tests, with any compiler. Any crash or sanitizer report fails the test; so does an
-// empty corpus, which would prove nothing.
+// Runs a fuzz target once over each file of the folders (or files) named on the command line, in
+// order of their names. This is how the corpora run as plain tests, with any compiler. Any crash or
+// sanitizer report fails the test; so does an empty corpus, which would prove nothing.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -42,8 +42,8 @@ class FaultyFiles final : public FileSystem {
   ssize_t write(int descriptor, std::span<const std::byte> bytes, std::uint64_t offset) override {
     if (interrupted()) return -EINTR;
     if (fault()) return -error;
-    const auto room = static_cast<std::size_t>(
-        std::min<std::uint64_t>(space, std::min(step, bytes.size())));
+    const auto room =
+        static_cast<std::size_t>(std::min<std::uint64_t>(space, std::min(step, bytes.size())));
     if (room == 0) return -ENOSPC;
     const ssize_t count = FileSystem::write(descriptor, bytes.first(room), offset);
     if (count > 0) space -= static_cast<std::uint64_t>(count);

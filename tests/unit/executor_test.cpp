@@ -97,11 +97,10 @@ TEST(Executor, TheFirstFailureWins) {
 
 TEST(Executor, ExceptionsReachTheCaller) {
   for (const int threads : {1, 4}) {
-    EXPECT_THROW(Executor(threads).parallel_for(
-                     100, 1,
-                     [](std::size_t begin, std::size_t) {
-                       if (begin == 50) throw std::runtime_error("x");
-                     }),
+    EXPECT_THROW(Executor(threads).parallel_for(100, 1,
+                                                [](std::size_t begin, std::size_t) {
+                                                  if (begin == 50) throw std::runtime_error("x");
+                                                }),
                  std::runtime_error);
   }
 }

@@ -108,8 +108,12 @@ TEST_F(Files, ReleasedPagesReadTheSame) {
   const std::string content = pattern_text(100'001);
   const auto file = map_file(real_files(), put("a", content)).value();
   for (const auto& [offset, length] : {std::pair<std::uint64_t, std::uint64_t>{0, 100'001},
-                                      {1, 4096}, {5000, 50'000}, {99'999, 1'000'000},
-                                      {200'000, 1}, {0, UINT64_MAX}, {7, UINT64_MAX}}) {
+                                       {1, 4096},
+                                       {5000, 50'000},
+                                       {99'999, 1'000'000},
+                                       {200'000, 1},
+                                       {0, UINT64_MAX},
+                                       {7, UINT64_MAX}}) {
     file->release(offset, length);
     EXPECT_EQ(text_of(*file), content);
   }
@@ -330,8 +334,9 @@ TEST_F(Files, NoSpace) {
     ASSERT_FALSE(status.ok());
     EXPECT_EQ(status.error().code, Code::kOutput);
     EXPECT_EQ(to_string(status.error().diagnostic),
-              at("a") + ": can not be written: No space left on device "
-                        "(free some space or write to another disk)");
+              at("a") +
+                  ": can not be written: No space left on device "
+                  "(free some space or write to another disk)");
     EXPECT_FALSE(output.commit().ok());
   }
   EXPECT_EQ(snapshot(), before);

@@ -35,8 +35,7 @@ TEST(Hash, BordersOfTextsCount) {
 }
 
 TEST(Hash, IntegersAreLittleEndian) {
-  EXPECT_EQ(Hasher().integer(0x61).digest(),
-            digest_bytes(std::string_view("a\0\0\0\0\0\0\0", 8)));
+  EXPECT_EQ(Hasher().integer(0x61).digest(), digest_bytes(std::string_view("a\0\0\0\0\0\0\0", 8)));
 }
 
 }  // namespace

@@ -136,8 +136,7 @@ TEST(Editor, InsertKeepsTheOrderTopological) {
   Value* a = model->graph().find("a");
   Node& before = *model->graph().find("c")->producer();
   edit.insert_before(before, {.op_type = "Exp", .inputs = {a}, .base_name = "e"});
-  EXPECT_EQ(order(model->graph()),
-            (std::vector<std::string>{"Relu", "Neg", "Exp", "Abs", "Add"}));
+  EXPECT_EQ(order(model->graph()), (std::vector<std::string>{"Relu", "Neg", "Exp", "Abs", "Add"}));
   EXPECT_TRUE(verify(*model).ok());
 }
 

@@ -19,7 +19,9 @@ std::string place(const Datum& datum) { return datum.where().file + " " + datum.
 
 TEST(Json, Values) {
   const Datum datum = parse_json(R"({"n": null, "b": true, "i": -3, "r": 2.5, "s": "x\u00e4\n",
-    "l": [], "m": {}})", "f").value();
+    "l": [], "m": {}})",
+                                 "f")
+                          .value();
   EXPECT_TRUE(datum.find("n")->is_null());
   EXPECT_EQ(*datum.find("b"), Datum::boolean(true));
   EXPECT_EQ(*datum.find("i"), Datum::integer(-3));
@@ -46,9 +48,12 @@ TEST(Json, BigNumbers) {
 }
 
 TEST(Json, Locations) {
-  const Datum datum = parse_json("{\n  \"passes\": [\n    {\"name\": \"x\"},\n"
-                                 "    {\"bits\":4,\"list\":[10,200, 3 ,\"q\"]}\n  ],\n"
-                                 "  \"end\"  :  true\n}\n", "r.json").value();
+  const Datum datum = parse_json(
+                          "{\n  \"passes\": [\n    {\"name\": \"x\"},\n"
+                          "    {\"bits\":4,\"list\":[10,200, 3 ,\"q\"]}\n  ],\n"
+                          "  \"end\"  :  true\n}\n",
+                          "r.json")
+                          .value();
   EXPECT_EQ(place(datum), "r.json:1:1 ");
   const Datum& passes = *datum.find("passes");
   EXPECT_EQ(place(passes), "r.json:2:13 passes");
@@ -66,8 +71,7 @@ TEST(Json, Locations) {
 }
 
 TEST(Json, Refusals) {
-  EXPECT_EQ(complaint("{\"a\": 1,\n \"b\": 2,\n \"a\": 3}"),
-            "f.json:3:2: key 'a' is given twice");
+  EXPECT_EQ(complaint("{\"a\": 1,\n \"b\": 2,\n \"a\": 3}"), "f.json:3:2: key 'a' is given twice");
   EXPECT_NE(complaint("").find("f.json:1:1: syntax error"), std::string::npos) << complaint("");
   EXPECT_NE(complaint("{\n  \"a\": tru\n}").find("f.json:2:"), std::string::npos);
   EXPECT_NE(complaint("[1, 2").find("syntax error"), std::string::npos);
@@ -90,8 +94,7 @@ TEST(Json, Limits) {
   EXPECT_NE(complaint("[1,2,3]", {.bytes = 6}).find("7 B, more than the 6 B"), std::string::npos);
   EXPECT_EQ(complaint("[1,2,3]", {.values = 4}), "no error");
   EXPECT_NE(complaint("[1,2,3]", {.values = 3}).find("more than the 3 values"), std::string::npos);
-  EXPECT_NE(complaint("[1,2,[]]", {.values = 3}).find("more than the 3 values"),
-            std::string::npos);
+  EXPECT_NE(complaint("[1,2,[]]", {.values = 3}).find("more than the 3 values"), std::string::npos);
 }
 
 TEST(Json, EveryTruncationIsRefused) {

@@ -120,8 +120,7 @@ TEST(Text, Wrap) {
   EXPECT_EQ(wrap("a\n\nb", 10, 1), " a\n\n b");
   EXPECT_EQ(wrap("incomprehensible x", 5, 0), "incomprehensible\nx");
   EXPECT_EQ(wrap("", 5, 2), "");
-  EXPECT_EQ(wrap("\xC3\xA4\xC3\xA4 \xC3\xA4\xC3\xA4", 5, 0),
-            "\xC3\xA4\xC3\xA4 \xC3\xA4\xC3\xA4");
+  EXPECT_EQ(wrap("\xC3\xA4\xC3\xA4 \xC3\xA4\xC3\xA4", 5, 0), "\xC3\xA4\xC3\xA4 \xC3\xA4\xC3\xA4");
 }
 
 TEST(Text, JoinAndLower) {

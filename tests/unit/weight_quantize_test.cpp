@@ -113,8 +113,7 @@ TEST(RoundChannel, DeadChannelsAndStrangeNumbers) {
   const float denormal = std::numeric_limits<float>::denorm_min();
   EXPECT_EQ(round_channel(std::vector<float>{denormal, 0, -denormal}, {}, codes), 1.0F);
   const float infinity = std::numeric_limits<float>::infinity();
-  const float scale =
-      round_channel(std::vector<float>{std::nanf(""), infinity, -2.54F}, {}, codes);
+  const float scale = round_channel(std::vector<float>{std::nanf(""), infinity, -2.54F}, {}, codes);
   EXPECT_TRUE(std::isnormal(scale));
   EXPECT_EQ(codes[0], 0);
   EXPECT_EQ(codes[1], -codes[2]);

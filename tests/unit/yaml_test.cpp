@@ -43,14 +43,14 @@ TEST(Yaml, CoreSchema) {
 TEST(Yaml, Locations) {
   const Datum datum =
       parse_yaml("passes:\n  - name: fuse\n  - quantize:\n      bits: 4\n      keep: [a, 'b']\n",
-                 "r.yaml").value();
+                 "r.yaml")
+          .value();
   const Datum::List& passes = *datum.find("passes")->as_list();
   EXPECT_EQ(passes[0].find("name")->where().file, "r.yaml:2:11");
   const Datum& bits = *passes[1].find("quantize")->find("bits");
   EXPECT_EQ(bits.where().file, "r.yaml:4:13");
   EXPECT_EQ(bits.where().path, "passes[1].quantize.bits");
-  EXPECT_EQ((*passes[1].find("quantize")->find("keep")->as_list())[1].where().file,
-            "r.yaml:5:17");
+  EXPECT_EQ((*passes[1].find("quantize")->find("keep")->as_list())[1].where().file, "r.yaml:5:17");
 }
 
 TEST(Yaml, Refusals) {

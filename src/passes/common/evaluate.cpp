@@ -36,8 +36,7 @@ std::string why_not_evaluable(const Node& node) {
 }
 
 Result<std::vector<Tensor>> evaluate(Runtime& runtime, const Model& model,
-                                     std::span<Node* const> nodes,
-                                     std::span<Value* const> wanted) {
+                                     std::span<Node* const> nodes, std::span<Value* const> wanted) {
   Model part;
   Builder builder(part);
   for (const auto& [domain, version] : model.opsets()) builder.import_opset(domain, version);
@@ -61,9 +60,9 @@ Result<std::vector<Tensor>> evaluate(Runtime& runtime, const Model& model,
     return *copy;
   };
   for (Node* node : nodes) {
-    Node& twin = builder.add_node(graph, node->label(), node->domain(),
-                                  std::string(node->op_type()), std::string(node->overload()),
-                                  nullptr);
+    Node& twin =
+        builder.add_node(graph, node->label(), node->domain(), std::string(node->op_type()),
+                         std::string(node->overload()), nullptr);
     for (Value* value : node->inputs()) {
       builder.add_node_input(twin, value != nullptr ? &copy_of(*value) : nullptr);
     }

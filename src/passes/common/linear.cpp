@@ -58,9 +58,8 @@ Result<Tensor> scaled_weight(PassContext& context, const LinearOp& op, const Ten
     auto first = static_cast<std::int64_t>(offset / width);
     for (std::span<float> rest(values); !rest.empty();) {
       const std::int64_t group = first / per_group;
-      const auto count = static_cast<std::size_t>(
-          std::min<std::int64_t>(static_cast<std::int64_t>(rest.size()),
-                                 (group + 1) * per_group - first));
+      const auto count = static_cast<std::size_t>(std::min<std::int64_t>(
+          static_cast<std::int64_t>(rest.size()), (group + 1) * per_group - first));
       const auto channels = static_cast<std::size_t>(layout.channels);
       if (FoldFailure failure =
               scale_channels(first - group * per_group, rest.first(count), layout,
@@ -74,10 +73,8 @@ Result<Tensor> scaled_weight(PassContext& context, const LinearOp& op, const Ten
     weight.storage()->release(offset, out.size());
     return ok_status();
   };
-  return context.tensors().make(weight.dtype(),
-                                std::vector<std::int64_t>(weight.dims().begin(),
-                                                          weight.dims().end()),
-                                fill);
+  return context.tensors().make(
+      weight.dtype(), std::vector<std::int64_t>(weight.dims().begin(), weight.dims().end()), fill);
 }
 
 Result<Tensor> folded_bias(const LinearOp& op, const Value* bias, DataType type,
@@ -160,11 +157,11 @@ LinearSearch find_linear(Value& value) {
   }
   static constexpr std::array<std::string_view, 4> kKinds = {"Conv", "ConvTranspose", "Gemm",
                                                              "MatMul"};
-  const bool kind_fits = std::ranges::any_of(
-      kKinds, [&](std::string_view kind) { return op.node->is(kind); });
+  const bool kind_fits =
+      std::ranges::any_of(kKinds, [&](std::string_view kind) { return op.node->is(kind); });
   if (!kind_fits) {
-    search.why = "its input comes from " + std::string(producer->op_type()) + " '" +
-                 producer->label() + "'";
+    search.why =
+        "its input comes from " + std::string(producer->op_type()) + " '" + producer->label() + "'";
     return search;
   }
   search.kind_fits = true;
@@ -258,7 +255,8 @@ Result<std::string> absorb_affine(PassContext& context, const LinearOp& op, Node
     give_constant(context, *bias_node, bias_slot, base + "_bias", std::move(*new_bias));
   } else if (new_bias) {
     Value& bias = add_constant(context, absorbed.graph(), base + "_bias", std::move(*new_bias));
-    Node& add = editor.insert_before(absorbed, {"Add", {output, &bias}, 1, base + "_add", "", {}, {}});
+    Node& add =
+        editor.insert_before(absorbed, {"Add", {output, &bias}, 1, base + "_add", "", {}, {}});
     output = add.output(0);
   }
   if (gemm) {

@@ -21,7 +21,7 @@ struct LinearOp {
   std::optional<std::size_t> rank;        // of the output
   std::size_t channel_axis_from_end = 0;  // 0: the last axis of the output
   bool is_matmul() const { return node->is("MatMul"); }
-  std::string label() const;              // "Conv 'c1'"
+  std::string label() const;  // "Conv 'c1'"
 };
 
 // The linear operator that makes `value`. `why` tells why there is none; `kind_fits` whether the

@@ -11,21 +11,116 @@ namespace {
 
 // Operators whose versions 8 to 21 only accept more types, or have new attributes and inputs whose
 // defaults are the old meaning.
-constexpr auto kCompatible = std::to_array<std::string_view>({
-    "Abs", "Add", "And", "ArgMax", "ArgMin", "BitShift", "Cast", "CastLike", "Ceil", "Compress",
-    "Concat", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "CumSum", "DepthToSpace",
-    "DequantizeLinear", "Div", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor",
-    "GRU", "Gather", "GatherElements", "GatherND", "Gemm", "Greater", "GreaterOrEqual", "Identity",
-    "If", "IsInf", "IsNaN", "LRN", "LSTM", "LeakyRelu", "Less", "LessOrEqual", "Log", "Loop",
-    "LpPool", "MatMul", "Max", "MaxPool", "MaxUnpool", "Mean", "MeanVarianceNormalization", "Min",
-    "Mod", "Mul", "Neg", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "OneHot",
-    "OptionalGetElement", "OptionalHasElement", "Or", "PRelu", "Pow", "QLinearMatMul",
-    "QuantizeLinear", "RNN", "Reciprocal", "Relu", "Reshape", "ScatterElements", "ScatterND",
-    "Shape", "Sigmoid", "Sign", "Size", "SoftmaxCrossEntropyLoss", "SpaceToDepth", "Sqrt", "Sub",
-    "Sum", "Tanh", "Tile", "Transpose", "Where", "Xor", "Not", "Acos", "Asin", "Atan", "Cos", "Sin",
-    "Tan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Elu", "Selu", "Softplus", "Softsign",
-    "HardSigmoid", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "InstanceNormalization",
-    "LpNormalization", "MaxRoiPool", "ThresholdedRelu"});
+constexpr auto kCompatible = std::to_array<std::string_view>({"Abs",
+                                                              "Add",
+                                                              "And",
+                                                              "ArgMax",
+                                                              "ArgMin",
+                                                              "BitShift",
+                                                              "Cast",
+                                                              "CastLike",
+                                                              "Ceil",
+                                                              "Compress",
+                                                              "Concat",
+                                                              "Constant",
+                                                              "ConstantOfShape",
+                                                              "Conv",
+                                                              "ConvTranspose",
+                                                              "CumSum",
+                                                              "DepthToSpace",
+                                                              "DequantizeLinear",
+                                                              "Div",
+                                                              "Equal",
+                                                              "Erf",
+                                                              "Exp",
+                                                              "Expand",
+                                                              "EyeLike",
+                                                              "Flatten",
+                                                              "Floor",
+                                                              "GRU",
+                                                              "Gather",
+                                                              "GatherElements",
+                                                              "GatherND",
+                                                              "Gemm",
+                                                              "Greater",
+                                                              "GreaterOrEqual",
+                                                              "Identity",
+                                                              "If",
+                                                              "IsInf",
+                                                              "IsNaN",
+                                                              "LRN",
+                                                              "LSTM",
+                                                              "LeakyRelu",
+                                                              "Less",
+                                                              "LessOrEqual",
+                                                              "Log",
+                                                              "Loop",
+                                                              "LpPool",
+                                                              "MatMul",
+                                                              "Max",
+                                                              "MaxPool",
+                                                              "MaxUnpool",
+                                                              "Mean",
+                                                              "MeanVarianceNormalization",
+                                                              "Min",
+                                                              "Mod",
+                                                              "Mul",
+                                                              "Neg",
+                                                              "NegativeLogLikelihoodLoss",
+                                                              "NonMaxSuppression",
+                                                              "NonZero",
+                                                              "OneHot",
+                                                              "OptionalGetElement",
+                                                              "OptionalHasElement",
+                                                              "Or",
+                                                              "PRelu",
+                                                              "Pow",
+                                                              "QLinearMatMul",
+                                                              "QuantizeLinear",
+                                                              "RNN",
+                                                              "Reciprocal",
+                                                              "Relu",
+                                                              "Reshape",
+                                                              "ScatterElements",
+                                                              "ScatterND",
+                                                              "Shape",
+                                                              "Sigmoid",
+                                                              "Sign",
+                                                              "Size",
+                                                              "SoftmaxCrossEntropyLoss",
+                                                              "SpaceToDepth",
+                                                              "Sqrt",
+                                                              "Sub",
+                                                              "Sum",
+                                                              "Tanh",
+                                                              "Tile",
+                                                              "Transpose",
+                                                              "Where",
+                                                              "Xor",
+                                                              "Not",
+                                                              "Acos",
+                                                              "Asin",
+                                                              "Atan",
+                                                              "Cos",
+                                                              "Sin",
+                                                              "Tan",
+                                                              "Sinh",
+                                                              "Cosh",
+                                                              "Asinh",
+                                                              "Acosh",
+                                                              "Atanh",
+                                                              "Elu",
+                                                              "Selu",
+                                                              "Softplus",
+                                                              "Softsign",
+                                                              "HardSigmoid",
+                                                              "GlobalAveragePool",
+                                                              "GlobalMaxPool",
+                                                              "GlobalLpPool",
+                                                              "InstanceNormalization",
+                                                              "LpNormalization",
+                                                              "MaxRoiPool",
+                                                              "ThresholdedRelu"});
 
 NewAttribute text_attribute(std::string_view name, std::string_view value) {
   return attribute(name, value);
@@ -94,8 +189,7 @@ void OpsetMigration::later(Node& node, std::function<void()> edit) {
   edits_.emplace_back(&node, std::move(edit));
 }
 
-void OpsetMigration::add_input(Node& node, std::size_t slot, std::string_view name,
-                               Tensor tensor) {
+void OpsetMigration::add_input(Node& node, std::size_t slot, std::string_view name, Tensor tensor) {
   const Value* output = node.output(0);
   const std::string base =
       (output != nullptr ? std::string(output->name()) : node.label()) + "_" + std::string(name);
@@ -144,8 +238,8 @@ std::string OpsetMigration::clip(Node& node) {
   const bool low = node.attribute("min") != nullptr;
   const bool high = node.attribute("max") != nullptr;
   if (!low && !high) return {};
-  const DataType type = node.input(0) == nullptr ? DataType::kUndefined
-                                                 : element_type(*node.input(0));
+  const DataType type =
+      node.input(0) == nullptr ? DataType::kUndefined : element_type(*node.input(0));
   auto minimum = number_tensor(node.float_attribute("min", 0.0f), type);
   auto maximum = number_tensor(node.float_attribute("max", 0.0f), type);
   if (!minimum.ok() || !maximum.ok()) return "the type of its input is unknown";
@@ -206,8 +300,8 @@ std::string OpsetMigration::pad(Node& node) {
   if (!crosses(11)) return {};
   if (!node.ints_attribute("pads")) return "it has no list of pads";
   const float number = node.float_attribute("value", 0.0f);
-  const DataType type = node.input(0) == nullptr ? DataType::kUndefined
-                                                 : element_type(*node.input(0));
+  const DataType type =
+      node.input(0) == nullptr ? DataType::kUndefined : element_type(*node.input(0));
   auto value = number_tensor(number, type);
   if (number != 0.0f && !value.ok()) return "the type of its input is unknown";
   later(node, [=, this, &node] {
@@ -234,8 +328,8 @@ std::string OpsetMigration::reduce_sum(Node& node) {
 // 10 is what 11 calls asymmetric, with floor as rounding; 11 put the region before the scales;
 // 13 dropped a mode and lets scales be left out when sizes are given.
 std::string OpsetMigration::resize(Node& node) {
-  if (crosses(13) && node.string_attribute("coordinate_transformation_mode", "") ==
-                         "tf_half_pixel_for_nn") {
+  if (crosses(13) &&
+      node.string_attribute("coordinate_transformation_mode", "") == "tf_half_pixel_for_nn") {
     return "its coordinate_transformation_mode tf_half_pixel_for_nn ended with opset 13";
   }
   if (from_ == 10) {
@@ -317,9 +411,8 @@ std::string OpsetMigration::softmax(Node& node) {
     }
     if (long_axes.size() <= 1 && first >= 0 && first < static_cast<std::int64_t>(*rank)) {
       const std::int64_t only = long_axes.empty() ? first : long_axes.front();
-      later(node, [this, &node, only] {
-        context_.edit().set_attribute(node, attribute("axis", only));
-      });
+      later(node,
+            [this, &node, only] { context_.edit().set_attribute(node, attribute("axis", only)); });
       return {};
     }
   }

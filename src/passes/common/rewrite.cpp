@@ -44,8 +44,7 @@ std::int64_t modernise_initializers(Model& model, PassContext& context) {
   return frozen;
 }
 
-Value& add_constant(PassContext& context, Graph& graph, std::string_view base_name,
-                    Tensor tensor) {
+Value& add_constant(PassContext& context, Graph& graph, std::string_view base_name, Tensor tensor) {
   modernise_initializers(graph.model(), context);
   return context.edit().add_initializer(graph, base_name, std::move(tensor));
 }
@@ -81,9 +80,8 @@ bool may_be_erased(const Node& node) {
     });
     if (!call) return false;
   }
-  return std::ranges::all_of(node.outputs(), [](const Value* value) {
-    return value == nullptr || value->uses().empty();
-  });
+  return std::ranges::all_of(
+      node.outputs(), [](const Value* value) { return value == nullptr || value->uses().empty(); });
 }
 
 Status erase_unused(PassContext& context, Value& value) {
@@ -107,11 +105,16 @@ Status erase_unused(PassContext& context, Value& value) {
 
 Result<Tensor> number_tensor(double number, DataType type, std::vector<std::int64_t> dims) {
   switch (type) {
-    case DataType::kDouble: return filled<double>(type, number, std::move(dims));
-    case DataType::kInt64: return filled<std::int64_t>(type, number, std::move(dims));
-    case DataType::kInt32: return filled<std::int32_t>(type, number, std::move(dims));
-    case DataType::kInt8: return filled<std::int8_t>(type, number, std::move(dims));
-    case DataType::kUint8: return filled<std::uint8_t>(type, number, std::move(dims));
+    case DataType::kDouble:
+      return filled<double>(type, number, std::move(dims));
+    case DataType::kInt64:
+      return filled<std::int64_t>(type, number, std::move(dims));
+    case DataType::kInt32:
+      return filled<std::int32_t>(type, number, std::move(dims));
+    case DataType::kInt8:
+      return filled<std::int8_t>(type, number, std::move(dims));
+    case DataType::kUint8:
+      return filled<std::uint8_t>(type, number, std::move(dims));
     default: {
       const auto bytes = packed_bytes(type, element_count(dims).value_or(0));
       if (can_encode(type) && bytes) {

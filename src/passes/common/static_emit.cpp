@@ -24,7 +24,11 @@ class Emitter {
  public:
   Emitter(const StaticPlan& plan, const Target& target, const EmitOptions& options, Editor& edit,
           TensorFactory& tensors, Explain& explain)
-      : plan_(plan), target_(target), options_(options), edit_(edit), tensors_(tensors),
+      : plan_(plan),
+        target_(target),
+        options_(options),
+        edit_(edit),
+        tensors_(tensors),
         explain_(explain) {}
 
   Status run() {
@@ -34,8 +38,8 @@ class Emitter {
     // Readers are found before anything is rewired.
     for (const IntegerNode& node : plan_.nodes) {
       for (const std::size_t slot : node.inputs) {
-        readers_[node.node->input(slot)->id()].push_back({&node.node->graph(), node.node,
-                                                          static_cast<std::uint32_t>(slot)});
+        readers_[node.node->input(slot)->id()].push_back(
+            {&node.node->graph(), node.node, static_cast<std::uint32_t>(slot)});
       }
     }
     for (const IntegerNode& node : plan_.nodes) {
@@ -122,8 +126,8 @@ class Emitter {
       }
     }
     MCOMPRESS_ASSIGN(QuantizedWeight quantized,
-                     quantize_weight(weight, plan.layout, rounding, false,
-                                     means_of(*node.input(0)), groups, least_scales, tensors_));
+                     quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
+                                     groups, least_scales, tensors_));
     const bool corrected = !quantized.mean_shift.empty();
     for (std::size_t c = 0; corrected && c < channels; ++c) {
       bias[c] = static_cast<float>(double{bias[c]} - quantized.mean_shift[c]);
@@ -131,8 +135,8 @@ class Emitter {
 
     const std::vector<std::int64_t> flat = {count_of(channels)};
     Value& codes = edit_.add_initializer(graph(), base + "_quantized", quantized.codes);
-    Value& scale = edit_.add_initializer(graph(), base + "_scale",
-                                         make_float_tensor(quantized.scales, flat));
+    Value& scale =
+        edit_.add_initializer(graph(), base + "_scale", make_float_tensor(quantized.scales, flat));
     Value& zero = edit_.add_initializer(
         graph(), base + "_zero_point",
         typed_tensor(DataType::kInt8, std::vector<std::int8_t>(channels, 0), flat));
@@ -170,8 +174,7 @@ class Emitter {
     for (std::size_t c = 0; c < bias.size(); ++c) {
       scales[c] = input_scale * weight_scales[c];
       const double code = std::nearbyint(double{bias[c]} / double{scales[c]});
-      codes[c] = static_cast<std::int32_t>(
-          std::clamp(code, -2147483647.0, 2147483647.0));
+      codes[c] = static_cast<std::int32_t>(std::clamp(code, -2147483647.0, 2147483647.0));
       if (std::isnan(bias[c])) codes[c] = 0;
     }
     const std::string base =
@@ -179,8 +182,7 @@ class Emitter {
     const std::vector<std::int64_t> flat = {count_of(bias.size())};
     Value& values = edit_.add_initializer(graph(), base + "_quantized",
                                           typed_tensor(DataType::kInt32, codes, flat));
-    Value& scale =
-        edit_.add_initializer(graph(), base + "_scale", make_float_tensor(scales, flat));
+    Value& scale = edit_.add_initializer(graph(), base + "_scale", make_float_tensor(scales, flat));
     Node& dq = edit_.insert_before(node, {.op_type = "DequantizeLinear",
                                           .inputs = {&values, &scale},
                                           .base_name = base + "_dequantized"});

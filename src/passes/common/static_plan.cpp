@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-
 namespace mcompress {
 namespace {
 
@@ -11,10 +10,10 @@ using Kind = OperatorRule::Kind;
 
 // What things cost on an x86-64 CPU, one thread, in nanoseconds: fitted to ONNX Runtime on AVX2,
 // where the integer kernels gain least; VNNI only widens the gap. Used to compare, not to predict.
-constexpr double kNodeOverhead = 1500;          // one more node to dispatch
-constexpr double kQuantizeElement = 0.25;       // float32 -> int8
-constexpr double kDequantizeElement = 0.15;     // int8 -> float32
-constexpr double kLayoutElement = 0.15;         // blocked float layout <-> channels last
+constexpr double kNodeOverhead = 1500;       // one more node to dispatch
+constexpr double kQuantizeElement = 0.25;    // float32 -> int8
+constexpr double kDequantizeElement = 0.15;  // int8 -> float32
+constexpr double kLayoutElement = 0.15;      // blocked float layout <-> channels last
 // Convolutions of so few input channels: the integer kernel gains nothing.
 constexpr std::int64_t kFewInputChannels = 4;
 
@@ -51,7 +50,10 @@ class Planner {
  public:
   Planner(Graph& graph, const Target& target, const Selection& selection,
           const PlanOptions& options, Explain& explain)
-      : graph_(graph), target_(target), selection_(selection), options_(options),
+      : graph_(graph),
+        target_(target),
+        selection_(selection),
+        options_(options),
         explain_(explain) {}
 
   StaticPlan run() {
@@ -68,8 +70,8 @@ class Planner {
   };
 
   bool is_float(const Value* value) const {
-    return value != nullptr && (value->type() == nullptr ||
-                                value->type()->element == DataType::kFloat);
+    return value != nullptr &&
+           (value->type() == nullptr || value->type()->element == DataType::kFloat);
   }
 
   void skip(const Node& node, const Value* weight, std::string why) {
@@ -131,8 +133,7 @@ class Planner {
   void collect() {
     const std::int64_t opset = graph_.model().opset("");
     for (Node* node = graph_.first(); node != nullptr; node = graph_.next(*node)) {
-      const OperatorRule* rule =
-          node->domain().empty() ? target_.find(node->op_type()) : nullptr;
+      const OperatorRule* rule = node->domain().empty() ? target_.find(node->op_type()) : nullptr;
       if (rule == nullptr || rule->kind == Kind::kAbsorbed) continue;
       IntegerNode plan;
       plan.node = node;
@@ -273,8 +274,8 @@ class Planner {
     const Entry* producer = alive_producer(&value);
     const Readers read = readers(value);
     const double size = elements(value);
-    const bool spatial = value.type() == nullptr || !value.type()->shape ||
-                         value.type()->shape->size() >= 4;
+    const bool spatial =
+        value.type() == nullptr || !value.type()->shape || value.type()->shape->size() >= 4;
     const double layout = spatial ? kLayoutElement : 0;
     if (producer == nullptr) {
       return read.integer ? kNodeOverhead + (kQuantizeElement + layout) * size : 0;
@@ -359,13 +360,15 @@ class Planner {
       bool changed = false;
       for (std::size_t i = 0; i < entries_.size(); ++i) {
         if (entries_[i].alive) {
-          changed |= drop_if_cheaper(closure(i), "costs more at its borders with float32 than the "
-                                                 "integer kernel saves");
+          changed |= drop_if_cheaper(closure(i),
+                                     "costs more at its borders with float32 than the "
+                                     "integer kernel saves");
         }
       }
       for (const auto& region : components()) {
-        changed |= drop_if_cheaper(region, "belongs to an integer island whose borders with float32 "
-                                           "cost more than it saves");
+        changed |= drop_if_cheaper(region,
+                                   "belongs to an integer island whose borders with float32 "
+                                   "cost more than it saves");
       }
       if (!changed) break;
     }
@@ -405,9 +408,9 @@ class Planner {
   const PlanOptions& options_;
   Explain& explain_;
   std::vector<Entry> entries_;
-  std::unordered_map<const Value*, std::size_t> index_;    // effective output -> entry
+  std::unordered_map<const Value*, std::size_t> index_;  // effective output -> entry
   std::unordered_map<const Node*, std::size_t> by_node_;
-  std::map<std::size_t, std::string> reason_;              // of entries that were too costly
+  std::map<std::size_t, std::string> reason_;  // of entries that were too costly
   std::size_t eligible_ = 0;
 };
 

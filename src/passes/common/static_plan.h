@@ -22,20 +22,20 @@ struct IntegerNode {
   // An activation behind the node that the range of its output makes redundant: Relu, or Clip
   // from 0. Its output is then the node's.
   Node* absorbed = nullptr;
-  Value* output = nullptr;            // after the absorbed activation
-  std::vector<std::size_t> inputs;    // slots that read activations
-  Value* weight = nullptr;            // kWeighted only
-  Value* bias = nullptr;              // constant or null
+  Value* output = nullptr;          // after the absorbed activation
+  std::vector<std::size_t> inputs;  // slots that read activations
+  Value* weight = nullptr;          // kWeighted only
+  Value* bias = nullptr;            // constant or null
   WeightView layout;
-  bool float_output = false;          // Gemm and MatMul can leave the integers by themselves
+  bool float_output = false;  // Gemm and MatMul can leave the integers by themselves
 };
 
 struct StaticPlan {
-  std::vector<IntegerNode> nodes;     // in graph order
-  std::vector<Value*> tensors;        // activations to be quantized, in graph order
+  std::vector<IntegerNode> nodes;  // in graph order
+  std::vector<Value*> tensors;     // activations to be quantized, in graph order
   // Tensors that must share scale and zero point, by value id; a tensor may stand for itself.
   std::map<std::uint32_t, std::uint32_t> same_scale;
-  std::size_t eligible = 0;           // weighted nodes that were looked at
+  std::size_t eligible = 0;  // weighted nodes that were looked at
 
   std::uint32_t root(std::uint32_t id) const;
   const IntegerNode* producer_of(const Value& value) const;  // null: made in float

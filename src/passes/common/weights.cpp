@@ -23,9 +23,7 @@ WeightView along_axis(std::span<const std::int64_t> dims, std::size_t axis) {
   return layout;
 }
 
-bool is_recurrent(const Node& node) {
-  return node.is("LSTM") || node.is("GRU") || node.is("RNN");
-}
+bool is_recurrent(const Node& node) { return node.is("LSTM") || node.is("GRU") || node.is("RNN"); }
 
 constexpr double kExactDb = 200;
 
@@ -49,13 +47,13 @@ struct ChannelOrder {
 }  // namespace
 
 std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
-                                          std::span<const std::int64_t> dims) {
+                                      std::span<const std::int64_t> dims) {
   if (!node.domain().empty() || dims.empty()) return std::nullopt;
   const std::size_t rank = dims.size();
   if (node.op_type() == "Conv" && slot == 1 && rank >= 3) {
     WeightView layout = along_axis(dims, 0);
-    layout.taps = std::accumulate(dims.begin() + 2, dims.end(), std::int64_t{1},
-                                  std::multiplies<>());
+    layout.taps =
+        std::accumulate(dims.begin() + 2, dims.end(), std::int64_t{1}, std::multiplies<>());
     return layout;
   }
   if (node.op_type() == "ConvTranspose" && slot == 1 && rank >= 3) return along_axis(dims, 1);
@@ -84,8 +82,7 @@ std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
 
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
-                                        std::span<const double> input_means,
-                                        std::int64_t groups,
+                                        std::span<const double> input_means, std::int64_t groups,
                                         std::span<const float> least_scales,
                                         TensorFactory& tensors) {
   MCOMPRESS_ASSIGN(const std::vector<float> values, read_floats(weight));
@@ -160,8 +157,8 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
         std::byte* row = bytes.data() + (o * channels + channel) * inner;
         for (std::size_t i = 0; i < inner; ++i) {
           const std::size_t k = order(o, i);
-          row[i] = affine ? static_cast<std::byte>(affine_codes[k])
-                          : static_cast<std::byte>(codes[k]);
+          row[i] =
+              affine ? static_cast<std::byte>(affine_codes[k]) : static_cast<std::byte>(codes[k]);
         }
       }
     }

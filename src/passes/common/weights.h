@@ -30,13 +30,13 @@ struct WeightView {
 // ConvTranspose, Gemm, MatMul (both sides), LSTM/GRU/RNN (W and R), Gather (embedding rows) and
 // ConvInteger-like operators of the default domain.
 std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
-                                          std::span<const std::int64_t> dims);
+                                      std::span<const std::int64_t> dims);
 
 struct QuantizedWeight {
-  Tensor codes;                          // int8, or uint8 when affine; dims of the weight
-  std::vector<float> scales;             // one per channel
-  std::vector<std::uint8_t> zero_points; // affine only
-  double sqnr_db = 0;                    // of the weight; 200 when exact
+  Tensor codes;                           // int8, or uint8 when affine; dims of the weight
+  std::vector<float> scales;              // one per channel
+  std::vector<std::uint8_t> zero_points;  // affine only
+  double sqnr_db = 0;                     // of the weight; 200 when exact
   // Per output channel: sum of (quantized - real) weight times the mean of what it multiplies.
   std::vector<double> mean_shift;
 };
@@ -46,8 +46,7 @@ struct QuantizedWeight {
 // that its scale may not go below, or empty. Fails as reading the tensor does.
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
-                                        std::span<const double> input_means,
-                                        std::int64_t groups,
+                                        std::span<const double> input_means, std::int64_t groups,
                                         std::span<const float> least_scales,
                                         TensorFactory& tensors);
 
