@@ -364,6 +364,40 @@ TEST(Calibrator, TheFirstSamplesOnly) {
   EXPECT_EQ(outcome.table->samples, 30);
 }
 
+TEST(Calibrator, EnoughActivationsComeFromSamplesAllOverTheData) {
+  const auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 1024] x) => (float[n, 1024] y) { y = Neg(x) }
+)");
+  std::vector<std::vector<float>> rows;
+  for (int i = 0; i < 3000; ++i) rows.emplace_back(1024, static_cast<float>(i));
+  CalibrationRequest request = of({"y"});
+  request.enough_bytes = 1 << 20;  // 256 samples
+  std::string first;
+  for (const int threads : {1, 3}) {
+    Samples data(rows, {1024});
+    CalibratorOptions options;
+    options.threads = threads;
+    const Outcome outcome = run(*model, data, request, options);
+    ASSERT_TRUE(outcome.table.ok()) << text_of(outcome);
+    EXPECT_GE(outcome.table->samples, 256);
+    EXPECT_LT(outcome.table->samples, 400);
+    EXPECT_EQ(outcome.table->find("y")->count, outcome.table->samples * 1024);
+    EXPECT_LT(outcome.table->find("y")->minimum, -2000);
+    EXPECT_NEAR(outcome.table->find("y")->mean, -1500, 400);
+    ASSERT_EQ(outcome.diagnostics.all().size(), 1u);
+    EXPECT_EQ(outcome.diagnostics.all()[0].id, "calibration-enough");
+    if (first.empty()) first = text_of(outcome);
+    EXPECT_EQ(text_of(outcome), first);
+  }
+  Samples few(std::vector<std::vector<float>>(rows.begin(), rows.begin() + 20), {1024});
+  request.enough_bytes = 1;
+  const Outcome all = run(*model, few, request);
+  ASSERT_TRUE(all.table.ok()) << text_of(all);
+  EXPECT_EQ(all.table->samples, 20);
+  EXPECT_TRUE(all.diagnostics.all().empty());
+}
+
 TEST(Calibrator, AskedForABatchGetsIt) {
   const auto model = model_from_text(kRelu);
   Samples data(random_rows(30, 12), {3, 4});
