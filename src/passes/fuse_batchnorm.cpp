@@ -73,14 +73,14 @@ class FuseBatchnorm final : public Pass {
     if (!search.op) return std::move(search.why);
     const LinearOp& op = *search.op;
     if (only_user(input) != &node) return why_not_only_user(input);
-    if (op.is_matmul() && op.rank != 2) {
-      return std::string(op.rank ? "the rank of its input is not 2, so channels are not columns"
-                                 : "the rank of its input is unknown");
+    if (op.is("MatMul") && op.out.rank != 2) {
+      return std::string(op.out.rank ? "the rank of its input is not 2, so channels are not columns"
+                                     : "the rank of its input is unknown");
     }
     for (const auto& values : parameters) {
-      if (static_cast<std::int64_t>(values.size()) != op.channels) {
+      if (static_cast<std::int64_t>(values.size()) != op.out.channels) {
         return "its parameters have " + std::to_string(values.size()) + " entries for " +
-               std::to_string(op.channels) + " channels";
+               std::to_string(op.out.channels) + " channels";
       }
     }
     std::vector<double> a(parameters[0].size()), c(a.size());
@@ -92,7 +92,7 @@ class FuseBatchnorm final : public Pass {
     decision.subject = node.label();
     decision.op_type = node.op_type();
     decision.what = "folded into " + op.label();
-    MCOMPRESS_ASSIGN(std::string why, absorb_affine(context, op, node, a, c));
+    MCOMPRESS_ASSIGN(std::string why, absorb_behind(context, op, node, a, c));
     if (why.empty()) context.explain().chose(std::move(decision));
     return why;
   }

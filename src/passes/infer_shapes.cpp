@@ -1,10 +1,139 @@
 // Types and shapes of all values as ONNX infers them. What inference complains about is a warning:
-// later passes do less with less knowledge, and say so.
+// later passes do less with less knowledge, and say so. Where a shape depends on the data, the
+// number of dimensions often does not, and that is followed here:
+//
+//   y = Reshape(x, s)   with s a vector of 4 unknown numbers   has 4 dimensions, as has Softmax(y)
+#include <algorithm>
+#include <array>
+
+#include "ir/facts.h"
+#include "ir/walk.h"
 #include "mcompress/io.h"
 #include "passes/passes.h"
+#include "support/try.h"
 
 namespace mcompress {
 namespace {
+
+using Rank = std::optional<std::size_t>;
+
+template <std::size_t N>
+bool is_one_of(const Node& node, const std::array<std::string_view, N>& op_types) {
+  return std::ranges::find(op_types, node.op_type()) != op_types.end();
+}
+
+// The first output has as many dimensions as the first input.
+constexpr auto kLikeInput = std::to_array<std::string_view>({"Abs",
+                                                             "AveragePool",
+                                                             "BatchNormalization",
+                                                             "Cast",
+                                                             "Ceil",
+                                                             "Celu",
+                                                             "Clip",
+                                                             "CumSum",
+                                                             "Dropout",
+                                                             "Elu",
+                                                             "Erf",
+                                                             "Exp",
+                                                             "Floor",
+                                                             "Gelu",
+                                                             "GlobalAveragePool",
+                                                             "GlobalMaxPool",
+                                                             "HardSigmoid",
+                                                             "HardSwish",
+                                                             "Hardmax",
+                                                             "Identity",
+                                                             "LRN",
+                                                             "LeakyRelu",
+                                                             "Log",
+                                                             "LogSoftmax",
+                                                             "LayerNormalization",
+                                                             "MaxPool",
+                                                             "Mish",
+                                                             "Neg",
+                                                             "Not",
+                                                             "InstanceNormalization",
+                                                             "Pad",
+                                                             "Reciprocal",
+                                                             "Relu",
+                                                             "Resize",
+                                                             "Round",
+                                                             "Selu",
+                                                             "Sigmoid",
+                                                             "Sign",
+                                                             "Slice",
+                                                             "Softmax",
+                                                             "Softplus",
+                                                             "Softsign",
+                                                             "Split",
+                                                             "Sqrt",
+                                                             "Tanh",
+                                                             "Tile",
+                                                             "Transpose",
+                                                             "Upsample"});
+// As many as the input that has the most.
+constexpr auto kBroadcast = std::to_array<std::string_view>(
+    {"Add",   "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
+     "Mean",  "Min", "Mod", "Mul",   "Or",      "PRelu",          "Pow",  "Sub",         "Sum",
+     "Where", "Xor"});
+constexpr auto kReduce = std::to_array<std::string_view>(
+    {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"});
+
+Rank rank_of_input(const Node& node, std::size_t slot) {
+  return node.input(slot) != nullptr ? rank_of(*node.input(slot)) : std::nullopt;
+}
+
+Rank largest_input(const Node& node) {
+  std::size_t largest = 0;
+  for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+    const Rank rank = rank_of_input(node, i);
+    if (!rank) return std::nullopt;
+    largest = std::max(largest, *rank);
+  }
+  return largest;
+}
+
+// Dimensions of the outputs of a node, where they do not depend on data.
+Rank follow(const Node& node) {
+  const Rank first = rank_of_input(node, 0);
+  if (is_one_of(node, kLikeInput)) return first;
+  if (is_one_of(node, kBroadcast)) return largest_input(node);
+  if (node.is("MatMul")) {
+    const Rank second = rank_of_input(node, 1);
+    if (!first || !second || *first < 2 || *second < 2) return std::nullopt;
+    return std::max(*first, *second);
+  }
+  if (node.is("Conv") || node.is("ConvTranspose")) return first ? first : rank_of_input(node, 1);
+  if (node.is("Gemm") || node.is("Flatten")) return 2;
+  if (node.is("Concat")) {
+    for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+      if (const Rank rank = rank_of_input(node, i)) return rank;
+    }
+    return std::nullopt;
+  }
+  if (node.is("Reshape") || node.is("ConstantOfShape")) {
+    const Value* shape = node.input(node.is("Reshape") ? 1 : 0);
+    const auto length = shape != nullptr ? dim_of(*shape, 0) : std::nullopt;
+    return length && *length >= 0 ? Rank(static_cast<std::size_t>(*length)) : std::nullopt;
+  }
+  if (node.is("Expand")) {
+    const auto length = node.input(1) != nullptr ? dim_of(*node.input(1), 0) : std::nullopt;
+    if (!first || !length || *length < 0) return std::nullopt;
+    return std::max(*first, static_cast<std::size_t>(*length));
+  }
+  if (node.is("Gather")) {
+    const Rank indices = rank_of_input(node, 1);
+    return first && indices && *first > 0 ? Rank(*first + *indices - 1) : std::nullopt;
+  }
+  const bool removes = is_one_of(node, kReduce) || node.is("Squeeze");
+  if (!first || (!removes && !node.is("Unsqueeze"))) return std::nullopt;
+  if (!node.is("Squeeze") && removes && node.int_attribute("keepdims", 1) != 0) return first;
+  const IntsParameter axes = ints_parameter(node, "axes", 1);
+  if (!axes.values || axes.values->empty()) return std::nullopt;
+  if (!removes) return *first + axes.values->size();
+  return *first >= axes.values->size() ? Rank(*first - axes.values->size()) : std::nullopt;
+}
 
 class InferShapes final : public Pass {
  public:
@@ -16,7 +145,34 @@ class InferShapes final : public Pass {
   explicit InferShapes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    return infer_shapes(model, context.edit(), context.diagnostics());
+    MCOMPRESS_TRY(infer_shapes(model, context.edit(), context.diagnostics()));
+    std::vector<Graph*> graphs;
+    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
+    for (Graph* graph : graphs) {
+      for (Node* node = graph->first(); node != nullptr; node = graph->next(*node)) {
+        if (node->domain().empty()) complete(*node, context);
+      }
+    }
+    return ok_status();
+  }
+
+ private:
+  static void complete(Node& node, PassContext& context) {
+    Rank rank;
+    const std::size_t outputs = node.is("Split") ? node.outputs().size() : 1;
+    for (std::size_t i = 0; i < outputs; ++i) {
+      Value* value = node.output(i);
+      // The interface keeps what it declares.
+      if (value == nullptr || value->type() == nullptr || value->type()->shape ||
+          value->is_graph_output()) {
+        continue;
+      }
+      if (!rank) rank = follow(node);
+      if (!rank) return;
+      TypeInfo type = *value->type();
+      type.shape.emplace(*rank);
+      context.edit().set_type(*value, std::move(type), false);
+    }
   }
 };
 

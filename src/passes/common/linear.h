@@ -12,37 +12,61 @@
 
 namespace mcompress {
 
+// The axis of a tensor along which there is one number per channel.
+struct ChannelAxis {
+  std::int64_t channels = 0;
+  std::optional<std::size_t> rank;  // of the tensor
+  std::size_t from_end = 0;         // 0: the last axis
+};
+
+// One number per channel, from a constant that an element-wise operator combines with the tensor:
+// one element, or [C] along the channel axis and 1 elsewhere. Empty when the constant varies along
+// another axis or could change the shape.
+std::optional<std::vector<double>> per_channel(const ChannelAxis& axis, const Value* constant);
+
 struct LinearOp {
   Node* node = nullptr;     // Conv, ConvTranspose, Gemm or MatMul
   Node* add = nullptr;      // the Add that gives a MatMul its bias; else null
   Value* output = nullptr;  // of `add`, else of `node`
-  WeightLayout layout;
-  std::int64_t channels = 0;              // of the output
-  std::optional<std::size_t> rank;        // of the output
-  std::size_t channel_axis_from_end = 0;  // 0: the last axis of the output
-  bool is_matmul() const { return node->is("MatMul"); }
+  WeightLayout layout;      // by output channels
+  ChannelAxis out;
+  std::optional<WeightLayout> in_layout;  // by input channels
+  ChannelAxis in;
+  bool is(std::string_view op_type) const { return node->is(op_type); }
   std::string label() const;  // "Conv 'c1'"
 };
 
-// The linear operator that makes `value`. `why` tells why there is none; `kind_fits` whether the
-// producer is of such a type at all.
+// The linear operator that a node is, or that makes a value. `why` tells why there is none;
+// `kind_fits` whether the node is of such a type at all.
 struct LinearSearch {
   std::optional<LinearOp> op;
   std::string why;
   bool kind_fits = false;
 };
+LinearSearch linear_operator(Node& node);
 LinearSearch find_linear(Value& value);
 
-// One number per output channel, from a constant that an element-wise operator combines with the
-// output: one element, or [C] along the channel axis and 1 elsewhere. Empty when the constant
-// varies along another axis or would change the shape.
-std::optional<std::vector<double>> per_channel(const LinearOp& op, const Value* constant);
+// y = a x + c by one element-wise operator with a constant, one entry per channel. Without `input`
+// the node is no such step, and `why_not` says what is wrong with one that looks like it.
+struct AffineStep {
+  Value* input = nullptr;
+  std::vector<double> a, c;
+  std::string why_not;
+};
+AffineStep affine_step(const Node& node, const ChannelAxis& axis);
 
-// Replaces the operator by one that makes a y + c (both one entry per channel), and lets all
-// readers of the first output of `absorbed`, the only reader of op.output, read that. `absorbed`
-// is erased. Shared weights are cloned. Returns the reason why it can not be done (nothing is
-// changed then); empty: done.
-Result<std::string> absorb_affine(PassContext& context, const LinearOp& op, Node& absorbed,
+// Replaces the operator by one that makes a y + c, and lets all readers of the first output of
+// `absorbed`, the only reader of op.output, read that. `absorbed` is erased. Shared weights are
+// cloned. Returns the reason why it can not be done (nothing is changed then); empty: done.
+Result<std::string> absorb_behind(PassContext& context, const LinearOp& op, Node& absorbed,
                                   std::span<const double> a, std::span<const double> c);
+
+// Replaces the operator by one that reads `input` where it now reads a input + c. Where a shift
+// can not become a bias (a convolution that pads, or nothing that holds a bias) an Add of c / a
+// stays in front of it. As above otherwise; what nobody reads any more is erased.
+Result<std::string> absorb_before(PassContext& context, const LinearOp& op, Value& input,
+                                  std::span<const double> a, std::span<const double> c);
+// Whether a shift in front of the operator can become part of its bias.
+bool takes_shift(const LinearOp& op);
 
 }  // namespace mcompress

@@ -1,0 +1,62 @@
+#include <gtest/gtest.h>
+
+#include "ir/facts.h"
+#include "support/models.h"
+#include "support/pass_fixture.h"
+
+namespace mcompress::testing {
+namespace {
+
+TEST(InferShapes, FindsShapesWithoutChangingTheModel) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,3,8,8] x) => (float[N,4,A,B] y) <float[4,3,1,1] w = {1,1,1,1,1,1,1,1,1,1,1,1}> {
+  a = Relu(x)
+  b = Conv<strides=[2,2]>(a, w)
+  y = Neg(b)
+})");
+  const auto run = run_passes(*model, {"infer-shapes"});
+  EXPECT_FALSE(run->changed);
+  const Value& b = *model->graph().find("b");
+  EXPECT_EQ(dim_of(b, 1), 4);
+  EXPECT_EQ(dim_of(b, -1), 4);
+  EXPECT_EQ(b.type()->shape->at(0).symbol, "N");
+}
+
+TEST(InferShapes, FollowsTheNumberOfDimensionsWhereSizesAreUnknown) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,C,H,W] x, int64[3] s) => (float[A,B] y) <int64[1] axis = {1}, float[5] k = {1,2,3,4,5}> {
+  a = Reshape(x, s)
+  b = Transpose<perm=[2,0,1]>(a)
+  c = Softmax(b)
+  d = Mul(c, k)
+  e = MatMul(d, a)
+  f = Concat<axis=0>(e, e)
+  u = Unsqueeze(f, axis)
+  q = Squeeze(u, axis)
+  r = ReduceMean<axes=[0],keepdims=0>(q)
+  y = Neg(r)
+})");
+  ASSERT_TRUE(run_passes(*model, {"infer-shapes"})->status.ok());
+  const auto rank = [&](std::string_view name) { return rank_of(*model->graph().find(name)); };
+  for (std::string_view name : {"a", "b", "c", "d", "e", "f", "q"})
+    EXPECT_EQ(rank(name), 3u) << name;
+  EXPECT_EQ(rank("u"), 4u);
+  EXPECT_EQ(rank("r"), 2u);
+}
+
+TEST(InferShapes, IsNeverFatal) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2,3] x) => (float[2,3] y) <float[5,5] w = {1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1}> {
+  a = MatMul(x, w)
+  y = Relu(a)
+})");
+  const auto run = run_passes(*model, {"infer-shapes"});
+  EXPECT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+}
+
+}  // namespace
+}  // namespace mcompress::testing
