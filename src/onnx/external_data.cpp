@@ -230,7 +230,7 @@ Status write_storage(const Storage& storage, std::uint64_t offset, std::uint64_t
   constexpr std::uint64_t kKernelCopy = 64 << 10;
   const auto range = length >= kKernelCopy ? storage.file_range() : std::nullopt;
   // Inside the kernel large chunks cost no memory, and a chunk is how soon an interrupt is seen.
-  const std::uint64_t chunk = range ? 16 * kChunk : kChunk;
+  const std::uint64_t chunk = range ? 4 * kChunk : kChunk;
   for (std::uint64_t at = 0; at < length; at += chunk) {
     const std::uint64_t part = std::min(chunk, length - at);
     if (range) {

@@ -132,6 +132,7 @@ class OutputFile {
   Status create();
   Status flush();
   Status write_through(std::span<const std::byte> bytes);
+  void start_writeback();
   Status copy_by_hand(int descriptor, std::uint64_t offset, std::uint64_t length);
   Status fail(Error error);
   Status failed_call(std::string_view what, int error_number);
@@ -148,6 +149,7 @@ class OutputFile {
   int descriptor_ = -1;
   bool renamed_ = false;
   std::uint64_t position_ = 0;
+  std::uint64_t writeback_ = 0;  // bytes the disk was asked to begin with
   std::vector<std::byte> buffer_;
   std::optional<Error> error_;
 };
