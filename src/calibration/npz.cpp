@@ -77,6 +77,10 @@ class ZipEntryBytes final : public ByteSource {
     if (offset > entry_.bytes || out.size() > entry_.bytes - offset) {
       return ends_early(offset, out.size(), entry_.bytes);
     }
+    if (offset + out.size() <= kept_.size()) {
+      std::copy_n(kept_.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
+      return ok_status();
+    }
     if (out.empty()) return ok_status();
     MCOMPRESS_TRY(go_to(offset));
     MCOMPRESS_TRY(read_on(out));
@@ -87,6 +91,7 @@ class ZipEntryBytes final : public ByteSource {
       if (got < 0) return failure();
       file_.reset();
       if (got > 0) {
+        kept_.clear();
         return bad("zip-entry-longer", "more bytes than the " + std::to_string(entry_.bytes) +
                                            " that the archive declares");
       }
@@ -121,6 +126,11 @@ class ZipEntryBytes final : public ByteSource {
       const zip_int64_t got = zip_fread(file_.get(), out.data(), out.size());
       if (got < 0) return failure();
       if (got == 0) return ends_early(position_, out.size(), position_);
+      if (!stored_ && position_ == kept_.size() && kept_.size() < kKeptBytes) {
+        const auto room = std::min<std::uint64_t>(static_cast<std::uint64_t>(got),
+                                                  kKeptBytes - kept_.size());
+        kept_.insert(kept_.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(room));
+      }
       position_ += static_cast<std::uint64_t>(got);
       out = out.subspan(static_cast<std::size_t>(got));
     }
@@ -129,6 +139,7 @@ class ZipEntryBytes final : public ByteSource {
   Error failure() {
     Error error = bad("zip-entry-damaged", zip_file_strerror(file_.get()));
     file_.reset();
+    kept_.clear();  // what came before the damage was not checked yet
     return error;
   }
 
@@ -137,6 +148,9 @@ class ZipEntryBytes final : public ByteSource {
   bool stored_;
   ZipFile file_;  // null: not begun, or read to the end
   std::uint64_t position_ = 0;
+  // What was unpacked first is often wanted again, and going back would unpack it all once more.
+  static constexpr std::size_t kKeptBytes = 8 << 20;
+  std::vector<std::byte> kept_;
 };
 
 class Archive final : public NpzArchive {
