@@ -64,7 +64,7 @@ Result<std::unique_ptr<DataSource>> open_data(const std::filesystem::path& path,
 // Statistics of one value over all samples; of fixed size whatever the number of samples.
 struct ValueStats {
   double minimum = 0, maximum = 0;
-  double mean = 0, mean_square = 0;
+  double mean = 0, mean_square = 0;  // each element taken for the middle of its bin
   std::int64_t count = 0, nan_count = 0, infinity_count = 0, zero_count = 0;
   // bins[i] counts finite values in [(first_bin+i)*2^exponent, (first_bin+i+1)*2^exponent).
   std::vector<std::uint64_t> bins;
@@ -80,9 +80,9 @@ struct CalibrationRequest {
   std::vector<std::string> channel_values;    // subset whose means along axis 1 are wanted
   std::vector<std::string> last_axis_values;  // subset whose means along the last axis are wanted
   std::int64_t samples = 0;                   // first N; 0: all
-  // With samples 0: stop after so many bytes of activations (20 samples at least), taken from
-  // samples spread evenly over the data; 0: all samples. What is taken depends on the model and
-  // the data alone.
+  // With samples 0: stop after so many bytes of activations, or after 64 samples where that is more
+  // (up to 512 MiB of activations; 20 samples in any case), taken from samples spread evenly over
+  // the data; 0: all samples. What is taken depends on the model and the data alone.
   std::uint64_t enough_bytes = 0;
 };
 

@@ -27,7 +27,12 @@ constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
 // costs of a run small.
 constexpr std::uint64_t kRunBytes = 2 << 20;
 constexpr std::int64_t kMaxBatch = 64;
+// How many samples are enough: those whose activations fill the wanted bytes, but kUsualSamples
+// unless these pass kMostBytes, and kLeastSamples in any case. Small layers need samples, since
+// each gives them few values; large layers have seen it all after some dozens.
 constexpr std::int64_t kLeastSamples = 20;
+constexpr std::int64_t kUsualSamples = 64;
+constexpr std::uint64_t kMostBytes = 512 << 20;
 constexpr std::int64_t kMaxFixedBatch = 1 << 16;
 constexpr std::size_t kNamedInWarning = 8;
 
@@ -254,11 +259,13 @@ Result<Schedule> make_schedule(const DataSource& data, const CalibrationRequest&
   return schedule;
 }
 
-// Enough samples for the wanted amount of activations, and never fewer than kLeastSamples.
+// Leaves runs out, evenly, when fewer samples are enough.
 void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t wanted_bytes) {
-  const auto wanted = std::max<std::int64_t>(
-      kLeastSamples,
-      static_cast<std::int64_t>(wanted_bytes / std::max<std::uint64_t>(bytes_per_sample, 1)));
+  const auto filling = [&](std::uint64_t bytes) {
+    return static_cast<std::int64_t>(bytes / std::max<std::uint64_t>(bytes_per_sample, 1));
+  };
+  const std::int64_t wanted = std::max({kLeastSamples, filling(wanted_bytes),
+                                        std::min(kUsualSamples, filling(kMostBytes))});
   const std::int64_t rest = schedule.all_runs() - 1;
   const std::int64_t needed =
       (std::max<std::int64_t>(wanted - schedule.first, 0) + schedule.batch - 1) / schedule.batch;

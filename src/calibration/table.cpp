@@ -218,8 +218,6 @@ Result<ValueStats> merged(const ValueStats& left, const ValueStats& right) {
   const auto total = static_cast<double>(left.count) + static_cast<double>(right.count);
   const double share = total > 0 ? static_cast<double>(right.count) / total : 0.0;
   const auto blend = [share](double x, double y) { return x + (y - x) * share; };
-  stats.mean = blend(left.mean, right.mean);
-  stats.mean_square = blend(left.mean_square, right.mean_square);
   if (left.channel_means.size() == right.channel_means.size()) {
     for (std::size_t c = 0; c < left.channel_means.size(); ++c) {
       stats.channel_means.push_back(blend(left.channel_means[c], right.channel_means[c]));

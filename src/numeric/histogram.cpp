@@ -28,9 +28,20 @@ std::int32_t exponent_for(float min, float max, std::int32_t from) {
   return exponent;
 }
 
-// Two count arrays, used in turn, break the dependency between neighbours in the same bin.
+// Two count arrays, used in turn, break the dependency between neighbours in the same bin. Only the
+// bins from `first` to `last` are in use.
 struct LocalCounts {
-  std::array<std::uint32_t, 2 * Histogram::kBins> even{}, odd{};
+  std::array<std::uint32_t, 2 * Histogram::kBins> even, odd;
+  std::size_t first = 0, last = 0;
+
+  void clear(std::size_t from, std::size_t to) {
+    first = from;
+    last = to;
+    std::fill(even.begin() + static_cast<std::ptrdiff_t>(from),
+              even.begin() + static_cast<std::ptrdiff_t>(to) + 1, 0U);
+    std::fill(odd.begin() + static_cast<std::ptrdiff_t>(from),
+              odd.begin() + static_cast<std::ptrdiff_t>(to) + 1, 0U);
+  }
 };
 
 }  // namespace
@@ -84,27 +95,30 @@ void Histogram::add(std::span<const float> values) {
   std::array<float, kernel::kBlock> clean;
   LocalCounts local;
   std::uint64_t pending = 0;
+  bool ready = false;  // the local counts cover the bins of min_ to max_
   const auto flush = [&] {
     if (pending == 0) return;
-    for (std::size_t i = 0; i < local.even.size(); ++i) {
+    for (std::size_t i = local.first; i <= local.last; ++i) {
       counts_[i] += std::uint64_t{local.even[i]} + local.odd[i];
     }
-    local = LocalCounts{};
+    ready = false;
     pending = 0;
   };
   while (!values.empty()) {
     const std::size_t n = std::min(values.size(), kernel::kBlock);
-    const StatsAccumulator::Block block = stats_.add_block(values.first(n), clean);
+    const StatsAccumulator::Block block =
+        stats_.add_block(values.first(n), clean, StatsAccumulator::Sums::kNone);
     values = values.subspan(n);
     if (block.replaced == n) continue;
     if (must_grow()) {
-      const StatsAccumulator::State seen = stats_.state();
-      // Local counts belong to the exponent they were made with.
-      if (exponent_for(std::min(seen.min, 0.0f), std::max(seen.max, 0.0f), exponent_) !=
-          exponent_) {
-        flush();
-      }
+      flush();  // local counts belong to the exponent and the range they were made with
       grow_to_stats();
+      ready = false;
+    }
+    if (!ready) {
+      local.clear(static_cast<std::size_t>(kZeroBin + bin_of(min_)),
+                  static_cast<std::size_t>(kZeroBin + bin_of(max_)));
+      ready = true;
     }
     kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
                        local.even.data() + kZeroBin, local.odd.data() + kZeroBin);
@@ -117,7 +131,8 @@ void Histogram::add(std::span<const float> values) {
 
 void Histogram::add_few(std::span<const float> values) {
   std::array<float, kSmall> clean;
-  const StatsAccumulator::Block block = stats_.add_block(values, clean);
+  const StatsAccumulator::Block block =
+      stats_.add_block(values, clean, StatsAccumulator::Sums::kNone);
   if (block.replaced == values.size()) return;
   if (must_grow()) grow_to_stats();
   const float factor = std::ldexp(1.0f, -exponent_);
@@ -126,6 +141,23 @@ void Histogram::add_few(std::span<const float> values) {
     ++counts_[static_cast<std::size_t>(kZeroBin + bin)];
   }
   counts_[kZeroBin] -= block.replaced;
+}
+
+RangeStats Histogram::stats() const {
+  RangeStats stats = stats_.stats();
+  stats.sum = stats.sum_sq = 0.0;
+  const std::span<const std::uint64_t> used = counts();
+  const std::int32_t first = first_bin();
+  const double width = bin_width();
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    const std::int32_t bin = first + static_cast<std::int32_t>(i);
+    const std::uint64_t zeros = bin == 0 ? stats.zero_count : 0;
+    const double count = static_cast<double>(used[i] - zeros);
+    const double middle = (bin + 0.5) * width;
+    stats.sum += count * middle;
+    stats.sum_sq += count * (middle * middle);
+  }
+  return stats;
 }
 
 void Histogram::merge(const Histogram& other) {

@@ -33,7 +33,9 @@ class Histogram {
   void add(std::span<const float> values);
   void merge(const Histogram& other);
 
-  RangeStats stats() const { return stats_.stats(); }
+  // Minimum, maximum and counts are exact; the sums take each value for the middle of its bin (and
+  // a zero for zero), which is half a bin width away from it at most.
+  RangeStats stats() const;
   bool empty() const { return counts_.empty(); }
   // log2 of the bin width; kLowestExponent while empty.
   std::int32_t exponent() const { return exponent_; }

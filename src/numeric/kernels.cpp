@@ -240,6 +240,33 @@ HWY_ATTR void CandidateMomentsImpl(const float* x, const float* importance, std:
   }
 }
 
+HWY_ATTR double GridErrorImpl(const double* middles, const double* counts, std::size_t n,
+                              double scale, double lo, double hi) {
+  const DD dd;
+  constexpr std::size_t kSumLanes = 8;
+  alignas(64) std::array<double, kSumLanes> lanes{};
+  const auto inverse = hn::Set(dd, 1.0 / scale);
+  const auto step = hn::Set(dd, scale);
+  const auto lowest = hn::Set(dd, lo), highest = hn::Set(dd, hi);
+  // 1.5 * 2^52 rounds to an integer, half to even.
+  const auto magic = hn::Set(dd, 6755399441055744.0);
+  const std::size_t width = std::min<std::size_t>(hn::Lanes(dd), kSumLanes);
+  for (std::size_t g = 0; g < kSumLanes; g += width) {
+    auto total = hn::Zero(dd);
+    for (std::size_t i = g; i < n; i += kSumLanes) {
+      const auto middle = hn::LoadU(dd, middles + i);
+      const auto inside = hn::Min(hn::Max(hn::Mul(middle, inverse), lowest), highest);
+      const auto code = hn::Sub(hn::Add(inside, magic), magic);
+      const auto error = hn::Sub(middle, hn::Mul(code, step));
+      total = hn::Add(total, hn::Mul(hn::LoadU(dd, counts + i), hn::Mul(error, error)));
+    }
+    hn::Store(total, dd, &lanes[g]);
+  }
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
 }  // namespace mcompress::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -257,6 +284,7 @@ HWY_EXPORT(QuantizeScalesI8);
 HWY_EXPORT(ErrorSumsImpl);
 HWY_EXPORT(AllFiniteImpl);
 HWY_EXPORT(CandidateMomentsImpl);
+HWY_EXPORT(GridErrorImpl);
 
 BlockRange block_range(const float* x, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(BlockRangeImpl)(x, n);
@@ -292,6 +320,11 @@ bool all_finite(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(All
 void candidate_moments(const float* x, const float* importance, std::size_t n,
                        const CandidateGrids& grids, CandidateMoments& moments) {
   HWY_DYNAMIC_DISPATCH(CandidateMomentsImpl)(x, importance, n, grids, moments);
+}
+
+double grid_error(const double* middles, const double* counts, std::size_t n, double scale,
+                  double lo, double hi) {
+  return HWY_DYNAMIC_DISPATCH(GridErrorImpl)(middles, counts, n, scale, lo, hi);
 }
 
 std::vector<std::int64_t> available_targets() { return hwy::SupportedAndGeneratedTargets(); }

@@ -72,6 +72,12 @@ struct CandidateMoments {
 void candidate_moments(const float* x, const float* importance, std::size_t n,
                        const CandidateGrids& grids, CandidateMoments& moments);
 
+// Sum over i of counts[i] * (middle - scale * code)^2, where code is middle / scale, clamped to
+// [lo, hi] and rounded half to even: the squared error of rounding a histogram to a grid. Element i
+// belongs to lane i % 8. n is a multiple of 8.
+double grid_error(const double* middles, const double* counts, std::size_t n, double scale,
+                  double lo, double hi);
+
 // Test hooks: the instruction sets this machine and build offer, and a mask that restricts the
 // choice (0 lifts the restriction).
 std::vector<std::int64_t> available_targets();

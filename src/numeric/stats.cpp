@@ -62,7 +62,7 @@ double ExactSum::value() const {
 }
 
 StatsAccumulator::Block StatsAccumulator::add_block(std::span<const float> block,
-                                                    std::span<float> clean) {
+                                                    std::span<float> clean, Sums wanted) {
   assert(block.size() <= kernel::kBlock);
   Block result{block, 0};
   if (block.empty()) return result;
@@ -99,7 +99,7 @@ StatsAccumulator::Block StatsAccumulator::add_block(std::span<const float> block
   zero_count_ += range.zeros;
   const double largest = std::max(std::fabs(static_cast<double>(range.min)),
                                   std::fabs(static_cast<double>(range.max)));
-  if (largest > 0.0) {
+  if (largest > 0.0 && wanted == Sums::kExact) {
     const std::int32_t at = ExactSum::position_of(largest);
     const std::int32_t at_sq = ExactSum::position_of(largest * largest);
     std::array<double, 6> sums{};

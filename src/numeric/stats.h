@@ -83,7 +83,9 @@ class StatsAccumulator {
     std::span<const float> values;
     std::uint32_t replaced = 0;
   };
-  Block add_block(std::span<const float> block, std::span<float> clean);
+  // kNone leaves the sums at 0, for users that have them from elsewhere.
+  enum class Sums : std::uint8_t { kExact, kNone };
+  Block add_block(std::span<const float> block, std::span<float> clean, Sums sums = Sums::kExact);
 
   State state() const;
   // Empty when the parts contradict each other.

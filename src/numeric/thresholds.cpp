@@ -1,12 +1,12 @@
 #include "numeric/thresholds.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "numeric/fixed_math.h"
+#include "numeric/kernels.h"
 
 namespace mcompress {
 namespace {
@@ -84,29 +84,39 @@ Range clamp_to(const Range& limits, double lo, double hi) {
 // The error falls slowly with the step size and rises fast once values are clipped.
 constexpr double kHopeless = 4;
 
-double squared_error(const Columns& columns, const Range& range, QuantType type, RangeShape shape) {
-  // A symmetric range is evaluated on |x|: the grid is the same on both sides.
-  const QuantParams params = shape == RangeShape::kAsymmetric
-                                 ? asymmetric_params(range, type)
-                                 : symmetric_params(range, type, CodeSpan::kNarrow);
-  const CodeRange codes =
-      code_range(type, shape == RangeShape::kSymmetric ? CodeSpan::kNarrow : CodeSpan::kFull);
-  const double scale = static_cast<double>(params.scale);
-  const double lowest = codes.lo - params.zero_point, highest = codes.hi - params.zero_point;
-  // 1.5 * 2^52 rounds to an integer, half to even.
-  constexpr double kMagic = 6755399441055744.0;
-  std::array<double, 8> lanes{};
-  for (std::size_t i = 0; i < columns.counts.size(); ++i) {
-    const double middle =
-        (static_cast<double>(columns.first + static_cast<std::int64_t>(i)) + 0.5) * columns.width;
-    const double code = (std::clamp(middle / scale, lowest, highest) + kMagic) - kMagic;
-    const double error = middle - code * scale;
-    lanes[i % 8] += static_cast<double>(columns.counts[i]) * (error * error);
+// The squared error that rounding to a grid makes, from the bins that hold anything.
+class GridError {
+ public:
+  GridError(const Columns& columns, QuantType type, RangeShape shape) : type_(type), shape_(shape) {
+    for (std::size_t i = 0; i < columns.counts.size(); ++i) {
+      if (columns.counts[i] == 0) continue;
+      middles_.push_back(
+          (static_cast<double>(columns.first + static_cast<std::int64_t>(i)) + 0.5) *
+          columns.width);
+      counts_.push_back(static_cast<double>(columns.counts[i]));
+    }
+    constexpr std::size_t kMultiple = 8;
+    const std::size_t padded = (counts_.size() + kMultiple - 1) / kMultiple * kMultiple;
+    middles_.resize(padded);
+    counts_.resize(padded);
   }
-  double total = 0.0;
-  for (const double lane : lanes) total += lane;
-  return total;
-}
+
+  double operator()(const Range& range) const {
+    // A symmetric range is evaluated on |x|: the grid is the same on both sides.
+    const bool symmetric = shape_ == RangeShape::kSymmetric;
+    const QuantParams params = symmetric ? symmetric_params(range, type_, CodeSpan::kNarrow)
+                                         : asymmetric_params(range, type_);
+    const CodeRange codes = code_range(type_, symmetric ? CodeSpan::kNarrow : CodeSpan::kFull);
+    return kernel::grid_error(middles_.data(), counts_.data(), counts_.size(),
+                              static_cast<double>(params.scale), codes.lo - params.zero_point,
+                              codes.hi - params.zero_point);
+  }
+
+ private:
+  QuantType type_;
+  RangeShape shape_;
+  std::vector<double> middles_, counts_;
+};
 
 // TensorRT's divergence for the bins [begin, end) split into `levels` levels.
 class Divergence {
@@ -227,23 +237,35 @@ Range mse_range(const Histogram& histogram, QuantType type, RangeShape shape) {
   const auto range_at = [&](int lo, int hi) {
     return Range{end_at(full.lo, lo), end_at(full.hi, hi)};
   };
-  double best = squared_error(columns, full, type, shape);
+  const GridError error_of(columns, type, shape);
+  double best = error_of(full);
   const auto improve = [&](bool move_lo, bool move_hi) {
-    bool changed = false;
     const int lo_before = lo_step, hi_before = hi_step;
-    for (int step = kSteps; step >= 1; --step) {
+    int found = 0;
+    const auto attempt = [&](int step) {
       const int lo = move_lo ? step : lo_before, hi = move_hi ? step : hi_before;
-      const double error = squared_error(columns, range_at(lo, hi), type, shape);
-      // Clipping deeper only adds to an error that clipping has made several times the best one.
-      if (error > kHopeless * best) break;
+      const double error = error_of(range_at(lo, hi));
       if (error < best) {
         best = error;
         lo_step = lo;
         hi_step = hi;
-        changed = true;
+        found = step;
       }
+      // Clipping deeper only adds to an error that clipping has made several times the best one.
+      return error <= kHopeless * best;
+    };
+    // The error is smooth in the end of the range but for ripples below a coarse step.
+    constexpr int kCoarse = 5;
+    const int start = move_hi ? hi_before : lo_before;
+    for (int step = kSteps; step >= kCoarse; step -= kCoarse) {
+      if (!attempt(step)) break;
     }
-    return changed;
+    const int around = found != 0 ? found : start;
+    for (int step = std::min(around + kCoarse - 1, kSteps);
+         step >= std::max(around - kCoarse + 1, 1); --step) {
+      if (step != around) attempt(step);
+    }
+    return found != 0;
   };
   if (shape == RangeShape::kSymmetric) {
     improve(true, true);
