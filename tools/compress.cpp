@@ -41,6 +41,7 @@ class Compression {
     MCOMPRESS_TRY(check_names());
     MCOMPRESS_TRY(open_inputs());
     original_ = loaded_.model->clone();
+    before_.emplace(*runtime_, *original_, job_.input, static_cast<int>(options_.threads));
     const std::uint64_t revision = model().revision();
     Status status = run_passes();
     console_.show(diagnostics_);
@@ -120,6 +121,7 @@ class Compression {
     services.progress = &console_;
     services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     services.threads = static_cast<int>(options_.threads);
+    services.reference = [this] { return before_->session(); };
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
     for (int round = 0; round < job_.rounds; ++round) {
@@ -193,7 +195,6 @@ class Compression {
     }
     MCOMPRESS_TRY(check_result(check_model(model())));
     const int threads = static_cast<int>(options_.threads);
-    before_.emplace(*runtime_, *original_, job_.input, threads);
     after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
                    threads);
     auto opened = after_->session();

@@ -58,6 +58,9 @@ struct Services {
   Progress* progress = nullptr;             // null: silent
   std::uint64_t memory_budget = 0;          // 0: default
   int threads = 1;
+  // A session of the model as it was before the first pass, opened when first asked for; empty:
+  // passes open what they compare with.
+  std::function<Result<Session*>()> reference;
 };
 
 class PassContext {
@@ -81,6 +84,9 @@ class PassContext {
   std::uint64_t seed() const { return seed_; }
   // Fails with kUnsupported when this run has no runtime.
   Result<Runtime*> runtime();
+  // A session to compare with: of the model before the first pass when the run offers one, else
+  // null.
+  Session* reference();
   // The data given for calibration; null: none.
   DataSource* calibration_data() { return services_.calibration_data; }
   // Statistics from the table when one was given (refused when it was made from another model),

@@ -18,6 +18,12 @@ Result<Runtime*> PassContext::runtime() {
   return services_.runtime.get();
 }
 
+Session* PassContext::reference() {
+  if (!services_.reference) return nullptr;
+  auto session = services_.reference();
+  return session.ok() ? *session : nullptr;
+}
+
 Result<CalibrationTable> PassContext::calibration(const Model& model,
                                                   const CalibrationRequest& request) {
   if (services_.table != nullptr) {

@@ -113,9 +113,10 @@ class QuantizeStatic final : public Pass {
 
  private:
   EmitOptions emit_options(const StaticPlan& plan, const CalibrationTable& table,
-                           PassContext& context) const {
+                           PassContext& context) {
     EmitOptions emit;
     emit.table = &table;
+    emit.rounded = &rounded_;
     emit.bias_correction = options_.bias_correction;
     RangeMethod method = RangeMethod::kMse;
     for (const Method& known : kMethods) {
@@ -132,7 +133,11 @@ class QuantizeStatic final : public Pass {
         const ValueStats* stats = table.find(by_id.at(root)->name());
         ValueRange range;
         if (stats != nullptr) {
-          range = choose_range(*stats, method, options_.percentile, 256, false);
+          const auto [chosen, fresh] = ranges_.try_emplace(stats);
+          if (fresh) {
+            chosen->second = choose_range(*stats, method, options_.percentile, 256, false);
+          }
+          range = chosen->second;
         }
         const QuantParams params = asymmetric_params(
             {static_cast<float>(range.minimum), static_cast<float>(range.maximum)}, type);
@@ -155,7 +160,7 @@ class QuantizeStatic final : public Pass {
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     Guard guard(*runtime, *context.calibration_data(), options_.guard_samples);
-    MCOMPRESS_TRY(guard.open_reference(model));
+    MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
 
     const CalibrationTable& table = *chosen.table;
     std::map<std::string, double> weight_sqnr;
@@ -202,7 +207,7 @@ class QuantizeStatic final : public Pass {
   // rounding what it reads and what it makes (scale^2 / 12 over the mean square).
   std::vector<std::uint32_t> by_noise(const StaticPlan& plan, const CalibrationTable& table,
                                       const std::map<std::string, double>& weight_sqnr,
-                                      PassContext& context) const {
+                                      PassContext& context) {
     const EmitOptions emit = emit_options(plan, table, context);
     const auto noise_of = [&](const Value& value) {
       const auto scale = emit.scales.find(value.id());
@@ -226,6 +231,8 @@ class QuantizeStatic final : public Pass {
   }
 
   Options options_;
+  std::map<const ValueStats*, ValueRange> ranges_;  // of the one table of a run
+  RoundedWeights rounded_;
 };
 
 }  // namespace

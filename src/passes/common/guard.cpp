@@ -19,8 +19,12 @@ SessionOptions plain_session() {
 
 }  // namespace
 
-Status Guard::open_reference(const Model& model) {
-  MCOMPRESS_ASSIGN(auto session, runtime_.open(model, plain_session()));
+Status Guard::open_reference(Session* original, const Model& model) {
+  std::unique_ptr<Session> own;
+  if (original == nullptr) {
+    MCOMPRESS_ASSIGN(own, runtime_.open(model, plain_session()));
+  }
+  Session* const session = original != nullptr ? original : own.get();
   for (const PortInfo& port : session->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }

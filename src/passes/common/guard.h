@@ -17,8 +17,9 @@ class Guard {
   Guard(Runtime& runtime, DataSource& data, std::int64_t samples)
       : runtime_(runtime), data_(data), samples_(samples) {}
 
-  // Runs the original and keeps its float outputs. Fails as the runtime does.
-  Status open_reference(const Model& model);
+  // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
+  // Fails as the runtime does.
+  Status open_reference(Session* original, const Model& model);
   // Signal to quantization noise ratio over the samples, of the worst float output:
   // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
   Result<double> sqnr_db(const Model& candidate);

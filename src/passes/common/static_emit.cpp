@@ -125,9 +125,23 @@ class Emitter {
         least_scales[c] = static_cast<float>(double{magnitude} / (double{input_scale} * 0x1p30));
       }
     }
-    MCOMPRESS_ASSIGN(QuantizedWeight quantized,
-                     quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
-                                     groups, least_scales, tensors_));
+    const std::pair key(node.id(), input_scale);
+    QuantizedWeight fresh;
+    const QuantizedWeight* known = nullptr;
+    if (options_.rounded != nullptr) {
+      const auto found = options_.rounded->find(key);
+      if (found != options_.rounded->end()) known = &found->second;
+    }
+    if (known == nullptr) {
+      MCOMPRESS_ASSIGN(
+          fresh, quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
+                                 groups, least_scales, tensors_));
+      known = &fresh;
+      if (options_.rounded != nullptr) {
+        known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
+      }
+    }
+    const QuantizedWeight& quantized = *known;
     const bool corrected = !quantized.mean_shift.empty();
     for (std::size_t c = 0; corrected && c < channels; ++c) {
       bias[c] = static_cast<float>(double{bias[c]} - quantized.mean_shift[c]);

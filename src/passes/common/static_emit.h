@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mcompress/calibration.h"
 #include "mcompress/pass.h"
 #include "passes/common/static_plan.h"
+#include "passes/common/weights.h"
 
 namespace mcompress {
 
@@ -18,11 +20,16 @@ struct ActivationScale {
   std::int32_t zero_point = 0;  // uint8 0..255, int8 -128..127
 };
 
+// Weights that were rounded before, by the id of their node and the scale of what it reads: the
+// same plan is written into a trial copy and then into the model.
+using RoundedWeights = std::map<std::pair<std::uint32_t, float>, QuantizedWeight>;
+
 struct EmitOptions {
   std::map<std::uint32_t, ActivationScale> scales;  // by value id, every tensor of the plan
   const CalibrationTable* table = nullptr;          // channel means, for bias correction
   bool bias_correction = true;
   bool search_scale = true;
+  RoundedWeights* rounded = nullptr;  // filled and used; null: every weight is rounded anew
 };
 
 // before:  x ── Conv(W, b) ── Relu ── y
