@@ -16,7 +16,7 @@ struct Options {
   std::string target = "onnxruntime-cpu";
   std::string feeding = "auto";
   std::int64_t samples = 0;
-  std::int64_t threads = 1;
+  std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
 
   static const Schema<Options>& schema() {
@@ -34,8 +34,10 @@ struct Options {
             .field("feeding", &Options::feeding,
                    "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
             .choices({"auto", "slice", "index"})
-            .field("threads", &Options::threads, "of the runtime")
-            .range(1, 1024)
+            .field("jobs", &Options::jobs,
+                   "runs of the model at the same time, which change no result; 0: one per "
+                   "processor")
+            .range(0, 1024)
             .field("memory-budget", &Options::memory_budget,
                    "for activations that are being observed; 0: 256 MiB")
             .unit("bytes")
@@ -127,7 +129,7 @@ class Calibrate final : public Command {
       return std::move(prepared).error().in_file(path);
     }
     CalibratorOptions calibrator;
-    calibrator.threads = static_cast<int>(options_.threads);
+    calibrator.threads = static_cast<int>(options_.jobs);
     calibrator.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     auto table = calibrate_activations(*loaded.model, *target, *runtime, *data, calibrator,
                                        options_.samples, diagnostics, console);

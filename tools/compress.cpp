@@ -120,7 +120,7 @@ class Compression {
     services.diagnostics = &diagnostics_;
     services.progress = &console_;
     services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
-    services.threads = static_cast<int>(options_.threads);
+    services.threads = static_cast<int>(options_.jobs);
     services.reference = [this] { return before_->session(); };
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
@@ -440,6 +440,10 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .range(0, 9e15)
         .field("threads", &Options::threads, "of the runtime while it checks and measures")
         .range(1, 1024)
+        .field("jobs", &Options::jobs,
+               "runs of the model at the same time while calibrating, which change no result; "
+               "0: one per processor")
+        .range(0, 1024)
         .field("memory-budget", &Options::memory_budget,
                "for activations that are being observed; 0: 256 MiB")
         .unit("bytes")

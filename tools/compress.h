@@ -35,6 +35,7 @@ struct CompressOptions {
   std::string target = "onnxruntime-cpu";
   std::int64_t seed = 0;
   std::int64_t threads = 1;
+  std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
   // Data.
   std::string calib;

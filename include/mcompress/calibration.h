@@ -80,7 +80,7 @@ struct CalibrationRequest {
   std::vector<std::string> channel_values;    // subset whose means along axis 1 are wanted
   std::vector<std::string> last_axis_values;  // subset whose means along the last axis are wanted
   std::int64_t samples = 0;                   // first N; 0: all
-  // With samples 0: stop after so many bytes of activations, or after 64 samples where that is more
+  // With samples 0: stop after so many bytes of activations, or after 32 samples where that is more
   // (up to 512 MiB of activations; 20 samples in any case), taken from samples spread evenly over
   // the data; 0: all samples. What is taken depends on the model and the data alone.
   std::uint64_t enough_bytes = 0;
@@ -114,8 +114,8 @@ class CalibrationTable {
 
 struct CalibratorOptions {
   std::uint64_t memory_budget = 0;  // bytes for activations in flight; 0: 256 MiB
-  int threads = 1;
-  std::int64_t batch = 0;  // samples per run; 0: chosen by the budget
+  int threads = 1;                  // runs at once, which change no result; 0: one per processor
+  std::int64_t batch = 0;           // samples per run; 0: chosen by the budget
 };
 
 // Runs the model on every sample, in order, with the requested values exposed in groups that

@@ -57,7 +57,7 @@ struct Services {
   Diagnostics* diagnostics = nullptr;       // must be set
   Progress* progress = nullptr;             // null: silent
   std::uint64_t memory_budget = 0;          // 0: default
-  int threads = 1;
+  int threads = 1;                          // runs at once while calibrating; 0: processors
   // A session of the model as it was before the first pass, opened when first asked for; empty:
   // passes open what they compare with.
   std::function<Result<Session*>()> reference;

@@ -31,7 +31,7 @@ constexpr std::int64_t kMaxBatch = 64;
 // unless these pass kMostBytes, and kLeastSamples in any case. Small layers need samples, since
 // each gives them few values; large layers have seen it all after some dozens.
 constexpr std::int64_t kLeastSamples = 20;
-constexpr std::int64_t kUsualSamples = 64;
+constexpr std::int64_t kUsualSamples = 32;
 constexpr std::uint64_t kMostBytes = 512 << 20;
 constexpr std::int64_t kMaxFixedBatch = 1 << 16;
 constexpr std::size_t kNamedInWarning = 8;
@@ -264,8 +264,8 @@ void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t
   const auto filling = [&](std::uint64_t bytes) {
     return static_cast<std::int64_t>(bytes / std::max<std::uint64_t>(bytes_per_sample, 1));
   };
-  const std::int64_t wanted = std::max({kLeastSamples, filling(wanted_bytes),
-                                        std::min(kUsualSamples, filling(kMostBytes))});
+  const std::int64_t wanted = std::max(
+      {kLeastSamples, filling(wanted_bytes), std::min(kUsualSamples, filling(kMostBytes))});
   const std::int64_t rest = schedule.all_runs() - 1;
   const std::int64_t needed =
       (std::max<std::int64_t>(wanted - schedule.first, 0) + schedule.batch - 1) / schedule.batch;
@@ -290,8 +290,10 @@ Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choos
   const std::uint64_t in_flight = bytes / static_cast<std::uint64_t>(schedule.first) *
                                   static_cast<std::uint64_t>(schedule.batch);
   const std::uint64_t fitting = budget / std::max<std::uint64_t>(in_flight, 1);
-  const auto threads = static_cast<int>(std::clamp<std::uint64_t>(
-      fitting, 1, static_cast<std::uint64_t>(std::max(options.threads, 1))));
+  const unsigned wanted = options.threads > 0 ? static_cast<unsigned>(options.threads)
+                                              : std::thread::hardware_concurrency();
+  const auto threads =
+      static_cast<int>(std::clamp<std::uint64_t>(fitting, 1, std::max(wanted, 1U)));
   MCOMPRESS_TRY(runs.execute(schedule, 1, schedule.runs(), threads));
   if (schedule.wrap && schedule.samples % schedule.batch != 0) {
     diagnostics.note("calibration-wrapped",

@@ -127,8 +127,8 @@ class ZipEntryBytes final : public ByteSource {
       if (got < 0) return failure();
       if (got == 0) return ends_early(position_, out.size(), position_);
       if (!stored_ && position_ == kept_.size() && kept_.size() < kKeptBytes) {
-        const auto room = std::min<std::uint64_t>(static_cast<std::uint64_t>(got),
-                                                  kKeptBytes - kept_.size());
+        const auto room =
+            std::min<std::uint64_t>(static_cast<std::uint64_t>(got), kKeptBytes - kept_.size());
         kept_.insert(kept_.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(room));
       }
       position_ += static_cast<std::uint64_t>(got);

@@ -1,37 +1,17 @@
 #include "calibration/observers.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "ir/convert.h"
+#include "numeric/kernels.h"
 
 namespace mcompress {
 namespace {
 
 constexpr std::size_t kDecodeChunk = 8192;
-
-// Fixed lanes, added in a fixed order: fast, and the same on every machine.
-double sum_of(std::span<const float> values) {
-  constexpr std::size_t kLanes = 8;
-  std::array<double, kLanes> lanes{};
-  std::size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += static_cast<double>(values[i + j]);
-  }
-  for (; i < values.size(); ++i) lanes[i % kLanes] += static_cast<double>(values[i]);
-  double total = 0;
-  for (const double lane : lanes) total += lane;
-  if (std::isfinite(total)) return total;
-  // What is not finite counts as 0; the histogram has counted it.
-  total = 0;
-  for (const float value : values) {
-    if (std::isfinite(value)) total += static_cast<double>(value);
-  }
-  return total;
-}
 
 std::span<const float> as_floats(const TensorView& view) {
   return {reinterpret_cast<const float*>(view.bytes.data()), view.bytes.size() / sizeof(float)};
@@ -81,7 +61,7 @@ std::optional<Histogram> to_histogram(const ValueStats& stats) {
 }
 
 void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
-                      std::span<const float> values) {
+                      std::span<const float> values, bool all_finite) {
   const std::size_t axis = axis_ == Axis::kSecond ? 1 : dims.size() - 1;
   if (dims.size() < 2 || values.empty()) {
     if (dims.size() < 2) broken_ = true;
@@ -94,19 +74,21 @@ void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
   Part part;
   part.sums.resize(channels);
   part.per_channel = static_cast<std::int64_t>(outer * inner);
-  if (inner == 1) {  // rows of channels: add them up without a call for each element
-    for (std::size_t o = 0; o < outer; ++o) {
-      const float* row = values.data() + o * channels;
-      for (std::size_t c = 0; c < channels; ++c) {
-        part.sums[c] += std::isfinite(row[c]) ? static_cast<double>(row[c]) : 0.0;
-      }
+  std::vector<float> cleaned;
+  if (!all_finite) {  // what is not finite counts as 0; the histogram has counted it
+    cleaned.assign(values.begin(), values.end());
+    for (float& value : cleaned) {
+      if (!std::isfinite(value)) value = 0;
     }
+    values = cleaned;
+  }
+  if (inner == 1) {
+    kernel::add_rows(values.data(), outer, channels, part.sums.data());
     return fold(run, std::move(part));
   }
   for (std::size_t o = 0; o < outer; ++o) {
-    const std::span<const float> block = values.subspan(o * channels * inner, channels * inner);
     for (std::size_t c = 0; c < channels; ++c) {
-      part.sums[c] += sum_of(block.subspan(c * inner, inner));
+      part.sums[c] += kernel::sum(values.data() + (o * channels + c) * inner, inner);
     }
   }
   fold(run, std::move(part));
@@ -163,8 +145,9 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view) {
     return true;
   }
   const std::lock_guard lock(guard_);
+  const std::uint64_t before = histogram_.not_finite();
   histogram_.add(values);
-  if (channels_) channels_->see(run, view.dims, values);
+  if (channels_) channels_->see(run, view.dims, values, histogram_.not_finite() == before);
   return true;
 }
 

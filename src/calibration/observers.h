@@ -23,7 +23,9 @@ class ChannelSums {
  public:
   enum class Axis : std::uint8_t { kSecond, kLast };
   explicit ChannelSums(Axis axis) : axis_(axis) {}
-  void see(std::int64_t run, std::span<const std::int64_t> dims, std::span<const float> values);
+  // `all_finite`: no value is NaN or infinite.
+  void see(std::int64_t run, std::span<const std::int64_t> dims, std::span<const float> values,
+           bool all_finite);
   // Says that a run gave nothing for this value.
   void skip(std::int64_t run);
   // Empty when there was nothing, or the size of the axis changed.

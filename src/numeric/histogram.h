@@ -36,6 +36,8 @@ class Histogram {
   // Minimum, maximum and counts are exact; the sums take each value for the middle of its bin (and
   // a zero for zero), which is half a bin width away from it at most.
   RangeStats stats() const;
+  // Elements that were left out: NaN and infinities.
+  std::uint64_t not_finite() const { return stats_.not_finite(); }
   bool empty() const { return counts_.empty(); }
   // log2 of the bin width; kLowestExponent while empty.
   std::int32_t exponent() const { return exponent_; }

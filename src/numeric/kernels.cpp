@@ -267,6 +267,151 @@ HWY_ATTR double GridErrorImpl(const double* middles, const double* counts, std::
   return sum;
 }
 
+HWY_ATTR void RoundCodesImpl(const float* x, std::size_t n, float inverse, float* scaled,
+                             std::int8_t* codes) {
+  const DF df;
+  const hn::Rebind<std::int8_t, DF> dt;
+  constexpr float kLimit = 127.0f;
+  const std::size_t lanes = hn::Lanes(df);
+  const auto factor = hn::Set(df, inverse);
+  const auto lo = hn::Set(df, -kLimit), hi = hn::Set(df, kLimit);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto value = hn::Mul(hn::LoadU(df, x + i), factor);
+    hn::StoreU(value, df, scaled + i);
+    hn::StoreU(hn::DemoteTo(dt, hn::NearestInt(hn::Min(hn::Max(value, lo), hi))), dt, codes + i);
+  }
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23 rounds to an integer, half to even
+  for (; i < n; ++i) {
+    scaled[i] = x[i] * inverse;
+    const float inside = std::min(std::max(scaled[i], -kLimit), kLimit);
+    codes[i] = static_cast<std::int8_t>((inside + kMagic) - kMagic);
+  }
+}
+
+// The largest sum of the same-sign magnitudes of v[2j] and v[2j+1], count is even.
+class PairPeak {
+ public:
+  HWY_ATTR void see(const float* v, std::size_t count) {
+#if HWY_TARGET == HWY_SCALAR
+    for (std::size_t i = 0; i < count; i += 2) {
+      const float above = std::max(v[i], 0.0f) + std::max(v[i + 1], 0.0f);
+      const float below = std::min(v[i], 0.0f) + std::min(v[i + 1], 0.0f);
+      peak_ = std::max({peak_, above, -below});
+    }
+#else
+    const DF df;
+    const auto none = hn::Zero(df);
+    auto peak = none;
+    const auto see_vector = [&](auto vector) HWY_ATTR {
+      const auto above = hn::Max(vector, none), below = hn::Max(hn::Neg(vector), none);
+      peak = hn::Max(peak, hn::Max(hn::Add(above, hn::Reverse2(df, above)),
+                                   hn::Add(below, hn::Reverse2(df, below))));
+    };
+    std::size_t i = 0;
+    for (; i + hn::Lanes(df) <= count; i += hn::Lanes(df)) see_vector(hn::LoadU(df, v + i));
+    if (i < count) {
+      alignas(64) float tail[16] = {};
+      std::memcpy(tail, v + i, (count - i) * sizeof(float));
+      see_vector(hn::Load(df, tail));
+    }
+    peak_ = std::max(peak_, hn::GetLane(hn::MaxOfLanes(df, peak)));
+#endif
+  }
+  float value() const { return peak_; }
+
+ private:
+  float peak_ = 0.0f;
+};
+
+HWY_ATTR float PairPeakImpl(const float* x, std::size_t n) {
+  PairPeak peak;
+  peak.see(x, n / 2 * 2);
+  return peak.value();
+}
+
+HWY_ATTR CodeErrors CodeErrorsImpl(const float* scaled, const std::int8_t* codes, std::size_t n) {
+  const DF df;
+  const DI di;
+  const DD dd;
+  const DH dh;
+  const hn::Rebind<std::int8_t, DF> dt;
+  constexpr std::size_t kSumLanes = 8, kStep = 512;
+  const std::size_t lanes = hn::Lanes(df);
+  const std::size_t width = std::min<std::size_t>(hn::Lanes(dd), kSumLanes);
+  alignas(64) std::array<double, kSumLanes> squares{}, sums{};
+  alignas(64) float values[kStep];  // the codes, then the errors
+  PairPeak peak;
+  for (std::size_t first = 0; first < n; first += kStep) {
+    const std::size_t count = std::min(kStep, n - first);
+    const std::size_t padded = (count + kSumLanes - 1) / kSumLanes * kSumLanes;
+    std::size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      hn::Store(hn::ConvertTo(df, hn::PromoteTo(di, hn::LoadU(dt, codes + first + i))), df,
+                values + i);
+    }
+    for (; i < count; ++i) values[i] = static_cast<float>(codes[first + i]);
+    std::fill(values + count, values + padded, 0.0f);
+    peak.see(values, padded);
+    for (i = 0; i + lanes <= count; i += lanes) {
+      hn::Store(hn::Sub(hn::LoadU(df, scaled + first + i), hn::Load(df, values + i)), df,
+                values + i);
+    }
+    for (; i < count; ++i) values[i] = scaled[first + i] - values[i];
+    for (std::size_t g = 0; g < kSumLanes; g += width) {
+      auto square = hn::Load(dd, &squares[g]), sum = hn::Load(dd, &sums[g]);
+      for (i = g; i < padded; i += kSumLanes) {
+        const auto error = hn::PromoteTo(dd, hn::LoadU(dh, values + i));
+        square = hn::Add(square, hn::Mul(error, error));
+        sum = hn::Add(sum, error);
+      }
+      hn::Store(square, dd, &squares[g]);
+      hn::Store(sum, dd, &sums[g]);
+    }
+  }
+  CodeErrors result;
+  for (std::size_t lane = 0; lane < kSumLanes; ++lane) {
+    result.squares += squares[lane];
+    result.sum += sums[lane];
+  }
+  result.worst_pair = static_cast<std::int32_t>(peak.value());
+  return result;
+}
+
+HWY_ATTR double SumImpl(const float* x, std::size_t n) {
+  const DD dd;
+  const DH dh;
+  constexpr std::size_t kSumLanes = 8;
+  alignas(64) std::array<double, kSumLanes> lanes{};
+  const std::size_t width = std::min<std::size_t>(hn::Lanes(dd), kSumLanes);
+  const std::size_t whole = n / kSumLanes * kSumLanes;
+  for (std::size_t g = 0; g < kSumLanes; g += width) {
+    auto total = hn::Zero(dd);
+    for (std::size_t i = g; i < whole; i += kSumLanes) {
+      total = hn::Add(total, hn::PromoteTo(dd, hn::LoadU(dh, x + i)));
+    }
+    hn::Store(total, dd, &lanes[g]);
+  }
+  for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += static_cast<double>(x[i]);
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+HWY_ATTR void AddRowsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  const DD dd;
+  const DH dh;
+  const std::size_t lanes = hn::Lanes(dd);
+  for (std::size_t r = 0; r < rows; ++r, x += columns) {
+    std::size_t c = 0;
+    for (; c + lanes <= columns; c += lanes) {
+      hn::StoreU(hn::Add(hn::LoadU(dd, sums + c), hn::PromoteTo(dd, hn::LoadU(dh, x + c))), dd,
+                 sums + c);
+    }
+    for (; c < columns; ++c) sums[c] += static_cast<double>(x[c]);
+  }
+}
+
 }  // namespace mcompress::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -285,6 +430,11 @@ HWY_EXPORT(ErrorSumsImpl);
 HWY_EXPORT(AllFiniteImpl);
 HWY_EXPORT(CandidateMomentsImpl);
 HWY_EXPORT(GridErrorImpl);
+HWY_EXPORT(RoundCodesImpl);
+HWY_EXPORT(PairPeakImpl);
+HWY_EXPORT(CodeErrorsImpl);
+HWY_EXPORT(SumImpl);
+HWY_EXPORT(AddRowsImpl);
 
 BlockRange block_range(const float* x, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(BlockRangeImpl)(x, n);
@@ -325,6 +475,19 @@ void candidate_moments(const float* x, const float* importance, std::size_t n,
 double grid_error(const double* middles, const double* counts, std::size_t n, double scale,
                   double lo, double hi) {
   return HWY_DYNAMIC_DISPATCH(GridErrorImpl)(middles, counts, n, scale, lo, hi);
+}
+
+void round_codes(const float* x, std::size_t n, float inverse, float* scaled, std::int8_t* codes) {
+  HWY_DYNAMIC_DISPATCH(RoundCodesImpl)(x, n, inverse, scaled, codes);
+}
+CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_t n) {
+  return HWY_DYNAMIC_DISPATCH(CodeErrorsImpl)(scaled, codes, n);
+}
+float pair_peak(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(PairPeakImpl)(x, n); }
+
+double sum(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(SumImpl)(x, n); }
+void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddRowsImpl)(x, rows, columns, sums);
 }
 
 std::vector<std::int64_t> available_targets() { return hwy::SupportedAndGeneratedTargets(); }

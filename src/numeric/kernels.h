@@ -1,7 +1,7 @@
 // Hot loops over float spans, compiled for every instruction set Highway knows on this machine and
 // chosen at run time. Each result is the same on every instruction set: element-wise IEEE
 // operations, exact integer-like sums, or sums over a fixed number of lanes in a fixed order.
-// Not meant for use outside this folder; see stats.h, histogram.h, quantize.h and error.h.
+// Outside this folder prefer stats.h, histogram.h, quantize.h and error.h, where these fit.
 #pragma once
 
 #include <array>
@@ -77,6 +77,25 @@ void candidate_moments(const float* x, const float* importance, std::size_t n,
 // belongs to lane i % 8. n is a multiple of 8.
 double grid_error(const double* middles, const double* counts, std::size_t n, double scale,
                   double lo, double hi);
+
+// scaled = x * inverse; codes = round_half_even(clamp(scaled, -127, 127)). All values finite.
+void round_codes(const float* x, std::size_t n, float inverse, float* scaled, std::int8_t* codes);
+
+// What rounding left over, d = scaled - code: sums of d^2 and of d over 8 lanes (element i belongs
+// to lane i % 8), and the largest sum of the same-sign magnitudes of the codes 2j and 2j+1.
+struct CodeErrors {
+  double squares = 0.0, sum = 0.0;
+  std::int32_t worst_pair = 0;
+};
+CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_t n);
+
+// The largest sum of the same-sign magnitudes of x[2j] and x[2j+1]. All values finite.
+float pair_peak(const float* x, std::size_t n);
+
+// Sum over 8 lanes (element i belongs to lane i % 8), added in a fixed order.
+double sum(const float* x, std::size_t n);
+// sums[c] += x[r * columns + c] for each of `rows` rows, in the order of rows.
+void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums);
 
 // Test hooks: the instruction sets this machine and build offer, and a mask that restricts the
 // choice (0 lifts the restriction).

@@ -87,6 +87,8 @@ class StatsAccumulator {
   enum class Sums : std::uint8_t { kExact, kNone };
   Block add_block(std::span<const float> block, std::span<float> clean, Sums sums = Sums::kExact);
 
+  std::uint64_t not_finite() const { return nan_count_ + inf_count_; }
+
   State state() const;
   // Empty when the parts contradict each other.
   static std::optional<StatsAccumulator> from_state(const State& state);

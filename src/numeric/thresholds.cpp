@@ -90,9 +90,8 @@ class GridError {
   GridError(const Columns& columns, QuantType type, RangeShape shape) : type_(type), shape_(shape) {
     for (std::size_t i = 0; i < columns.counts.size(); ++i) {
       if (columns.counts[i] == 0) continue;
-      middles_.push_back(
-          (static_cast<double>(columns.first + static_cast<std::int64_t>(i)) + 0.5) *
-          columns.width);
+      middles_.push_back((static_cast<double>(columns.first + static_cast<std::int64_t>(i)) + 0.5) *
+                         columns.width);
       counts_.push_back(static_cast<double>(columns.counts[i]));
     }
     constexpr std::size_t kMultiple = 8;

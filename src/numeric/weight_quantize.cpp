@@ -7,6 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "numeric/kernels.h"
+
 namespace mcompress {
 namespace {
 
@@ -26,12 +28,39 @@ float finite(float value, float largest) {
   return std::clamp(value, -largest, largest);
 }
 
-float largest_magnitude(std::span<const float> weights) {
-  float largest = 0;
-  for (const float weight : weights) {
-    if (std::isfinite(weight)) largest = std::max(largest, std::fabs(weight));
+// Smallest and largest finite weight, with 0 among them.
+struct Extent {
+  float low = 0, high = 0;
+  bool all_finite = true;
+  float magnitude() const { return std::max(-low, high); }
+};
+
+Extent extent_of(std::span<const float> weights) {
+  Extent extent;
+  while (!weights.empty()) {
+    const std::span<const float> block = weights.first(std::min(weights.size(), kernel::kBlock));
+    weights = weights.subspan(block.size());
+    const kernel::BlockRange range = kernel::block_range(block.data(), block.size());
+    if (range.non_finite == 0) {
+      extent.low = std::min(extent.low, range.min);
+      extent.high = std::max(extent.high, range.max);
+      continue;
+    }
+    extent.all_finite = false;
+    for (const float weight : block) {
+      if (!std::isfinite(weight)) continue;
+      extent.low = std::min(extent.low, weight);
+      extent.high = std::max(extent.high, weight);
+    }
   }
-  return largest;
+  return extent;
+}
+
+// NaN becomes 0, infinities the largest finite magnitude.
+std::vector<float> finite_copy(std::span<const float> weights, float largest) {
+  std::vector<float> copy(weights.begin(), weights.end());
+  for (float& weight : copy) weight = finite(weight, largest);
+  return copy;
 }
 
 // Half to even for |x| < 2^22, in arithmetic that vectorises on every CPU.
@@ -40,107 +69,94 @@ float round_even(float x) {
   return (x + kMagic) - kMagic;
 }
 
-// Moves the codes whose rounding error is largest until the errors of one kernel sum to at most
-// half a step. `first`, `taps` and `stride` select the kernel.
-void cancel_sum(std::span<const float> scaled, std::span<std::int8_t> codes, std::size_t first,
-                std::size_t taps, std::size_t stride) {
-  double error = 0;
-  for (std::size_t t = 0; t < taps; ++t) {
-    error += double{scaled[first + t * stride]} - codes[first + t * stride];
-  }
-  for (std::size_t guard = 0; guard < taps && std::fabs(error) > 0.5; ++guard) {
-    const int step = error > 0 ? 1 : -1;
-    std::size_t best = codes.size();
-    double best_error = 0;
-    for (std::size_t t = 0; t < taps; ++t) {
-      const std::size_t i = first + t * stride;
-      // Exact zeros stay: sparse kernels keep them.
-      if (scaled[i] == 0 || std::abs(codes[i] + step) > kMaxCode) continue;
-      const double here = (double{scaled[i]} - codes[i]) * step;
-      if (best == codes.size() || here > best_error) {
-        best = i;
-        best_error = here;
-      }
-    }
-    if (best == codes.size()) return;
-    codes[best] = static_cast<std::int8_t>(codes[best] + step);
-    error -= step;
-  }
-}
-
-int worst_pair(std::span<const std::int8_t> codes) {
-  int worst = 0;
-  for (std::size_t i = 0; i + 1 < codes.size(); i += 2) {
-    const int a = codes[i];
-    const int b = codes[i + 1];
-    worst = std::max(worst, std::max(a, 0) + std::max(b, 0));
-    worst = std::max(worst, -(std::min(a, 0) + std::min(b, 0)));
-  }
-  return worst;
-}
-
-// One channel being rounded at trial scales.
+// One channel being rounded at trial scales. All weights are finite.
 class Trial {
  public:
-  Trial(std::span<const float> weights, float largest, const WeightRounding& how)
-      : how_(how),
-        clean_(weights.begin(), weights.end()),
+  Trial(std::span<const float> weights, const WeightRounding& how)
+      : weights_(weights),
+        taps_(static_cast<std::size_t>(std::max<std::int64_t>(how.taps, 1))),
+        stride_(static_cast<std::size_t>(how.tap_stride)),
         scaled_(weights.size()),
-        codes_(weights.size()) {
-    for (float& weight : clean_) weight = finite(weight, largest);
-  }
+        codes_(weights.size()) {}
 
-  std::span<const float> weights() const { return clean_; }
   std::span<const std::int8_t> codes() const { return codes_; }
-
-  void round(float scale, bool cancel_sums) {
-    const float inverse = 1.0F / scale;
-    constexpr float kLimit = kMaxCode;
-    for (std::size_t i = 0; i < clean_.size(); ++i) {
-      const float value = clean_[i] * inverse;
-      scaled_[i] = value;
-      codes_[i] = static_cast<std::int8_t>(
-          static_cast<int>(round_even(std::min(std::max(value, -kLimit), kLimit))));
-    }
-    if (!cancel_sums || how_.taps < 2) return;
-    const auto taps = static_cast<std::size_t>(how_.taps);
-    const auto stride = static_cast<std::size_t>(how_.tap_stride);
-    for (std::size_t base = 0; base + taps * stride <= codes_.size(); base += taps * stride) {
-      for (std::size_t k = 0; k < stride; ++k) {
-        cancel_sum(scaled_, codes_, base + k, taps, stride);
-      }
-    }
-  }
-
+  bool has_kernels() const { return taps_ > 1; }
+  bool depthwise() const { return has_kernels() && taps_ == weights_.size(); }
+  int worst_pair() const { return errors_.worst_pair; }
   // Sum of squared errors, plus kSumWeight times the squared sums of a depthwise kernel.
   double error(float scale) const {
-    double squares = 0;
-    double sum = 0;
-    for (std::size_t i = 0; i < codes_.size(); ++i) {
-      const double error = double{scaled_[i]} - codes_[i];
-      squares += error * error;
-      sum += error;
-    }
-    return (squares + (depthwise() ? kSumWeight * sum * sum : 0)) * scale * scale;
+    return (errors_.squares + (depthwise() ? kSumWeight * errors_.sum * errors_.sum : 0)) * scale *
+           scale;
   }
-  bool depthwise() const {
-    return how_.taps > 1 && static_cast<std::size_t>(how_.taps) == clean_.size();
+
+  void round(float scale, bool cancel_sums) {
+    kernel::round_codes(weights_.data(), weights_.size(), 1.0F / scale, scaled_.data(),
+                        codes_.data());
+    if (cancel_sums && has_kernels()) {
+      const std::size_t kernels = taps_ * stride_;
+      for (std::size_t base = 0; base + kernels <= codes_.size(); base += kernels) {
+        cancel_sums_from(base);
+      }
+    }
+    errors_ = kernel::code_errors(scaled_.data(), codes_.data(), codes_.size());
   }
 
  private:
-  WeightRounding how_;
-  std::vector<float> clean_, scaled_;
+  // The `stride_` kernels that start at `base`, side by side.
+  void cancel_sums_from(std::size_t base) {
+    sums_.assign(stride_, 0);
+    for (std::size_t t = 0; t < taps_; ++t) {
+      const float* scaled = scaled_.data() + base + t * stride_;
+      const std::int8_t* codes = codes_.data() + base + t * stride_;
+      // Exact in float: both are multiples of the last bit of `scaled`.
+      for (std::size_t k = 0; k < stride_; ++k) sums_[k] += scaled[k] - codes[k];
+    }
+    for (std::size_t k = 0; k < stride_; ++k) cancel_sum(base + k, double{sums_[k]});
+  }
+
+  // Moves the codes whose rounding error is largest until the errors of one kernel, whose sum is
+  // `error`, sum to at most half a step.
+  void cancel_sum(std::size_t first, double error) {
+    if (!(std::fabs(error) > 0.5)) return;
+    const int step = error > 0 ? 1 : -1;
+    constexpr float kFixed = -std::numeric_limits<float>::infinity();
+    // What each code lies behind in the direction of the step.
+    behind_.resize(taps_);
+    for (std::size_t t = 0; t < taps_; ++t) {
+      const std::size_t i = first + t * stride_;
+      const float rest = scaled_[i] - codes_[i];
+      // Exact zeros stay: sparse kernels keep them.
+      const bool fixed = scaled_[i] == 0 || std::abs(codes_[i] + step) > kMaxCode;
+      behind_[t] = fixed ? kFixed : (step > 0 ? rest : -rest);
+    }
+    for (std::size_t move = 0; move < taps_ && std::fabs(error) > 0.5; ++move) {
+      const auto best = std::max_element(behind_.begin(), behind_.end());
+      if (*best == kFixed) return;
+      std::int8_t& code =
+          codes_[first + static_cast<std::size_t>(best - behind_.begin()) * stride_];
+      code = static_cast<std::int8_t>(code + step);
+      *best = std::abs(code + step) > kMaxCode ? kFixed : *best - 1;
+      error -= step;
+    }
+  }
+
+  std::span<const float> weights_;
+  std::size_t taps_, stride_;
+  std::vector<float> scaled_;
   std::vector<std::int8_t> codes_;
+  std::vector<float> sums_, behind_;
+  kernel::CodeErrors errors_;
 };
 
 // Rounds at `scale` or as little above it as the pair limit asks for; returns the scale used.
 float round_within_pairs(Trial& trial, float scale) {
   const float start = scale;
   for (const bool cancel : {true, false}) {
+    if (cancel && !trial.has_kernels()) continue;
     scale = start;
     for (int attempt = 0; attempt < 24; ++attempt) {
       trial.round(scale, cancel);
-      const int worst = worst_pair(trial.codes());
+      const int worst = trial.worst_pair();
       if (worst <= kPairLimit) return scale;
       scale *= 1.002F * static_cast<float>(worst) / static_cast<float>(kPairLimit);
     }
@@ -152,23 +168,23 @@ float round_within_pairs(Trial& trial, float scale) {
 
 float round_channel(std::span<const float> weights, const WeightRounding& how,
                     std::span<std::int8_t> codes) {
-  const float largest = largest_magnitude(weights);
-  std::fill(codes.begin(), codes.end(), std::int8_t{0});
-  const float full = largest / kMaxCode;
+  const Extent extent = extent_of(weights);
+  const float full = extent.magnitude() / kMaxCode;
   if (!(full >= std::numeric_limits<float>::min())) {  // zero or denormal
+    std::fill(codes.begin(), codes.end(), std::int8_t{0});
     return std::max(how.least_scale, 1.0F);
   }
+  std::vector<float> cleaned;
+  if (!extent.all_finite) {
+    cleaned = finite_copy(weights, extent.magnitude());
+    weights = cleaned;
+  }
 
-  Trial trial(weights, largest, how);
+  Trial trial(weights, how);
   float floor_scale = how.least_scale;
   if (how.saturation_free) {
     // No pair of real weights may pass 127.5 steps, half a step short of the limit on the codes.
-    float pair = 0;
-    const std::span<const float> clean = trial.weights();
-    for (std::size_t i = 0; i + 1 < clean.size(); i += 2) {
-      pair = std::max(pair, std::max(clean[i], 0.0F) + std::max(clean[i + 1], 0.0F));
-      pair = std::max(pair, -(std::min(clean[i], 0.0F) + std::min(clean[i + 1], 0.0F)));
-    }
+    const float pair = kernel::pair_peak(weights.data(), weights.size());
     floor_scale = std::max(floor_scale, pair / (static_cast<float>(kPairLimit) - 0.5F));
   }
 
@@ -199,13 +215,17 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
 
 AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes) {
   AffineChannel channel;
-  const float largest = largest_magnitude(weights);
-  float low = 0;
-  float high = 0;
-  for (const float weight : weights) {
-    const float value = finite(weight, largest);
-    low = std::min(low, value);
-    high = std::max(high, value);
+  const Extent extent = extent_of(weights);
+  std::vector<float> cleaned;
+  float low = extent.low;
+  float high = extent.high;
+  if (!extent.all_finite) {
+    cleaned = finite_copy(weights, extent.magnitude());
+    weights = cleaned;
+    for (const float weight : weights) {
+      low = std::min(low, weight);
+      high = std::max(high, weight);
+    }
   }
   const float scale = static_cast<float>((double{high} - low) / 255);
   if (!(scale >= std::numeric_limits<float>::min())) {
@@ -215,11 +235,10 @@ AffineChannel round_channel_affine(std::span<const float> weights, std::span<std
   channel.scale = scale;
   channel.zero_point =
       static_cast<std::uint8_t>(std::clamp(static_cast<int>(round_even(-low / scale)), 0, 255));
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const float scaled = finite(weights[i], largest) / scale;
-    codes[i] = static_cast<std::uint8_t>(
-        std::clamp(static_cast<int>(round_even(scaled)) + channel.zero_point, 0, 255));
-  }
+  const int zero = channel.zero_point;
+  kernel::quantize(weights.data(), weights.size(),
+                   {scale, static_cast<float>(-zero), static_cast<float>(255 - zero), zero},
+                   codes.data());
   return channel;
 }
 

@@ -1,6 +1,7 @@
 #include "passes/common/weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -32,17 +33,125 @@ double decibels(double signal, double noise) {
   return std::min(kExactDb, 10 * std::log10(signal / noise));
 }
 
-// Index within the channel vector of element (outer o, inner i).
-struct ChannelOrder {
-  explicit ChannelOrder(const WeightView& layout)
-      : inner(static_cast<std::size_t>(layout.inner)),
-        taps(static_cast<std::size_t>(layout.taps)),
-        depth(inner / std::max<std::size_t>(taps, 1)) {}
-  std::size_t operator()(std::size_t outer, std::size_t i) const {
-    return outer * inner + (taps > 1 ? i % taps * depth + i / taps : i);
+// A weight's numbers, where they lie when they are aligned floats.
+class Floats {
+ public:
+  static Result<Floats> of(const Tensor& tensor) {
+    Floats floats;
+    if (tensor.dtype() == DataType::kFloat && !tensor.is_opaque()) {
+      MCOMPRESS_ASSIGN(floats.pin_, tensor.storage()->pin(0, tensor.byte_size()));
+      const std::span<const std::byte> bytes = floats.pin_.bytes();
+      if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0) {
+        floats.data_ = reinterpret_cast<const float*>(bytes.data());
+        return floats;
+      }
+    }
+    MCOMPRESS_ASSIGN(floats.copy_, read_floats(tensor));
+    floats.data_ = floats.copy_.data();
+    return floats;
   }
-  std::size_t inner, taps, depth;
+  const float* data() const { return data_; }
+
+ private:
+  Pinned pin_;
+  std::vector<float> copy_;
+  const float* data_ = nullptr;
 };
+
+// Carries channels between the weight's order in memory and that of a channel vector (outer, then
+// inner; of a Conv the taps before the input channels).
+class ChannelOrder {
+ public:
+  explicit ChannelOrder(const WeightView& view)
+      : outer_(static_cast<std::size_t>(view.outer)),
+        channels_(static_cast<std::size_t>(view.channels)),
+        inner_(static_cast<std::size_t>(view.inner)),
+        taps_(static_cast<std::size_t>(std::max<std::int64_t>(view.taps, 1))),
+        depth_(inner_ / taps_) {}
+
+  std::size_t taps() const { return taps_; }
+  std::size_t depth() const { return depth_; }
+  std::size_t length() const { return outer_ * inner_; }
+  // Whether a channel vector is a plain slice of the weight.
+  bool contiguous() const { return outer_ == 1 && taps_ == 1; }
+  std::size_t slice(std::size_t channel) const { return channel * inner_; }
+
+  // Channels [first, first + count) to consecutive vectors.
+  void gather(const float* weight, std::size_t first, std::size_t count, float* vectors) const {
+    each_run(first, count, [&](std::size_t in_weight, std::size_t in_vectors, std::size_t step) {
+      vectors[in_vectors] = weight[in_weight];
+      for (std::size_t i = 1; i < step; ++i)
+        vectors[in_vectors + i] = weight[in_weight + i * taps_];
+    });
+  }
+  template <class T>
+  void scatter(const T* vectors, std::size_t first, std::size_t count, std::byte* weight) const {
+    each_run(first, count, [&](std::size_t in_weight, std::size_t in_vectors, std::size_t step) {
+      for (std::size_t i = 0; i < step; ++i) {
+        weight[in_weight + i * taps_] = static_cast<std::byte>(vectors[in_vectors + i]);
+      }
+    });
+  }
+
+ private:
+  // move(index in the weight, index in the vectors, n): n elements, `taps` apart in the weight.
+  template <class Move>
+  void each_run(std::size_t first, std::size_t count, Move&& move) const {
+    for (std::size_t o = 0; o < outer_; ++o) {
+      for (std::size_t c = 0; c < count; ++c) {
+        const std::size_t row = (o * channels_ + first + c) * inner_;
+        const std::size_t vector = c * length() + o * inner_;
+        for (std::size_t t = 0; t < taps_; ++t) move(row + t, vector + t * depth_, depth_);
+      }
+    }
+  }
+
+  std::size_t outer_, channels_, inner_, taps_, depth_;
+};
+
+// Energy of a channel and of the error that its codes make, over eight lanes in a fixed order.
+struct ChannelError {
+  double signal = 0, noise = 0;
+};
+
+template <class T>
+ChannelError channel_error(std::span<const float> weights, const T* codes, int zero, double scale) {
+  constexpr std::size_t kLanes = 8;
+  std::array<double, kLanes> signal{}, noise{};
+  const auto see = [&](std::size_t lane, std::size_t k) {
+    const double weight = double{weights[k]};
+    const double error = static_cast<double>(int{codes[k]} - zero) * scale - weight;
+    signal[lane] += weight * weight;
+    noise[lane] += error * error;
+  };
+  std::size_t k = 0;
+  for (; k + kLanes <= weights.size(); k += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) see(lane, k + lane);
+  }
+  for (std::size_t lane = 0; k < weights.size(); ++k, ++lane) see(lane, k);
+  ChannelError total;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    total.signal += signal[lane];
+    total.noise += noise[lane];
+  }
+  return total;
+}
+
+// What the rounding of a channel adds to its output on average: sum of error times input mean.
+// `base` is the first input channel of the channel's group; each tap sees the same inputs.
+double mean_shift(std::span<const float> weights, std::span<const std::int8_t> codes, double scale,
+                  std::span<const double> means, std::size_t base, std::size_t period) {
+  double shift = 0;
+  for (std::size_t first = 0; first < weights.size(); first += period) {
+    const std::size_t count =
+        std::min({period, weights.size() - first, means.size() - std::min(means.size(), base)});
+    for (std::size_t d = 0; d < count; ++d) {
+      const std::size_t k = first + d;
+      shift += (static_cast<double>(codes[k]) * scale - double{weights[k]}) * means[base + d];
+    }
+  }
+  return shift;
+}
 
 }  // namespace
 
@@ -85,12 +194,10 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
                                         std::span<const double> input_means, std::int64_t groups,
                                         std::span<const float> least_scales,
                                         TensorFactory& tensors) {
-  MCOMPRESS_ASSIGN(const std::vector<float> values, read_floats(weight));
+  MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
   const auto channels = static_cast<std::size_t>(layout.channels);
-  const auto outer = static_cast<std::size_t>(layout.outer);
-  const auto inner = static_cast<std::size_t>(layout.inner);
-  const auto length = static_cast<std::size_t>(layout.length());
   const ChannelOrder order(layout);
+  const std::size_t length = order.length();
 
   WeightRounding rounding = how;
   if (layout.taps > 1) {
@@ -101,69 +208,58 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
   result.scales.resize(channels);
   if (affine) result.zero_points.resize(channels);
   if (!input_means.empty()) result.mean_shift.assign(channels, 0);
-  std::vector<std::byte> bytes(values.size());
+  std::vector<std::byte> bytes(channels * length);
 
   // Columns are gathered sixteen at a time: one cache line of floats.
   constexpr std::size_t kBlock = 16;
-  std::vector<float> block(kBlock * length);
-  std::vector<std::int8_t> codes(length);
-  std::vector<std::uint8_t> affine_codes(length);
-  double signal = 0;
-  double noise = 0;
+  std::vector<float> block(order.contiguous() ? 0 : kBlock * length);
+  std::vector<std::int8_t> codes(affine ? 0 : kBlock * length);
+  std::vector<std::uint8_t> affine_codes(affine ? kBlock * length : 0);
+  ChannelError total;
   for (std::size_t first = 0; first < channels; first += kBlock) {
     const std::size_t count = std::min(kBlock, channels - first);
-    for (std::size_t o = 0; o < outer; ++o) {
-      if (inner == 1) {
-        const float* row = values.data() + o * channels + first;
-        for (std::size_t c = 0; c < count; ++c) block[c * length + o] = row[c];
-        continue;
-      }
-      for (std::size_t c = 0; c < count; ++c) {
-        const float* row = values.data() + (o * channels + first + c) * inner;
-        for (std::size_t i = 0; i < inner; ++i) block[c * length + order(o, i)] = row[i];
-      }
+    const float* vectors = block.data();
+    if (order.contiguous()) {
+      vectors = values.data() + order.slice(first);
+    } else {
+      order.gather(values.data(), first, count, block.data());
     }
     for (std::size_t c = 0; c < count; ++c) {
       const std::size_t channel = first + c;
-      const std::span<const float> vector(block.data() + c * length, length);
-      float scale = 1;
-      int zero = 0;
+      const std::span<const float> vector(vectors + c * length, length);
+      ChannelError error;
       if (affine) {
-        const AffineChannel rounded = round_channel_affine(vector, affine_codes);
-        scale = rounded.scale;
-        zero = rounded.zero_point;
-        result.zero_points[channel] = rounded.zero_point;
+        const std::span<std::uint8_t> rounded = std::span(affine_codes).subspan(c * length, length);
+        const AffineChannel fit = round_channel_affine(vector, rounded);
+        result.scales[channel] = fit.scale;
+        result.zero_points[channel] = fit.zero_point;
+        error = channel_error(vector, rounded.data(), fit.zero_point, double{fit.scale});
       } else {
+        const std::span<std::int8_t> rounded = std::span(codes).subspan(c * length, length);
         rounding.least_scale = least_scales.empty() ? 0 : least_scales[channel];
-        scale = round_channel(vector, rounding, codes);
-      }
-      result.scales[channel] = scale;
-      const auto group_base =
-          groups > 1 ? channel / (channels / static_cast<std::size_t>(groups)) * order.depth : 0;
-      double shift = 0;
-      for (std::size_t k = 0; k < length; ++k) {
-        const int code = affine ? int{affine_codes[k]} - zero : int{codes[k]};
-        const double real = static_cast<double>(code) * scale;
-        const double error = real - vector[k];
-        signal += double{vector[k]} * vector[k];
-        noise += error * error;
+        const float scale = round_channel(vector, rounding, rounded);
+        result.scales[channel] = scale;
+        error = channel_error(vector, rounded.data(), 0, double{scale});
         if (!input_means.empty()) {
-          const std::size_t input = order.taps > 1 || groups > 1 ? group_base + k % order.depth : k;
-          if (input < input_means.size()) shift += error * input_means[input];
+          const bool of_inputs = order.taps() > 1 || groups > 1;
+          const std::size_t base =
+              groups > 1 ? channel / (channels / static_cast<std::size_t>(groups)) * order.depth()
+                         : 0;
+          result.mean_shift[channel] = mean_shift(vector, rounded, double{scale}, input_means, base,
+                                                  of_inputs ? order.depth() : length);
         }
       }
-      if (!input_means.empty()) result.mean_shift[channel] = shift;
-      for (std::size_t o = 0; o < outer; ++o) {
-        std::byte* row = bytes.data() + (o * channels + channel) * inner;
-        for (std::size_t i = 0; i < inner; ++i) {
-          const std::size_t k = order(o, i);
-          row[i] =
-              affine ? static_cast<std::byte>(affine_codes[k]) : static_cast<std::byte>(codes[k]);
-        }
-      }
+      total.signal += error.signal;
+      total.noise += error.noise;
+    }
+    if (affine) {
+      order.scatter(affine_codes.data(), first, count, bytes.data());
+    } else {
+      order.scatter(codes.data(), first, count, bytes.data());
     }
   }
-  result.sqnr_db = decibels(signal, noise);
+  weight.storage()->release(0, weight.byte_size());
+  result.sqnr_db = decibels(total.signal, total.noise);
   const DataType type = affine ? DataType::kUint8 : DataType::kInt8;
   std::vector<std::int64_t> dims(weight.dims().begin(), weight.dims().end());
   MCOMPRESS_ASSIGN(result.codes,
