@@ -82,7 +82,7 @@ make_onnx() {
       -DCMAKE_MAKE_PROGRAM="$prefix/venv/bin/ninja" -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
       -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_POSITION_INDEPENDENT_CODE=ON -DCMAKE_CXX_STANDARD=17 "${launcher[@]}" \
       -DPython3_EXECUTABLE="$prefix/venv/bin/python" -DONNX_BUILD_PYTHON=OFF -DONNX_ML=ON \
-      -DONNX_USE_PROTOBUF_SHARED_LIBS=ON -DBUILD_SHARED_LIBS=OFF &&
+      -DONNX_USE_PROTOBUF_SHARED_LIBS=ON -DBUILD_SHARED_LIBS=OFF -DONNX_DISABLE_STATIC_REGISTRATION=ON &&
     "$prefix/venv/bin/ninja" -C "$work/onnx-build" install
   } >"$work/onnx.log" 2>&1 || { tail -n 40 "$work/onnx.log" >&2; die "the ONNX library did not build"; }
 }

@@ -19,4 +19,4 @@ ORT_HEADERS_SUITE=trixie
 ORT_HEADERS_SHA256=4a19a1408126c4aa31d6912612988abba045481c036312048ee06b93204755af
 
 # Raised when the steps of bootstrap.sh change what the prefix holds.
-PREFIX_LAYOUT=1
+PREFIX_LAYOUT=2

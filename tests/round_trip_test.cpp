@@ -13,6 +13,7 @@
 #include "mcompress/io.h"
 #include "mcompress/runtime.h"
 #include "onnx/proto.h"
+#include "onnx/schema_registry.h"
 #include "support/models.h"
 
 namespace mcompress {
@@ -46,6 +47,7 @@ std::unique_ptr<Model> load(const fs::path& path) {
 
 bool checker_accepts(const onnx::ModelProto& proto) {
   try {
+    const SchemaLease schemas(proto);
     onnx::checker::check_model(proto);
     return true;
   } catch (const std::exception&) {

@@ -14,6 +14,7 @@
 #include "ir/builder.h"
 #include "mcompress/io.h"
 #include "onnx/graph_loader.h"
+#include "onnx/schema_registry.h"
 #include "onnx/skeleton.h"
 #include "onnx/wire.h"
 #include "support/try.h"
@@ -23,11 +24,11 @@ namespace {
 
 class OnnxCatalog final : public OperatorCatalog {
  public:
-  // The registry fills itself at the first question, so a process that asks none pays nothing.
   std::int64_t since_version(std::string_view domain, std::string_view op_type,
                              std::int64_t opset) const override {
     if (opset <= 0) return 0;
     constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+    const SchemaLease schemas(op_type);
     const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(
         std::string(op_type), static_cast<int>(std::min(opset, kMost)),
         domain == "ai.onnx" ? std::string() : std::string(domain));
@@ -175,6 +176,7 @@ Status check_model(const Model& model) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_TRY(make_checkable(skeleton));
   const SilentOutput silent;
+  const SchemaLease schemas(skeleton.proto);
   try {
     onnx::checker::check_model(skeleton.proto);
   } catch (const std::exception& error) {
@@ -188,6 +190,7 @@ Status check_model(const Model& model) {
 Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_TRY(make_inferable(skeleton));
+  const SchemaLease schemas(skeleton.proto);
   const auto infer = [&](bool propagate_data) -> std::string {
     try {
       onnx::shape_inference::DataValueMap known;
