@@ -1,6 +1,9 @@
 #include "runtime/engine.h"
 
+#include <stdlib.h>
+
 #include <array>
+#include <atomic>
 #include <future>
 #include <string>
 #include <system_error>
@@ -34,6 +37,7 @@ void ORT_API_CALL drop_log(void*, OrtLoggingLevel, const char*, const char*, con
 // Never released: the runtime's own statics may be gone before ours.
 Engine g_engine;
 std::optional<Error> g_failure;
+std::atomic<bool> g_begun = false;
 
 Status fill_engine() {
   g_api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
@@ -77,24 +81,35 @@ void make_engine() {
   if (!status.ok()) g_failure = std::move(status).error();
 }
 
-std::shared_future<void> engine_started() {
-  static const std::shared_future<void> started = [] {
+const std::shared_future<void>& engine_started() {
+  // Never destroyed: a runtime that somebody keeps in a static object may end after it.
+  static const auto* const started = new std::shared_future<void>([] {
     try {
       return std::async(std::launch::async, make_engine).share();
     } catch (const std::system_error&) {  // no thread to be had
       return std::async(std::launch::deferred, make_engine).share();
     }
-  }();
-  return started;
+  }());
+  return *started;
 }
 
 }  // namespace
 
-void start_engine() { engine_started(); }
+void start_engine() {
+  // Builds with telemetry keep a database in the user's home and send from it, from the moment the
+  // environment is made: too late for DisableTelemetryEvents. Read once, by the runtime.
+  static const int opted_out = ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+  static_cast<void>(opted_out);
+  g_begun.store(true);
+  engine_started();
+}
 
-void await_engine() { engine_started().wait(); }
+void await_engine() {
+  if (g_begun.load()) engine_started().wait();
+}
 
 Result<const Engine*> engine() {
+  start_engine();
   await_engine();
   if (g_failure) return *g_failure;
   return const_cast<const Engine*>(&g_engine);
