@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Compares `mcompress quantize` with onnxruntime.quantization.quantize_static, model by model, in one run.
+"""Compares `mcompress quantize` with onnxruntime.quantization.quantize_static, and its weight-only mode with quantize-rs, model
+by model, in one run.
 
     python3 tests/bench/peers.py CORPUS [--binary build/release/mcompress] [--models a,b] [--methods minmax,percentile,entropy]
-                                        [--limit N] [--calls N] [--json FILE]
+                                        [--limit N] [--calls N] [--repeat N] [--pin] [--json FILE]
 
 CORPUS is a folder with corpus.json (models, calibration and evaluation arrays) and measure.py, which scores a model file on
-an entry's evaluation data. Each tool runs as a process of its own, start included, pinned to one core; both write a file, and
-the files are scored and timed alike: one thread, float32 and candidate called in turn. Prints one table; exit status 1 when
-mcompress misses one of the bounds it prints. Needs numpy, onnx and the newest onnxruntime."""
+an entry's evaluation data. Each tool runs as a process of its own, start included; --repeat takes the fastest of N runs, --pin
+keeps each tool on one core. Both write a file, and the files are scored and timed alike: one thread, float32 and candidate
+called in turn. Prints one table, a line of ratios per model, and the bounds that were missed (then the exit status is 1).
+Needs numpy, onnx and the newest onnxruntime; quantize-rs (its package is quantization-rs) is left out where it is missing."""
 import argparse, importlib.util, json, os, resource, subprocess, sys, tempfile, time
 
 
@@ -37,14 +39,40 @@ def peer(model, calib, out, method, samples):
                                       "percentile": CalibrationMethod.Percentile}[method])
 
 
-def timed(command):
-    """(exit status, wall seconds, peak MB, stderr) of a process pinned to one core."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
-    error = process.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    return os.waitstatus_to_exitcode(status), time.perf_counter() - start, usage.ru_maxrss / 1024, error
+def weights_peer(model, out):
+    """quantize-rs: int8 weights per channel, symmetric."""
+    import quantize_rs
+    quantize_rs.quantize(model, out, bits=8, per_channel=True, symmetric=True)
+
+
+class Runner:
+    """Starts processes from a process of its own that has stayed small: what a process held before it became another program
+    counts into its peak memory, and this one will hold models and arrays."""
+
+    def __init__(self, pin):
+        (requests, self.write), (self.read, answers) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            if pin:
+                os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+            with os.fdopen(requests) as lines, os.fdopen(answers, "w") as out:
+                os.close(self.write)
+                for line in lines:
+                    print(json.dumps(self.timed(json.loads(line))), file=out, flush=True)
+            os._exit(0)
+        self.requests, self.answers = os.fdopen(self.write, "w"), os.fdopen(self.read)
+
+    @staticmethod
+    def timed(command):
+        """(exit status, wall seconds, peak MB, stderr) of a process."""
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        error = process.stderr.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+        return os.waitstatus_to_exitcode(status), time.perf_counter() - start, usage.ru_maxrss / 1024, error
+
+    def run(self, command):
+        print(json.dumps(command), file=self.requests, flush=True)
+        return json.loads(self.answers.readline())
 
 
 def latency(reference, candidate, entry, corpus, measure, calls):
@@ -77,12 +105,18 @@ def main():
     parser.add_argument("--methods", default="minmax,percentile,entropy")
     parser.add_argument("--limit", type=int, default=0, help="evaluation samples; 0: all")
     parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--pin", action="store_true")
     parser.add_argument("--json", default="")
+    parser.add_argument("--weights-peer", nargs=2, metavar=("MODEL", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("--peer", nargs=5, metavar=("MODEL", "CALIB", "OUT", "METHOD", "SAMPLES"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peer:
         return peer(*args.peer[:4], int(args.peer[4]))
+    if args.weights_peer:
+        return weights_peer(*args.weights_peer)
 
+    runner = Runner(args.pin)
     spec = importlib.util.spec_from_file_location("measure", os.path.join(args.corpus, "measure.py"))
     measure = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(measure)
@@ -101,14 +135,17 @@ def main():
                                    "--calib", calib, "--quiet"])]
             runs += [("mcompress-weights", [args.binary, "quantize", model, "-o", os.path.join(folder, "weights.onnx"), "--mode",
                                             "weight-only", "--quiet"])]
+            if importlib.util.find_spec("quantize_rs"):
+                runs += [("quantize-rs", [sys.executable, __file__, args.corpus, "--weights-peer", model,
+                                          os.path.join(folder, "quantize-rs.onnx")])]
             runs += [("ort-" + m, [sys.executable, __file__, args.corpus, "--peer", model, calib, os.path.join(folder, m + ".onnx"),
                                    m, str(samples)]) for m in args.methods.split(",") if m and entry["feeding"] == "slice"]
-            ours, best = {}, None
+            ours, weights, weights_peer_row, best, fastest = {}, {}, {}, None, None
             for tool, command in runs:
-                out = command[4] if tool.startswith("mcompress") else command[6]
+                out = next(a for a in command if a.startswith(folder))
                 if os.path.exists(out):
                     os.remove(out)
-                status, wall, peak, error = timed(command)
+                status, wall, peak, error = min((runner.run(command) for _ in range(args.repeat)), key=lambda r: r[1])
                 row = {"model": entry["name"], "tool": tool, "exit": status, "wall": wall, "peak_mb": peak}
                 if os.path.exists(out):
                     try:
@@ -128,12 +165,26 @@ def main():
                       f"{row.get('latency', nan):8.3f} {row.get('problem', '')}", flush=True)
                 if tool == "mcompress":
                     ours = row
-                elif tool.startswith("ort-") and "value" in row:
+                elif tool == "mcompress-weights":
+                    weights = row
+                elif tool == "quantize-rs":
+                    weights_peer_row = row
+                elif "value" in row:
                     best = max(best or 0, row["value"])
+                    fastest = min(fastest or wall, wall)
+            if fastest:
+                print(f"{entry['name']:20} static: {fastest / ours['wall']:.1f} x as fast as the fastest peer", end="")
+            if weights_peer_row:
+                print(f"{'; ' if fastest else entry['name']} weight-only: {weights_peer_row['wall'] / weights['wall']:.1f} x as fast as quantize-rs, "
+                      f"{weights['peak_mb'] / weights_peer_row['peak_mb']:.2f} x its memory", end="")
+            print(flush=True)
             bounds = [("runs", "value" in ours),
                       ("score", ours.get("value", 0) >= entry["metric"]["value"] - (0.13 if entry["metric"]["kind"] == "agreement" else 0.005)),
                       ("best peer", best is None or ours.get("value", 0) >= best),
-                      ("latency", ours.get("latency", 9) <= 1.0)]
+                      ("latency", ours.get("latency", 9) <= 1.0),
+                      ("time", fastest is None or fastest / ours["wall"] >= (10 if entry["bytes"] < 2_000_000 else 3)),
+                      ("weight-only time", not weights_peer_row or weights["wall"] <= weights_peer_row["wall"]),
+                      ("weight-only memory", not weights_peer_row or weights["peak_mb"] <= weights_peer_row["peak_mb"])]
             missed += [f"{entry['name']}: {name}" for name, held in bounds if not held]
     if args.json:
         json.dump(rows, open(args.json, "w"), indent=1)
