@@ -107,6 +107,7 @@ class Calibrate final : public Command {
     }
     const std::string& path = inputs_.front();
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
+    runtime->warm_up();
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(path, console));
     MCOMPRESS_ASSIGN(const auto data, open_samples(options_.calib, *loaded.model, options_.feeding,
                                                    options_.samples, console));

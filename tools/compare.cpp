@@ -102,6 +102,7 @@ class Eval final : public Judging {
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(true));
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
+    runtime->warm_up();
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     LoadedModel reference;
     if (!options_.against.empty()) {
@@ -183,6 +184,7 @@ class Compare final : public Judging {
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(true));
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
+    runtime->warm_up();
     MCOMPRESS_ASSIGN(const LoadedModel reference, load(reference_, console));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     MCOMPRESS_ASSIGN(const auto data, samples(*reference.model, console));
@@ -257,6 +259,7 @@ class Bench final : public Judging {
   Status run(Console& console) override {
     MCOMPRESS_TRY(start(false));
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
+    runtime->warm_up();
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
     LoadedModel reference;
     if (!options_.against.empty()) {

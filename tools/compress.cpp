@@ -22,9 +22,10 @@ class Compression {
 
   Status run() {
     MCOMPRESS_TRY(check_request());
-    // Starts on a thread of its own, beside the loading.
     if (!options_.print_recipe) {
       MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
+      // Beside the loading. Without a proof it may never be needed.
+      if (options_.verify || !options_.calib.empty()) runtime_->warm_up();
     }
     MCOMPRESS_ASSIGN(loaded_, load(job_.input, console_));
     root().text("command", job_.command);
@@ -195,8 +196,9 @@ class Compression {
     }
     MCOMPRESS_TRY(check_result(check_model(model())));
     const int threads = static_cast<int>(options_.threads);
+    const bool will_run = calib_ != nullptr || eval_ != nullptr || options_.bench;
     after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
-                   threads);
+                   threads, will_run ? Judged::Use::kRun : Judged::Use::kOpen);
     auto opened = after_->session();
     if (!opened.ok()) {
       Error error = std::move(opened).error();

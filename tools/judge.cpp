@@ -11,6 +11,10 @@ namespace mcompress::tools {
 Result<std::unique_ptr<Session>> Judged::open_another() const {
   SessionOptions options;
   options.threads = threads_;
+  if (use_ == Use::kOpen) {
+    options.optimisation = Optimisation::kNone;
+    options.prepack = options.memory_arena = false;
+  }
   auto session = runtime_.open(model_, options);
   if (!session.ok()) return std::move(session).error().in_file(file_);
   return session;

@@ -18,8 +18,11 @@ namespace mcompress::tools {
 // A model with a session that is opened when it is first needed.
 class Judged {
  public:
-  Judged(Runtime& runtime, const Model& model, std::string file, int threads)
-      : runtime_(runtime), model_(model), file_(std::move(file)), threads_(threads) {}
+  // kOpen: nothing will be run, so that nothing is prepared for it: every operator must have a
+  // kernel and fit its neighbours, weights are not unpacked (a third of the memory and the time).
+  enum class Use : std::uint8_t { kRun, kOpen };
+  Judged(Runtime& runtime, const Model& model, std::string file, int threads, Use use = Use::kRun)
+      : runtime_(runtime), model_(model), file_(std::move(file)), threads_(threads), use_(use) {}
   Result<Session*> session();
   Result<std::unique_ptr<Session>> open_another() const;
   const Model& model() const { return model_; }
@@ -30,6 +33,7 @@ class Judged {
   const Model& model_;
   std::string file_;
   int threads_;
+  Use use_;
   std::unique_ptr<Session> session_;
 };
 

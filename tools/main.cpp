@@ -1,5 +1,8 @@
 // Signals, the last resort for exceptions, and the exit status.
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <csignal>
 #include <cstdio>
@@ -53,6 +56,16 @@ void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
+// Memory that is given back to the system costs a page fault for every 4 KiB when it is needed
+// again, a fifth of the time of a short run: keep up to 128 MiB, let single blocks of 64 MiB go.
+void tune_allocator() {
+#ifdef __GLIBC__
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 128 << 20);
+  ::mallopt(M_TOP_PAD, 16 << 20);
+#endif
+}
+
 int guarded(const std::vector<std::string>& arguments) {
   try {
     Console console;
@@ -79,6 +92,7 @@ int guarded(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  tune_allocator();
   install_signal_handlers();
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   leave(guarded(arguments));

@@ -77,6 +77,8 @@ struct SessionOptions {
 class Runtime {
  public:
   virtual ~Runtime() = default;
+  // Starts, on a thread of its own, what the first session would have to wait for.
+  virtual void warm_up() {}
   virtual std::string_view name() const = 0;  // "onnxruntime 1.32.0"
   // Opens the model as it stands in memory: the graph is serialised without its large tensors,
   // which are handed over one by one.

@@ -389,10 +389,10 @@ Result<Owned<OrtSession>> create_in_place(const Engine& engine, OrtSessionOption
 
 class OnnxRuntime final : public Runtime {
  public:
-  OnnxRuntime() : name_(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString()) {
-    start_engine();
-  }
+  OnnxRuntime() : name_(std::string("onnxruntime ") + OrtGetApiBase()->GetVersionString()) {}
   ~OnnxRuntime() override { await_engine(); }
+
+  void warm_up() override { start_engine(); }
 
   std::string_view name() const override { return name_; }
 
