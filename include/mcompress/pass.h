@@ -21,6 +21,8 @@
 
 namespace mcompress {
 
+class Executor;
+
 // One decision of a pass about one tensor or node.
 struct Decision {
   std::string pass;
@@ -57,7 +59,7 @@ struct Services {
   Diagnostics* diagnostics = nullptr;       // must be set
   Progress* progress = nullptr;             // null: silent
   std::uint64_t memory_budget = 0;          // 0: default
-  int threads = 1;                          // runs at once while calibrating; 0: processors
+  int threads = 1;                          // of passes and of calibration; 0: processors
   // A session of the model as it was before the first pass, opened when first asked for; empty:
   // passes open what they compare with.
   std::function<Result<Session*>()> reference;
@@ -66,12 +68,13 @@ struct Services {
 class PassContext {
  public:
   PassContext(Editor& editor, const Services& services, Explain& explain, ReportScope& report,
-              TensorFactory& tensors, std::uint64_t seed)
+              TensorFactory& tensors, const Executor& executor, std::uint64_t seed)
       : editor_(editor),
         services_(services),
         explain_(explain),
         report_(report),
         tensors_(tensors),
+        executor_(executor),
         seed_(seed) {}
   Editor& edit() { return editor_; }
   const Target& target() const;
@@ -80,7 +83,8 @@ class PassContext {
   ReportScope& report() { return report_; }
   TensorFactory& tensors() { return tensors_; }
   Progress& progress();
-  int threads() const { return services_.threads; }
+  // Threads for a pass's own arithmetic.
+  const Executor& executor() const { return executor_; }
   std::uint64_t seed() const { return seed_; }
   // Fails with kUnsupported when this run has no runtime.
   Result<Runtime*> runtime();
@@ -100,6 +104,7 @@ class PassContext {
   Explain& explain_;
   ReportScope& report_;
   TensorFactory& tensors_;
+  const Executor& executor_;
   std::uint64_t seed_;
 };
 

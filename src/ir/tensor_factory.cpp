@@ -101,9 +101,10 @@ class BudgetFactory final : public TensorFactory {
     const std::uint64_t left = left_.load();
     if (*bytes <= left || *bytes < kChunk) {
       left_.store(left - std::min(left, *bytes));
-      std::vector<std::byte> buffer(*bytes);
-      MCOMPRESS_TRY(fill_in_chunks(buffer, fill, nullptr));
-      return Tensor(dtype, std::move(dims), make_storage(std::move(buffer)));
+      const auto buffer = std::make_shared_for_overwrite<std::byte[]>(*bytes);
+      const std::span<std::byte> view(buffer.get(), *bytes);
+      MCOMPRESS_TRY(fill_in_chunks(view, fill, nullptr));
+      return Tensor(dtype, std::move(dims), make_storage(buffer, view));
     }
     MCOMPRESS_ASSIGN(auto spill, SpillStorage::create(*bytes));
     spill->set_self(spill);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "support/executor.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -40,6 +41,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
   Services effective = services;
   if (effective.target == nullptr) effective.target = find_target(recipe.target);
   const auto tensors = make_tensor_factory(options.tensor_heap_budget);
+  const Executor executor(effective.threads);
   Editor editor(model, &onnx_catalog());
   if (options.verify != VerifyLevel::kOff) MCOMPRESS_TRY(verify(model));
 
@@ -58,7 +60,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
     MCOMPRESS_ASSIGN(auto pass, info->create(step.options, *effective.diagnostics));
     explain.set_pass(info->name);
     ReportScope& scope = report.root().item("passes", info->name);
-    PassContext context(editor, effective, explain, scope, *tensors, recipe.seed);
+    PassContext context(editor, effective, explain, scope, *tensors, executor, recipe.seed);
     const std::uint64_t revision = model.revision();
     Status status = pass->run(model, context);
     if (!status.ok()) {

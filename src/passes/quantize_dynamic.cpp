@@ -117,7 +117,8 @@ class QuantizeDynamic final : public Pass {
     WeightRounding rounding;
     rounding.saturation_free = context.target().saturation_free_weights;
     MCOMPRESS_ASSIGN(QuantizedWeight quantized,
-                     quantize_weight(tensor, view, rounding, false, {}, 1, {}, context.tensors()));
+                     quantize_weight(tensor, view, rounding, false, {}, 1, {}, context.tensors(),
+                                     context.executor()));
     Tensor codes_tensor = quantized.codes;
     if (node.int_attribute("transB", 0) != 0 && node.is("Gemm")) {
       MCOMPRESS_ASSIGN(codes_tensor, transposed(quantized.codes, context.tensors()));

@@ -108,7 +108,7 @@ class QuantizeStatic final : public Pass {
     context.report().count("integer_nodes", static_cast<std::int64_t>(plan.nodes.size()));
     context.report().count("eligible_nodes", static_cast<std::int64_t>(plan.eligible));
     return emit_static(plan, context.target(), emit, context.edit(), context.tensors(),
-                       context.explain());
+                       context.executor(), context.explain());
   }
 
  private:
@@ -172,7 +172,7 @@ class QuantizeStatic final : public Pass {
       if (attempt.nodes.empty()) return kExactDb;
       Editor edit(*copy, &onnx_catalog());
       MCOMPRESS_TRY(emit_static(attempt, context.target(), emit_options(attempt, table, context),
-                                edit, context.tensors(), decisions));
+                                edit, context.tensors(), context.executor(), decisions));
       for (const Decision& decision : decisions.all()) {
         if (decision.sqnr_db) weight_sqnr[decision.subject] = *decision.sqnr_db;
       }

@@ -126,13 +126,14 @@ class QuantizeWeights final : public Pass {
     WeightRounding rounding;
     QuantizedWeight chosen;
     bool affine = options_.scheme == "affine";
-    MCOMPRESS_ASSIGN(
-        chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1, {}, context.tensors()));
+    MCOMPRESS_ASSIGN(chosen, quantize_weight(tensor, layout, rounding, affine, {}, 1, {},
+                                             context.tensors(), context.executor()));
     // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
     // near zero, which matters more than their size.
     if (options_.scheme == "auto" && layout.taps == 1) {
-      MCOMPRESS_ASSIGN(QuantizedWeight other, quantize_weight(tensor, layout, rounding, true, {}, 1,
-                                                              {}, context.tensors()));
+      MCOMPRESS_ASSIGN(QuantizedWeight other,
+                       quantize_weight(tensor, layout, rounding, true, {}, 1, {}, context.tensors(),
+                                       context.executor()));
       if (other.sqnr_db > chosen.sqnr_db + 1) {
         chosen = std::move(other);
         affine = true;

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "ir/facts.h"
+#include "support/executor.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -243,7 +244,8 @@ g (float[2] x) => (float[2] y) <float[2] a = {1.0, 4.0}> { y = Add(x, a) })");
   Explain explain;
   Report report;
   const auto tensors = make_tensor_factory(1 << 20);
-  PassContext context(editor, services, explain, report.root(), *tensors, 0);
+  const Executor executor(1);
+  PassContext context(editor, services, explain, report.root(), *tensors, executor, 0);
   auto pass = builtin_passes().find("fold-constants")->create(Datum::map(), diagnostics);
   ASSERT_TRUE(pass.ok());
   EXPECT_TRUE((*pass)->run(*model, context).ok());

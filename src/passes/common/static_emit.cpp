@@ -23,12 +23,13 @@ std::int64_t count_of(std::size_t size) { return static_cast<std::int64_t>(size)
 class Emitter {
  public:
   Emitter(const StaticPlan& plan, const Target& target, const EmitOptions& options, Editor& edit,
-          TensorFactory& tensors, Explain& explain)
+          TensorFactory& tensors, const Executor& executor, Explain& explain)
       : plan_(plan),
         target_(target),
         options_(options),
         edit_(edit),
         tensors_(tensors),
+        executor_(executor),
         explain_(explain) {}
 
   Status run() {
@@ -135,7 +136,7 @@ class Emitter {
     if (known == nullptr) {
       MCOMPRESS_ASSIGN(
           fresh, quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
-                                 groups, least_scales, tensors_));
+                                 groups, least_scales, tensors_, executor_));
       known = &fresh;
       if (options_.rounded != nullptr) {
         known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
@@ -241,6 +242,7 @@ class Emitter {
   const EmitOptions& options_;
   Editor& edit_;
   TensorFactory& tensors_;
+  const Executor& executor_;
   Explain& explain_;
   std::map<std::uint32_t, const IntegerNode*> producer_;
   std::map<std::uint32_t, std::vector<Use>> readers_;
@@ -249,8 +251,9 @@ class Emitter {
 }  // namespace
 
 Status emit_static(const StaticPlan& plan, const Target& target, const EmitOptions& options,
-                   Editor& edit, TensorFactory& tensors, Explain& explain) {
-  return Emitter(plan, target, options, edit, tensors, explain).run();
+                   Editor& edit, TensorFactory& tensors, const Executor& executor,
+                   Explain& explain) {
+  return Emitter(plan, target, options, edit, tensors, executor, explain).run();
 }
 
 }  // namespace mcompress

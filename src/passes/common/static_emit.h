@@ -40,6 +40,7 @@ struct EmitOptions {
 // b[o] -= sum over inputs i of (Wq - W)[o, i] * mean(x[i]).
 // Fails with kInternal on a defect only.
 Status emit_static(const StaticPlan& plan, const Target& target, const EmitOptions& options,
-                   Editor& edit, TensorFactory& tensors, Explain& explain);
+                   Editor& edit, TensorFactory& tensors, const Executor& executor,
+                   Explain& explain);
 
 }  // namespace mcompress

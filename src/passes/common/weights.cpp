@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "support/executor.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -192,18 +193,13 @@ std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
                                         std::span<const double> input_means, std::int64_t groups,
-                                        std::span<const float> least_scales,
-                                        TensorFactory& tensors) {
+                                        std::span<const float> least_scales, TensorFactory& tensors,
+                                        const Executor& executor) {
   MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
   const auto channels = static_cast<std::size_t>(layout.channels);
   const ChannelOrder order(layout);
   const std::size_t length = order.length();
 
-  WeightRounding rounding = how;
-  if (layout.taps > 1) {
-    rounding.taps = layout.taps;
-    rounding.tap_stride = layout.inner / layout.taps;
-  }
   QuantizedWeight result;
   result.scales.resize(channels);
   if (affine) result.zero_points.resize(channels);
@@ -212,12 +208,16 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
 
   // Columns are gathered sixteen at a time: one cache line of floats.
   constexpr std::size_t kBlock = 16;
-  std::vector<float> block(order.contiguous() ? 0 : kBlock * length);
-  std::vector<std::int8_t> codes(affine ? 0 : kBlock * length);
-  std::vector<std::uint8_t> affine_codes(affine ? kBlock * length : 0);
-  ChannelError total;
-  for (std::size_t first = 0; first < channels; first += kBlock) {
-    const std::size_t count = std::min(kBlock, channels - first);
+  std::vector<ChannelError> errors(channels);
+  const auto round_block = [&](std::size_t first, std::size_t count) {
+    std::vector<float> block(order.contiguous() ? 0 : kBlock * length);
+    std::vector<std::int8_t> codes(affine ? 0 : kBlock * length);
+    std::vector<std::uint8_t> affine_codes(affine ? kBlock * length : 0);
+    WeightRounding rounding = how;
+    if (layout.taps > 1) {
+      rounding.taps = layout.taps;
+      rounding.tap_stride = layout.inner / layout.taps;
+    }
     const float* vectors = block.data();
     if (order.contiguous()) {
       vectors = values.data() + order.slice(first);
@@ -227,7 +227,7 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
     for (std::size_t c = 0; c < count; ++c) {
       const std::size_t channel = first + c;
       const std::span<const float> vector(vectors + c * length, length);
-      ChannelError error;
+      ChannelError& error = errors[channel];
       if (affine) {
         const std::span<std::uint8_t> rounded = std::span(affine_codes).subspan(c * length, length);
         const AffineChannel fit = round_channel_affine(vector, rounded);
@@ -249,14 +249,27 @@ Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& 
                                                   of_inputs ? order.depth() : length);
         }
       }
-      total.signal += error.signal;
-      total.noise += error.noise;
     }
     if (affine) {
       order.scatter(affine_codes.data(), first, count, bytes.data());
     } else {
       order.scatter(codes.data(), first, count, bytes.data());
     }
+  };
+  // Enough work for a thread to be worth waking.
+  constexpr std::size_t kChunk = std::size_t{1} << 16;
+  const std::size_t blocks = (channels + kBlock - 1) / kBlock;
+  executor.parallel_for(blocks, kChunk / (kBlock * length) + 1,
+                        [&](std::size_t begin, std::size_t end) {
+                          for (std::size_t i = begin; i < end; ++i) {
+                            const std::size_t first = i * kBlock;
+                            round_block(first, std::min(kBlock, channels - first));
+                          }
+                        });
+  ChannelError total;
+  for (const ChannelError& error : errors) {
+    total.signal += error.signal;
+    total.noise += error.noise;
   }
   weight.storage()->release(0, weight.byte_size());
   result.sqnr_db = decibels(total.signal, total.noise);

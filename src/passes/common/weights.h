@@ -12,6 +12,7 @@
 #include "mcompress/pass.h"
 #include "mcompress/status.h"
 #include "numeric/weight_quantize.h"
+#include "support/executor.h"
 
 namespace mcompress {
 
@@ -47,7 +48,7 @@ struct QuantizedWeight {
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
                                         const WeightRounding& how, bool affine,
                                         std::span<const double> input_means, std::int64_t groups,
-                                        std::span<const float> least_scales,
-                                        TensorFactory& tensors);
+                                        std::span<const float> least_scales, TensorFactory& tensors,
+                                        const Executor& executor);
 
 }  // namespace mcompress
