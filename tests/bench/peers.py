@@ -168,7 +168,7 @@ def main():
                 elif tool == "mcompress-weights":
                     weights = row
                 elif tool == "quantize-rs":
-                    weights_peer_row = row
+                    weights_peer_row = row if "value" in row else {}
                 elif "value" in row:
                     best = max(best or 0, row["value"])
                     fastest = min(fastest or wall, wall)
