@@ -159,6 +159,8 @@ class PassRegistry {
   Status add(PassInfo info);  // refuses a second pass of the same name
   const PassInfo* find(std::string_view name) const;
   std::string nearest(std::string_view wrong_name) const;
+  // The usage error about a name that find() does not know.
+  Error unknown(std::string_view wrong_name, Location where) const;
   std::vector<const PassInfo*> all() const;  // sorted by name
 
  private:

@@ -48,6 +48,8 @@ class Target {
 // Null: no such target.
 const Target* find_target(std::string_view name);
 std::vector<const Target*> all_targets();
+// The usage error about a name that find_target() does not know, with the nearest one.
+Error unknown_target(std::string_view name, Location where);
 // "onnxruntime-cpu".
 const Target& default_target();
 

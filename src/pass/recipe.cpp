@@ -20,13 +20,14 @@ Location at(const Datum& datum, std::string path) {
   return where;
 }
 
-Result<std::string> text_of(const Datum& datum, const std::string& path) {
+Result<std::string> text_of(const Datum& datum, const std::string& path,
+                            std::string_view wanted = "must be a text") {
   if (const std::string* text = datum.as_string()) return *text;
   if (const auto* typed = std::get_if<Datum::Text>(&datum.value())) return typed->text;
-  return recipe_error("recipe-not-text", path + " must be a text", at(datum, path));
+  return recipe_error("recipe-not-text", std::string(wanted), at(datum, path));
 }
 
-Status check_order(const Recipe& recipe, const PassRegistry& registry, const Datum& passes) {
+Status check_order(const Recipe& recipe, const PassRegistry& registry, const Datum::List& passes) {
   // A pass may stand several times; each occurrence has to come after every pass it names that is
   // in the recipe at all, at least once.
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
@@ -38,7 +39,7 @@ Status check_order(const Recipe& recipe, const PassRegistry& registry, const Dat
       if (first - recipe.steps.begin() > static_cast<std::ptrdiff_t>(i)) {
         return recipe_error("recipe-order",
                             recipe.steps[i].pass + " has to run after " + std::string(earlier),
-                            at(passes, "passes[" + std::to_string(i) + "]"));
+                            at(passes[i], "passes[" + std::to_string(i) + "]"));
       }
     }
   }
@@ -59,7 +60,7 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
     const std::string close = nearest(key, kKeys);
     return recipe_error(
-        "recipe-unknown-key", "unknown key '" + key + "'", value.where(),
+        "recipe-unknown-key", "unknown key '" + key + "'", at(value, key),
         close.empty() ? "known keys: name, passes, seed, target" : "did you mean '" + close + "'?");
   }
 
@@ -69,20 +70,14 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
   }
   if (const Datum* target = datum.find("target")) {
     MCOMPRESS_ASSIGN(recipe.target, text_of(*target, "target"));
-  }
-  if (find_target(recipe.target) == nullptr) {
-    std::vector<std::string> names;
-    for (const Target* known : all_targets()) names.push_back(known->name);
-    const std::string close = nearest(recipe.target, names);
-    return recipe_error(
-        "unknown-target", "unknown target '" + recipe.target + "'", {{}, "target", {}},
-        close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
+    if (find_target(recipe.target) == nullptr) {
+      return unknown_target(recipe.target, at(*target, "target"));
+    }
   }
   if (const Datum* seed = datum.find("seed")) {
     const auto* number = std::get_if<std::int64_t>(&seed->value());
     if (number == nullptr || *number < 0) {
-      return recipe_error("recipe-seed", "seed must be a whole number from 0 up",
-                          at(*seed, "seed"));
+      return recipe_error("recipe-seed", "must be a whole number from 0 up", at(*seed, "seed"));
     }
     recipe.seed = static_cast<std::uint64_t>(*number);
   }
@@ -101,7 +96,7 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     if (const Datum::Map* fields = entry.as_map()) {
       const Datum* name = entry.find("pass");
       if (name == nullptr) {
-        return recipe_error("recipe-pass-name", path + " has no key 'pass'", at(entry, path));
+        return recipe_error("recipe-pass-name", "the key 'pass' is missing", at(entry, path));
       }
       MCOMPRESS_ASSIGN(step.pass, text_of(*name, path + ".pass"));
       for (const auto& [key, value] : *fields) {
@@ -113,20 +108,17 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
         step.options.set(key, std::move(option));
       }
     } else {
-      MCOMPRESS_ASSIGN(step.pass, text_of(entry, path));
+      MCOMPRESS_ASSIGN(
+          step.pass,
+          text_of(entry, path, "must be the name of a pass, or a map with the key 'pass'"));
     }
     const PassInfo* info = registry.find(step.pass);
-    if (info == nullptr) {
-      const std::string close = registry.nearest(step.pass);
-      return recipe_error(
-          "unknown-pass", "unknown pass '" + step.pass + "'", at(entry, path),
-          close.empty() ? "`mcompress passes` lists them" : "did you mean '" + close + "'?");
-    }
+    if (info == nullptr) return registry.unknown(step.pass, at(entry, path));
     auto made = info->create(step.options, diagnostics);
-    if (!made.ok()) return std::move(made).error().at(path);
+    if (!made.ok()) return std::move(made).error().in_file(entry.where().file).at(path);
     recipe.steps.push_back(std::move(step));
   }
-  MCOMPRESS_TRY(check_order(recipe, registry, *passes));
+  MCOMPRESS_TRY(check_order(recipe, registry, *list));
   return recipe;
 }
 

@@ -50,6 +50,13 @@ std::string PassRegistry::nearest(std::string_view wrong_name) const {
   return mcompress::nearest(wrong_name, names);
 }
 
+Error PassRegistry::unknown(std::string_view wrong_name, Location where) const {
+  const std::string close = nearest(wrong_name);
+  return Error(Code::kUsage, "unknown-pass", "unknown pass '" + std::string(wrong_name) + "'",
+               std::move(where),
+               close.empty() ? "`mcompress passes` lists them" : "did you mean '" + close + "'?");
+}
+
 std::vector<const PassInfo*> PassRegistry::all() const {
   std::vector<const PassInfo*> list;
   for (const PassInfo& pass : passes_) list.push_back(&pass);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "support/json.h"
+#include "support/text.h"
 #include "support/try.h"
 #include "target/builtin.h"
 
@@ -110,6 +111,15 @@ const Target* find_target(std::string_view name) {
     if (target->name == name) return target;
   }
   return nullptr;
+}
+
+Error unknown_target(std::string_view name, Location where) {
+  std::vector<std::string> names;
+  for (const Target* target : all_targets()) names.push_back(target->name);
+  const std::string close = nearest(name, names);
+  return Error(Code::kUsage, "unknown-target", "unknown target '" + std::string(name) + "'",
+               std::move(where),
+               close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
 }
 
 const Target& default_target() { return *find_target("onnxruntime-cpu"); }
