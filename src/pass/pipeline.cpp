@@ -25,10 +25,9 @@ Status dump_to(const std::filesystem::path& folder, std::size_t number, std::str
   return ok_status();
 }
 
-Error after_pass(Error error, std::string_view pass) {
+Error after_passes(Error error, std::string culprit) {
   error.code = Code::kInternal;
-  error.diagnostic.message =
-      "pass " + std::string(pass) + " broke the graph: " + error.diagnostic.message;
+  error.diagnostic.message = std::move(culprit) + " broke the graph: " + error.diagnostic.message;
   error.diagnostic.hint = "this is a defect of mcompress; please report it with the model";
   return error;
 }
@@ -45,6 +44,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
   Editor editor(model, &onnx_catalog());
   if (options.verify != VerifyLevel::kOff) MCOMPRESS_TRY(verify(model));
 
+  const std::uint64_t first_revision = model.revision();
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
     const RecipeStep& step = recipe.steps[i];
     const PassInfo* info = registry.find(step.pass);
@@ -68,14 +68,19 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
     }
     const bool changed = model.revision() != revision;
     scope.set("changed", Datum::boolean(changed));
-    if (changed && (options.verify == VerifyLevel::kEachPass ||
-                    (options.verify == VerifyLevel::kEnds && i + 1 == recipe.steps.size()))) {
+    if (changed && options.verify == VerifyLevel::kEachPass) {
       Status sound = verify(model);
-      if (!sound.ok()) return after_pass(std::move(sound).error(), info->name);
+      if (!sound.ok()) {
+        return after_passes(std::move(sound).error(), "pass " + std::string(info->name));
+      }
     }
     if (!options.dump_folder.empty()) {
       MCOMPRESS_TRY(dump_to(options.dump_folder, i + 1, info->name, model));
     }
+  }
+  if (options.verify == VerifyLevel::kEnds && model.revision() != first_revision) {
+    Status sound = verify(model);
+    if (!sound.ok()) return after_passes(std::move(sound).error(), "one of the passes");
   }
   return ok_status();
 }
