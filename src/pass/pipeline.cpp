@@ -39,6 +39,12 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
                     Report& report) {
   Services effective = services;
   if (effective.target == nullptr) effective.target = find_target(recipe.target);
+  if (effective.target == nullptr) return unknown_target(recipe.target, {{}, "target", {}});
+  for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
+    const std::string& name = recipe.steps[i].pass;
+    if (registry.find(name) != nullptr) continue;
+    return registry.unknown(name, {{}, "passes[" + std::to_string(i) + "]", {}});
+  }
   const auto tensors = make_tensor_factory(options.tensor_heap_budget);
   const Executor executor(effective.threads);
   Editor editor(model, &onnx_catalog());
@@ -48,9 +54,6 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
     const RecipeStep& step = recipe.steps[i];
     const PassInfo* info = registry.find(step.pass);
-    if (info == nullptr) {
-      return Error(Code::kUsage, "unknown-pass", "unknown pass '" + step.pass + "'");
-    }
     if (effective.progress != nullptr) {
       effective.progress->update(step.pass, i, recipe.steps.size(), "passes");
       if (effective.progress->cancelled()) {

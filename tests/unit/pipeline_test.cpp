@@ -185,6 +185,21 @@ TEST_F(PipelineTest, APassThatFailsIsNamedAndTheLastToRun) {
   EXPECT_EQ(passes_report(), R"([{"name": "look", "changed": false}, {"name": "refuse"}])");
 }
 
+TEST_F(PipelineTest, RecipesMadeByHandAreCheckedToo) {
+  add_marker("look");
+  Status status = execute({"look", "loook"});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, Code::kUsage);
+  EXPECT_EQ(text(status), "passes[1]: unknown pass 'loook' (did you mean 'look'?)");
+  EXPECT_TRUE(ran.empty()) << "before anything runs";
+  target = "generic-qd";
+  status = execute({"look"});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, Code::kUsage);
+  EXPECT_EQ(text(status), "target: unknown target 'generic-qd' (did you mean 'generic-qdq'?)");
+  EXPECT_TRUE(ran.empty());
+}
+
 TEST_F(PipelineTest, OptionsThatAPassRefusesStopTheRun) {
   PassInfo info;
   info.name = "picky";
