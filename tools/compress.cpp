@@ -127,6 +127,7 @@ class Compression {
     pipeline.dump_folder = options_.dump_passes;
     for (int round = 0; round < job_.rounds; ++round) {
       const std::size_t before = passes_that_changed();
+      pipeline.dumps_before = static_cast<std::size_t>(round) * recipe_.steps.size();
       MCOMPRESS_TRY(
           run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
       if (passes_that_changed() == before) break;

@@ -42,6 +42,7 @@ enum class VerifyLevel : std::uint8_t { kOff, kEnds, kEachPass };
 struct PipelineOptions {
   VerifyLevel verify = VerifyLevel::kEachPass;
   std::filesystem::path dump_folder;  // numbered text dump after each pass; empty: none
+  std::size_t dumps_before = 0;       // of earlier runs into the same folder: numbers go on
   std::uint64_t tensor_heap_budget = std::uint64_t{1} << 30;
 };
 

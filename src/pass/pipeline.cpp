@@ -78,7 +78,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
       }
     }
     if (!options.dump_folder.empty()) {
-      MCOMPRESS_TRY(dump_to(options.dump_folder, i + 1, info->name, model));
+      MCOMPRESS_TRY(dump_to(options.dump_folder, options.dumps_before + i + 1, info->name, model));
     }
   }
   if (options.verify == VerifyLevel::kEnds && model.revision() != first_revision) {
