@@ -126,6 +126,43 @@ TEST(FuseAffine, InFrontOfGemmMatMulAndConvTranspose) {
             2u);
 }
 
+TEST(FuseAffine, InBranchesOnWeightsThatOthersReadToo) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[N,3,5,5] x) => "
+      "(float[N,4,5,5] y, float[N,4,5,5] z) <" +
+          weights("w", {4, 3, 1, 1}) + ", " + weights("k", {4, 1, 1}, 0.5f, 2.0f) + R"(> {
+  z = Conv(x, w)
+  y = If (c) <
+    then_branch = t () => (float[N,4,5,5] o) { a = Conv(x, w) o = Mul(a, k) },
+    else_branch = e () => (float[N,4,5,5] p) { p = Mul(z, k) }
+  >
+})",
+      {"infer-shapes", "fuse-affine"});
+  EXPECT_EQ(checked.run->count("fuse-affine", "fused"), 1);
+  // The readers outside keep the weight as it was.
+  EXPECT_EQ(maker_of(*checked.after, "z")->input(1)->name(), "w");
+  EXPECT_EQ(checked.run->why("Mul node that makes 'p'"), "'z' is read inside a nested graph");
+}
+
+TEST(FuseAffine, WhatACallerMayOverrideOrReadStays) {
+  const auto text = [](std::string_view inputs, std::string_view outputs) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,3,5,5] x" + std::string(inputs) +
+           ") => (float[N,4,5,5] y" + std::string(outputs) + ") <" + weights("w", {4, 3, 1, 1}) +
+           ", float k = {0.5}> { t = Conv(x, w) y = Mul(t, k) }";
+  };
+  for (std::string_view input : {", float k", ", float[4,3,1,1] w"}) {
+    const auto checked = check_passes(text(input, ""), {"infer-shapes", "fuse-affine"}, 0.0);
+    EXPECT_EQ(checked.run->count("fuse-affine", "fused"), 0) << input;
+    EXPECT_FALSE(checked.run->changed) << input;
+  }
+  // An output keeps its numbers; the product reads a copy.
+  const auto checked =
+      check_passes(text("", ", float[4,3,1,1] w"), {"infer-shapes", "fuse-affine"});
+  EXPECT_EQ(checked.run->count("fuse-affine", "fused"), 1);
+  EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w");
+  EXPECT_NE(maker_of(*checked.after, "y")->input(1)->name(), "w");
+}
+
 TEST(FuseAffine, FactorsAndShiftsOfOneNumberMerge) {
   const auto left = [](std::string_view body) {
     const auto checked = check_passes(

@@ -48,6 +48,23 @@ TEST(FusePad, OfTwoReadersBothTakeItOver) {
   EXPECT_EQ(count_nodes(*checked.after, "Pad"), 0);
 }
 
+TEST(FusePad, InBranchesButNotAcrossThem) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[N,2,6,6] x) => "
+      "(float[N,2,4,5] y) <int64[8] p = {0,0,0,0,0,0,0,1}, " +
+          weights("w", {2, 2, 3, 3}) + R"(> {
+  q = Pad(x, p)
+  y = If (c) <
+    then_branch = t () => (float[N,2,4,5] o) { r = Pad(x, p) o = Conv(r, w) },
+    else_branch = e () => (float[N,2,4,5] u) { u = Conv(q, w) }
+  >
+})",
+      {"fuse-pad"});
+  EXPECT_EQ(checked.run->count("fuse-pad", "fused"), 1);
+  EXPECT_EQ(count_nodes(*checked.after, "Pad"), 1);
+  EXPECT_EQ(checked.run->why("Pad node that makes 'q'"), "'q' is read inside a nested graph");
+}
+
 TEST(FusePad, SaysWhyOneStays) {
   const auto why = [](const std::string& text) {
     const auto checked = check_passes(text, {"fuse-pad"}, 0.0);
