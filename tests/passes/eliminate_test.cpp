@@ -169,6 +169,44 @@ g (float[2] x, float[2] w) => (float[2] y)
             "nothing reads it, but an operator of domain 'custom' may have effects");
 }
 
+TEST(EliminateDead, KeepsWhatIsReadAnywhere) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (bool c, float[4] x) => (float[4] y, float[4] shown, float[2] first)
+<float[4] captured = {1.0, 2.0, 3.0, 4.0}, float[4] shown = {4.0, 3.0, 2.0, 1.0}, int64[2] parts = {2, 2}> {
+  first, second = Split<axis=0>(x, parts)
+  y = If (c) <
+    then_branch = t () => (float[4] o) { o = Add(x, captured) },
+    else_branch = e () => (float[4] p) { p = Neg(x) }
+  >
+})",
+                                    {"eliminate-dead"}, 0.0);
+  EXPECT_FALSE(checked.run->changed);
+  EXPECT_EQ(checked.run->applied(), 0);
+}
+
+TEST(EliminateDead, ALoopWithWhatItCaptures) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (int64 trips, float[2] x) => (float[2] y)
+<bool keep = {1}, float[2] w = {1.0, 2.0}> {
+  n = Neg(x)
+  unused = Loop (trips, keep, x) <
+    body = b (int64 i, bool k, float[2] a) => (bool ko, float[2] ao)
+    <float[2] inner = {3.0, 4.0}> {
+      ko = Identity(k)
+      s = Add(n, w)
+      ao = Mul(s, inner)
+    }
+  >
+  y = Relu(x)
+})",
+                                    {"eliminate-dead"}, 0.0);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  EXPECT_EQ(count_initializers(*checked.after), 0);
+  EXPECT_EQ(checked.run->count("eliminate-dead", "nodes"), 2);
+}
+
 TEST(EliminateDead, TakesAChainOfTenThousandNodes) {
   auto model = model_from_bytes(chain_bytes(10'000));
   Editor editor(*model);
@@ -217,6 +255,75 @@ TEST(EliminateDuplicates, OfAnOutputAndAnInnerValueTheNameStays) {
   EXPECT_EQ(checked.after->graph().outputs()[0]->name(), "y");
 }
 
+TEST(EliminateDuplicates, OnlyOfEqualAttributesAndOutputs) {
+  const auto merged = [](std::string_view body, std::string_view out = "2,3,4") {
+    return check_passes(image(body, out), {"eliminate-duplicates"}, 0.0)
+        .run->count("eliminate-duplicates", "merged");
+  };
+  EXPECT_EQ(merged("a = LeakyRelu<alpha=0.5>(x) b = LeakyRelu<alpha=0.5>(x) y = Add(a, b)"), 1);
+  EXPECT_EQ(merged("a = LeakyRelu<alpha=0.5>(x) b = LeakyRelu<alpha=0.25>(x) y = Add(a, b)"), 0);
+  EXPECT_EQ(merged("a = Elu<alpha=0.0>(x) b = Elu<alpha=-0.0>(x) y = Add(a, b)"), 0);
+  EXPECT_EQ(merged("a = Neg(x) b = Abs(x) y = Add(a, b)"), 0);
+  EXPECT_EQ(merged("a = Mul(x, one) b = Mul(one, x) y = Add(a, b)"), 0);
+  // Both outputs of one go where those of the other went.
+  EXPECT_EQ(merged("a, m = MaxPool<kernel_shape=[1]>(x) b, n = MaxPool<kernel_shape=[1]>(x) "
+                   "s = Add(a, b) t = Add(m, n) f = Cast<to=1>(t) y = Add(s, f)"),
+            1);
+  EXPECT_EQ(merged("a, m = MaxPool<kernel_shape=[1]>(x) b = MaxPool<kernel_shape=[1]>(x) "
+                   "f = Cast<to=1>(m) s = Add(a, b) y = Add(s, f)"),
+            0);
+}
+
+TEST(EliminateDuplicates, InEachGraphForItself) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (bool c, float[2] x) => (float[2] y) {
+  n = Neg(x)
+  y = If (c) <
+    then_branch = t () => (float[2] o) { a = Exp(n) b = Exp(n) o = Add(a, b) },
+    else_branch = e () => (float[2] p) { d = Exp(n) p = Exp(n) }
+  >
+})",
+                                    {"eliminate-duplicates"}, 0.0);
+  // Two in the one branch; in the other one of the two is what the branch gives back.
+  EXPECT_EQ(checked.run->count("eliminate-duplicates", "merged"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "Exp"), 2);
+}
+
+TEST(EliminateDuplicates, CustomOperatorsAndCallsStay) {
+  auto model = model_from_text(R"(
+<ir_version: 9, opset_import: ["" : 17, "custom" : 1, "local" : 1]>
+g (float[2] x) => (float[2] y) {
+  a = custom.Count(x)
+  b = custom.Count(x)
+  c = local.f(x)
+  d = local.f(x)
+  y = Sum(a, b, c, d)
+}
+<domain: "local", opset_import: ["" : 17]>
+f (u) => (v) { v = RandomNormalLike(u) })");
+  EXPECT_FALSE(run_passes(*model, {"eliminate-duplicates"})->changed);
+}
+
+TEST(EliminateDuplicates, EqualConstantsOfAnyKind) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y) {
+  a = Constant <value = float[2] {1.0, 2.0}> ()
+  b = Constant <value = float[2] {1.0, 2.0}> ()
+  c = Constant <value = float[1,2] {1.0, 2.0}> ()
+  d = Constant <value_floats = [1.0, 2.0]> ()
+  e = Constant <value_floats = [1.0, 2.0]> ()
+  s = Sum(x, a, b, d, e)
+  k = Constant <value_ints = [2]> ()
+  m = Mul(s, c)
+  y = Reshape(m, k)
+})",
+                                    {"eliminate-duplicates"}, 0.0);
+  EXPECT_EQ(checked.run->count("eliminate-duplicates", "merged"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "Constant"), 4);
+}
+
 TEST(DedupInitializers, KeepsOneCopyInSight) {
   const auto checked = check_passes(R"(
 <ir_version: 8, opset_import: ["" : 17]>
@@ -250,6 +357,65 @@ g (float[2] x, float[2] w) => (float[2] y, float[2] k)
                                     {"dedup-initializers"}, 0.0);
   EXPECT_FALSE(checked.run->changed);
   EXPECT_EQ(checked.run->why("k"), "it equals 'a' but is a graph output");
+}
+
+TEST(DedupInitializers, BytesDecideNotNumbers) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[1] x) => (float[1] y, int32[1] i)
+<float[1] zero = {0.0}, float[1] minus = {-0.0}, int32[1] whole = {0}, int32[1] nought = {0}> {
+  a = Add(x, zero)
+  y = Add(a, minus)
+  i = Add(whole, nought)
+})",
+                                    {"dedup-initializers"}, 0.0);
+  EXPECT_EQ(checked.run->count("dedup-initializers", "merged"), 1);
+  EXPECT_EQ(checked.after->graph().find("nought"), nullptr);
+  EXPECT_NE(checked.after->graph().find("minus"), nullptr);
+}
+
+// Equal weights of 32 x `columns` in both branches of an If.
+std::string branches(std::int64_t columns) {
+  const std::string n = std::to_string(columns);
+  const auto branch = [&](std::string_view name) {
+    return weights("w", {32, columns})
+        .replace(0, std::string("float[32," + n + "] w").size(),
+                 "float[32," + n + "] " + std::string(name));
+  };
+  return "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[2,32] x) => (float[2," + n +
+         "] y) { y = If (c) < then_branch = t () => (float[2," + n + "] o) <" + branch("a") +
+         "> { o = MatMul(x, a) }, else_branch = e () => (float[2," + n + "] p) <" + branch("b") +
+         "> { q = MatMul(x, b) p = Neg(q) } > }";
+}
+
+TEST(DedupInitializers, LargeOnesOfSiblingBranchesMoveOut) {
+  const auto checked = check_passes(branches(16), {"dedup-initializers"}, 0.0);
+  EXPECT_EQ(checked.run->count("dedup-initializers", "merged"), 1);
+  EXPECT_EQ(checked.run->count("dedup-initializers", "bytes"), 32 * 16 * 4);
+  EXPECT_EQ(count_initializers(*checked.after), 1);
+  EXPECT_EQ(checked.after->graph().initializers().size(), 1u);
+  // A small one costs more as a captured value than it saves.
+  const auto small = check_passes(branches(1), {"dedup-initializers"}, 0.0);
+  EXPECT_FALSE(small.run->changed);
+}
+
+TEST(DedupInitializers, AnOutputIsKeptForTheOthers) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y, float[2] k)
+<float[2] k = {1.0, 2.0}, float[2] a = {1.0, 2.0}> { y = Add(x, a) })",
+                                    {"dedup-initializers"}, 0.0);
+  EXPECT_EQ(checked.run->count("dedup-initializers", "merged"), 1);
+  EXPECT_EQ(maker_of(*checked.after, "y")->input(1)->name(), "k");
+}
+
+TEST(DedupInitializers, SmallOnesStayWhenAskedTo) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y)
+<float[2] a = {1.0, 2.0}, float[2] b = {1.0, 2.0}> { s = Add(x, a) y = Mul(s, b) })");
+  EXPECT_FALSE(run_passes(*model, {"dedup-initializers:{\"min-bytes\": 9}"})->changed);
+  EXPECT_TRUE(run_passes(*model, {"dedup-initializers:{\"min-bytes\": 8}"})->changed);
 }
 
 }  // namespace
