@@ -1,5 +1,6 @@
 // Removes what no output of the model depends on: nodes whose results nobody reads, in all graphs,
-// and initializers without a reader. Operators of unknown domains stay: they may have effects.
+// and initializers without a reader. Operators of unknown domains stay, and with them the If or
+// call that they are inside of: they may have effects.
 #include <algorithm>
 
 #include "passes/common/rewrite.h"
@@ -42,7 +43,8 @@ class EliminateDead final : public Pass {
       } else {
         if (unread) {
           context.explain().skipped(*node, "nothing reads it, but an operator of domain '" +
-                                               std::string(node->domain()) + "' may have effects");
+                                               unknown_domain_in(*node).value_or("") +
+                                               "' may have effects");
         }
         for (Graph* body : node->bodies()) MCOMPRESS_TRY(sweep(*body, context));
       }

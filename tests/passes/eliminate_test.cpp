@@ -207,6 +207,36 @@ g (int64 trips, float[2] x) => (float[2] y)
   EXPECT_EQ(checked.run->count("eliminate-dead", "nodes"), 2);
 }
 
+TEST(EliminateDead, EffectsInsideABranchOrAFunctionCount) {
+  auto model = model_from_text(R"(
+<ir_version: 9, opset_import: ["" : 17, "custom" : 1, "local" : 1]>
+g (bool c, float[2] x) => (float[2] y) {
+  quiet = local.plain(x)
+  loud = local.outer(x)
+  a = If (c) <
+    then_branch = t () => (float[2] o) { o = custom.Print(x) },
+    else_branch = e () => (float[2] p) { p = Neg(x) }
+  >
+  y = Relu(x)
+}
+<domain: "local", opset_import: ["" : 17]>
+plain (u) => (v) { v = Neg(u) }
+<domain: "local", opset_import: ["" : 17, "local" : 1]>
+outer (u) => (v) { v = local.prints(u) }
+<domain: "local", opset_import: ["custom" : 1]>
+prints (u) => (v) { v = custom.Print(u) })");
+  const auto run = run_passes(*model, {"eliminate-dead"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(run->count("eliminate-dead", "nodes"), 1);
+  EXPECT_EQ(maker_of(*model, "quiet"), nullptr);
+  ASSERT_NE(maker_of(*model, "loud"), nullptr);
+  ASSERT_NE(maker_of(*model, "a"), nullptr);
+  constexpr std::string_view kWhy =
+      "nothing reads it, but an operator of domain 'custom' may have effects";
+  EXPECT_EQ(run->why("If node that makes 'a'"), kWhy);
+  EXPECT_EQ(run->why("outer node that makes 'loud'"), kWhy);
+}
+
 TEST(EliminateDead, TakesAChainOfTenThousandNodes) {
   auto model = model_from_bytes(chain_bytes(10'000));
   Editor editor(*model);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "ir/builder.h"
 #include "ir/convert.h"
@@ -19,6 +20,34 @@ Tensor filled(DataType type, double number, std::vector<std::int64_t> dims) {
     std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
   }
   return make_bytes_tensor(type, std::move(dims), std::move(bytes));
+}
+
+std::optional<std::string> unknown_domain_in(const Node& node, std::set<const Function*>& seen);
+
+std::optional<std::string> unknown_domain_in(const Graph& graph, std::set<const Function*>& seen) {
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    if (auto domain = unknown_domain_in(*node, seen)) return domain;
+  }
+  return std::nullopt;
+}
+
+// `seen`: functions that were looked into.
+std::optional<std::string> unknown_domain_in(const Node& node, std::set<const Function*>& seen) {
+  if (!node.domain().empty()) {
+    const auto functions = node.graph().model().functions();
+    const auto called = std::ranges::find_if(functions, [&](const Function& function) {
+      return function.domain == node.domain() && function.name == node.op_type() &&
+             function.overload == node.overload();
+    });
+    if (called == functions.end()) return std::string(node.domain());
+    if (seen.insert(&*called).second) {
+      if (auto domain = unknown_domain_in(*called->body, seen)) return domain;
+    }
+  }
+  for (const Graph* body : node.bodies()) {
+    if (auto domain = unknown_domain_in(*body, seen)) return domain;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -69,19 +98,15 @@ Result<std::string> bypass(PassContext& context, Node& node, Value& to) {
   return std::string();
 }
 
+std::optional<std::string> unknown_domain_in(const Node& node) {
+  std::set<const Function*> seen;
+  return unknown_domain_in(node, seen);
+}
+
 bool may_be_erased(const Node& node) {
-  if (!node.domain().empty()) {
-    // Calls of the model's own functions are as free of effects as their bodies are; an operator
-    // that nobody knows may do anything.
-    const Model& model = node.graph().model();
-    const bool call = std::ranges::any_of(model.functions(), [&](const Function& function) {
-      return function.domain == node.domain() && function.name == node.op_type() &&
-             function.overload == node.overload();
-    });
-    if (!call) return false;
-  }
-  return std::ranges::all_of(
+  const bool unread = std::ranges::all_of(
       node.outputs(), [](const Value* value) { return value == nullptr || value->uses().empty(); });
+  return unread && !unknown_domain_in(node);
 }
 
 Status erase_unused(PassContext& context, Value& value) {

@@ -1,6 +1,7 @@
 // Small steps that several passes take.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,10 @@ Result<std::string> bypass(PassContext& context, Node& node, Value& to);
 
 // Whether nothing reads the node's results and it has no effect besides them.
 bool may_be_erased(const Node& node);
+
+// The domain of an operator that nobody knows and that may have effects: the node itself, or one in
+// its bodies or in the functions it calls. Empty: none.
+std::optional<std::string> unknown_domain_in(const Node& node);
 
 // Erases what makes the value, and in turn what only that read, as far as nothing reads it.
 Status erase_unused(PassContext& context, Value& value);
