@@ -67,7 +67,8 @@ Runtime& runtime() {
   return *found;
 }
 
-std::unique_ptr<PassRun> run_with(Model& model, const std::vector<std::string>& passes,
+std::unique_ptr<PassRun> run_with(std::string_view target, Model& model,
+                                  const std::vector<std::string>& passes,
                                   std::shared_ptr<Runtime> engine) {
   auto run = std::make_unique<PassRun>();
   Datum list = Datum::list();
@@ -84,6 +85,7 @@ std::unique_ptr<PassRun> run_with(Model& model, const std::vector<std::string>& 
   }
   Datum datum = Datum::map();
   datum.set("name", Datum::string("test"));
+  datum.set("target", Datum::string(target));
   datum.set("passes", std::move(list));
   auto recipe = parse_recipe(datum, builtin_passes(), run->diagnostics);
   EXPECT_TRUE(recipe.ok()) << (recipe.ok() ? "" : to_string(recipe.error().diagnostic));
@@ -144,11 +146,16 @@ std::int64_t PassRun::count(std::string_view pass, std::string_view key) const {
 }
 
 std::unique_ptr<PassRun> run_passes(Model& model, const std::vector<std::string>& passes) {
-  return run_with(model, passes, find_runtime("onnxruntime").value());
+  return run_with(default_target().name, model, passes, find_runtime("onnxruntime").value());
+}
+
+std::unique_ptr<PassRun> run_passes_for(std::string_view target, Model& model,
+                                        const std::vector<std::string>& passes) {
+  return run_with(target, model, passes, find_runtime("onnxruntime").value());
 }
 
 std::unique_ptr<PassRun> run_without_runtime(Model& model, const std::vector<std::string>& passes) {
-  return run_with(model, passes, nullptr);
+  return run_with(default_target().name, model, passes, nullptr);
 }
 
 std::int64_t count_nodes(const Model& model, std::string_view op_type) {

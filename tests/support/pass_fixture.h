@@ -33,6 +33,9 @@ struct PassRun {
 
 // "name" or "name:{\"option\": 1}".
 std::unique_ptr<PassRun> run_passes(Model& model, const std::vector<std::string>& passes);
+// The same for another target than the default one.
+std::unique_ptr<PassRun> run_passes_for(std::string_view target, Model& model,
+                                        const std::vector<std::string>& passes);
 // The same for runs without a runtime.
 std::unique_ptr<PassRun> run_without_runtime(Model& model, const std::vector<std::string>& passes);
 
