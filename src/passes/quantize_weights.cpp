@@ -148,7 +148,9 @@ class QuantizeWeights final : public Pass {
                                         make_float_tensor(chosen.scales, layout.scale_dims));
     Node& anchor = *graph.first();
     Value* real = nullptr;
-    if (context.target().folds_weight_only || layout.axis < 0) {
+    // DequantizeLinear knows no axis before opset 13.
+    const bool per_axis = layout.axis >= 0 && graph.model().opset("") >= 13;
+    if (context.target().folds_weight_only || !per_axis) {
       real = edit.insert_before(
                      anchor, {.op_type = "Cast", .inputs = {&codes}, .base_name = base + "_cast"})
                  .output(0);

@@ -181,6 +181,21 @@ TEST(QuantizeWeights, TargetsThatDoNotFoldGetDequantizeLinear) {
   expect_same_results(*before, *after, kRounding);
 }
 
+TEST(QuantizeWeights, BeforeOpsetThirteenThereIsNoAxisToDequantizeAlong) {
+  const std::string text =
+      model("(float[N,8,6,6] x) => (float[N,16,4,4] y)", weights("w", {16, 8, 3, 3}),
+            "y = Conv(x, w)", "<ir_version: 7, opset_import: [\"\" : 12]> g ");
+  const auto before = model_from_text(text);
+  const auto after = before->clone();
+  const auto run = run_passes_for("generic-qdq", *after, {"quantize-weights"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(run->applied("quantize-weights"), 1);
+  EXPECT_EQ(count_nodes(*after, "DequantizeLinear"), 0);
+  const Status sound = check_model(*after);
+  EXPECT_TRUE(sound.ok()) << to_string(sound.error().diagnostic);
+  expect_same_results(*before, *after, kRounding);
+}
+
 // --------------------------------------------------------------------------- quantize-dynamic
 
 constexpr double kDynamic = 0.25;
