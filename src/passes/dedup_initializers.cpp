@@ -90,8 +90,7 @@ class DedupInitializers final : public Pass {
       MCOMPRESS_ASSIGN(const bool same, same_content(*value.initializer(), *other->initializer()));
       if (!same) continue;
       if (!visible) {
-        Value& moved =
-            context.edit().add_initializer(*shared, other->name(), *other->initializer());
+        Value& moved = add_constant(context, *shared, other->name(), *other->initializer());
         if (!forward(context, *other, moved).empty()) {
           MCOMPRESS_TRY(context.edit().erase_initializer(moved));
           continue;

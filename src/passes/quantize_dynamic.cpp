@@ -9,6 +9,7 @@
 // their weights in int8.
 #include <map>
 
+#include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
@@ -125,6 +126,7 @@ class QuantizeDynamic final : public Pass {
     }
     Graph& graph = node.graph();
     const std::string base(weight.name());
+    modernise_initializers(graph.model(), context);
     Value& codes = edit.add_initializer(graph, base + "_quantized", std::move(codes_tensor));
     Value& scale = edit.add_initializer(graph, base + "_scale",
                                         make_float_tensor(quantized.scales, {view.channels}));
@@ -166,9 +168,7 @@ class QuantizeDynamic final : public Pass {
     decision.sqnr_db = quantized.sqnr_db;
     context.explain().chose(std::move(decision));
     MCOMPRESS_TRY(edit.erase(node));
-    if (weight.uses().empty() && !weight.is_graph_input()) {
-      MCOMPRESS_TRY(edit.erase_initializer(weight));
-    }
+    if (weight.uses().empty()) MCOMPRESS_TRY(edit.erase_initializer(weight));
     return ok_status();
   }
 

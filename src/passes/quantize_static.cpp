@@ -12,6 +12,7 @@
 #include "mcompress/pipeline.h"
 #include "numeric/quantize.h"
 #include "passes/common/guard.h"
+#include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/static_emit.h"
 #include "passes/common/static_plan.h"
@@ -96,6 +97,8 @@ class QuantizeStatic final : public Pass {
     MCOMPRESS_ASSIGN(const CalibrationTable table,
                      context.calibration(model, static_calibration_request(all, options_.samples)));
 
+    // After the table was compared with the model, and before copies of the model are tried.
+    modernise_initializers(model, context);
     PlanOptions plan_options;
     plan_options.table = &table;
     if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {

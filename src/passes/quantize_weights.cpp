@@ -10,6 +10,7 @@
 #include <map>
 
 #include "ir/walk.h"
+#include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
@@ -143,6 +144,7 @@ class QuantizeWeights final : public Pass {
     const std::string base(value.name());
     Graph& graph = value.graph();
     Editor& edit = context.edit();
+    modernise_initializers(graph.model(), context);
     Value& codes = edit.add_initializer(graph, base + "_quantized", chosen.codes);
     Value& scale = edit.add_initializer(graph, base + "_scale",
                                         make_float_tensor(chosen.scales, layout.scale_dims));
@@ -186,7 +188,7 @@ class QuantizeWeights final : public Pass {
     }
     const std::uint64_t before = tensor.byte_size();
     MCOMPRESS_TRY(edit.replace_all(value, *real));
-    if (!value.is_graph_input()) MCOMPRESS_TRY(edit.erase_initializer(value));
+    MCOMPRESS_TRY(edit.erase_initializer(value));
 
     Decision decision;
     decision.subject = base;

@@ -164,6 +164,16 @@ TEST(QuantizeWeights, InBranchesAndBodies) {
   EXPECT_EQ(both.after->graph().find("inner_quantized"), nullptr);
 }
 
+TEST(QuantizeWeights, OldModelsThatListTheirWeightsAsInputs) {
+  const auto checked = check_passes(
+      model("(float[N,64] x, float[64,16] w) => (float[N,16] y)", weights("w", {64, 16}),
+            "y = MatMul(x, w)", "<ir_version: 3, opset_import: [\"\" : 9]> g "),
+      {"quantize-weights"}, kRounding);
+  EXPECT_EQ(checked.run->applied("quantize-weights"), 1);
+  EXPECT_EQ(float_weights(*checked.after), 0) << "the weight itself has to go";
+  EXPECT_LT(saved_bytes(*checked.after), saved_bytes(*checked.before));
+}
+
 TEST(QuantizeWeights, TargetsThatDoNotFoldGetDequantizeLinear) {
   const std::string text = model("(float[N,8,6,6] x) => (float[N,16,4,4] y)",
                                  weights("w", {16, 8, 3, 3}), "y = Conv(x, w)");
@@ -286,6 +296,59 @@ TEST(QuantizeDynamic, AWeightThatIsAnOutputStaysOne) {
                                      weights("w", {64, 16}), "y = MatMul(x, w)"));
   ASSERT_EQ(checked.after->graph().outputs().size(), 2u);
   EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w");
+}
+
+TEST(QuantizeDynamic, OldModelsThatListTheirWeightsAsInputs) {
+  const auto checked = check_passes(
+      model("(float[N,64] x, float[64,16] w) => (float[N,16] y)", weights("w", {64, 16}),
+            "y = MatMul(x, w)", "<ir_version: 3, opset_import: [\"\" : 11]> g "),
+      {"quantize-dynamic:{\"min-elements\": 64}"}, kDynamic);
+  EXPECT_EQ(checked.run->applied("quantize-dynamic"), 1);
+  EXPECT_EQ(float_weights(*checked.after), 0) << "the weight itself has to go";
+}
+
+// ---------------------------------------------------------------------------- quantize-static
+
+TEST(QuantizeStatic, OldModelsThatListTheirWeightsAsInputs) {
+  const auto before = model_from_text(model("(float[N,64] x, float[64,16] w) => (float[N,16] y)",
+                                            weights("w", {64, 16}), "y = MatMul(x, w)",
+                                            "<ir_version: 3, opset_import: [\"\" : 13]> g "));
+  const auto after = before->clone();
+  const TempFolder folder;
+  std::vector<float> samples(8 * 64);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i] = static_cast<float>(i % 33) / 8.0F - 2.0F;
+  }
+  write_npz(folder / "data.npz", {{"x", npy_floats({8, 64}, samples)}});
+  Diagnostics diagnostics;
+  const auto runtime = find_runtime("onnxruntime").value();
+  const auto session = runtime->open(*before, {}).value();
+  std::vector<PortInfo> ports = {session->inputs().begin(), session->inputs().end()};
+  std::erase_if(ports, [](const PortInfo& port) { return port.name != "x"; });
+  const auto data = open_data(folder / "data.npz", ports, {}, diagnostics);
+  ASSERT_TRUE(data.ok()) << to_string(data.error().diagnostic);
+  Recipe recipe;
+  recipe.target = "generic-qdq";
+  // The check of the outputs runs, on copies of the model, and is content with little: kernels that
+  // saturate are not what is tested here.
+  Datum easy = Datum::map();
+  easy.set("min-sqnr", Datum::integer(5));
+  recipe.steps.push_back({"quantize-static", std::move(easy)});
+  recipe.steps.push_back({"eliminate-dead", Datum::map()});
+  Services services;
+  services.runtime = runtime;
+  services.calibration_data = data->get();
+  services.diagnostics = &diagnostics;
+  Explain explain;
+  Report report;
+  const Status status =
+      run_pipeline(*after, recipe, builtin_passes(), services, {}, explain, report);
+  ASSERT_TRUE(status.ok()) << to_string(status.error().diagnostic);
+  EXPECT_GE(count_nodes(*after, "QuantizeLinear"), 1);
+  EXPECT_EQ(float_weights(*after), 0);
+  const Status sound = check_model(*after);
+  EXPECT_TRUE(sound.ok()) << to_string(sound.error().diagnostic);
+  expect_same_results(*before, *after, kDynamic);
 }
 
 }  // namespace
