@@ -9,6 +9,7 @@
 // their weights in int8.
 #include <map>
 
+#include "ir/walk.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/weights.h"
@@ -64,10 +65,27 @@ class QuantizeDynamic final : public Pass {
       }
       MCOMPRESS_TRY(apply(*node, *weight, context));
     }
+    explain_nested(model.graph(), context);
     return ok_status();
   }
 
  private:
+  // Bodies are left alone: most run once per element or not at all.
+  void explain_nested(Graph& top, PassContext& context) const {
+    for_each_node(top, [&](Node& node) {
+      if (&node.graph() == &top || (!node.is("MatMul") && !node.is("Gemm"))) return;
+      const Value* weight = node.input(1);
+      if (weight == nullptr || weight->initializer() == nullptr) return;
+      if (weight->initializer()->elements() < options_.min_elements) return;
+      Decision decision;
+      decision.subject = weight->name();
+      decision.op_type = node.op_type();
+      decision.why = "is multiplied inside a nested graph, where activations stay float32";
+      decision.bytes_before = decision.bytes_after = weight->initializer()->byte_size();
+      context.explain().skipped(std::move(decision));
+    });
+  }
+
   struct Dynamic {
     Value* codes;
     Value* scale;

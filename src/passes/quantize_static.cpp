@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 
+#include "ir/walk.h"
 #include "mcompress/pipeline.h"
 #include "numeric/quantize.h"
 #include "passes/common/guard.h"
@@ -84,6 +85,7 @@ class QuantizeStatic final : public Pass {
                        ", the model has " + std::to_string(model.opset("")),
                    {}, "an operator kept raise-opset from raising it; see its note");
     }
+    explain_nested(model.graph(), context);
     const Selection selection(options_.include, options_.exclude);
     PlanOptions widest;
     widest.explain = false;
@@ -115,6 +117,24 @@ class QuantizeStatic final : public Pass {
   }
 
  private:
+  static void explain_nested(Graph& top, PassContext& context) {
+    for_each_node(top, [&](Node& node) {
+      const OperatorRule* rule =
+          node.domain().empty() ? context.target().find(node.op_type()) : nullptr;
+      if (&node.graph() == &top || rule == nullptr || rule->kind != OperatorRule::Kind::kWeighted) {
+        return;
+      }
+      const Value* weight = node.input(1);
+      if (weight == nullptr || weight->initializer() == nullptr) return;
+      Decision decision;
+      decision.subject = node.label();
+      decision.op_type = node.op_type();
+      decision.why = "is in a nested graph, whose activations can not be observed";
+      decision.bytes_before = decision.bytes_after = weight->initializer()->byte_size();
+      context.explain().skipped(std::move(decision));
+    });
+  }
+
   EmitOptions emit_options(const StaticPlan& plan, const CalibrationTable& table,
                            PassContext& context) {
     EmitOptions emit;

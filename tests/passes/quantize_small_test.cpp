@@ -298,6 +298,17 @@ TEST(QuantizeDynamic, AWeightThatIsAnOutputStaysOne) {
   EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w");
 }
 
+TEST(QuantizeDynamic, StaysOutOfBodies) {
+  const auto checked =
+      dynamic(model("(bool c, float[2,32] x) => (float[2,32] y)", weights("w", {32, 32}),
+                    "y = If (c) < then_branch = t () => (float[2,32] o) { o = MatMul(x, w) }, "
+                    "else_branch = e () => (float[2,32] p) { p = Neg(x) } >"),
+              0.0);
+  EXPECT_FALSE(checked.run->changed);
+  EXPECT_EQ(checked.run->why("w"),
+            "is multiplied inside a nested graph, where activations stay float32");
+}
+
 TEST(QuantizeDynamic, OldModelsThatListTheirWeightsAsInputs) {
   const auto checked = check_passes(
       model("(float[N,64] x, float[64,16] w) => (float[N,16] y)", weights("w", {64, 16}),
@@ -308,6 +319,18 @@ TEST(QuantizeDynamic, OldModelsThatListTheirWeightsAsInputs) {
 }
 
 // ---------------------------------------------------------------------------- quantize-static
+
+TEST(QuantizeStatic, SaysThatBodiesAreLeftAlone) {
+  auto given = model_from_text(
+      model("(bool c, float[2,32] x) => (float[2,32] y)", weights("w", {32, 32}),
+            "y = If (c) < then_branch = t () => (float[2,32] o) { o = MatMul(x, w) }, "
+            "else_branch = e () => (float[2,32] p) { p = Neg(x) } >"));
+  const auto run = run_passes(*given, {"quantize-static"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+  EXPECT_EQ(run->why("MatMul node that makes 'o'"),
+            "is in a nested graph, whose activations can not be observed");
+}
 
 TEST(QuantizeStatic, OldModelsThatListTheirWeightsAsInputs) {
   const auto before = model_from_text(model("(float[N,64] x, float[64,16] w) => (float[N,16] y)",
