@@ -54,6 +54,10 @@ class QuantizeDynamic final : public Pass {
         why = "needs opset 11, the model has " + std::to_string(model.opset(""));
       }
       if (why.empty()) why = selection.why_not(*node, weight);
+      if (why.empty()) {
+        MCOMPRESS_ASSIGN(const bool finite, is_finite(*weight->constant()));
+        if (!finite) why = "holds NaN or infinity, which integers have not";
+      }
       if (!why.empty()) {
         Decision decision;
         decision.subject = weight->name();

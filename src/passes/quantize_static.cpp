@@ -17,6 +17,7 @@
 #include "passes/common/selection.h"
 #include "passes/common/static_emit.h"
 #include "passes/common/static_plan.h"
+#include "passes/common/weights.h"
 #include "passes/passes.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -88,11 +89,13 @@ class QuantizeStatic final : public Pass {
     explain_nested(model.graph(), context);
     const Selection selection(options_.include, options_.exclude);
     PlanOptions widest;
+    MCOMPRESS_TRY(keep_non_finite(model.graph(), context.target(), widest));
     widest.explain = false;
     const StaticPlan all =
         plan_static(model.graph(), context.target(), selection, widest, context.explain());
     if (all.nodes.empty()) {
-      PlanOptions explain_all;
+      PlanOptions explain_all = widest;
+      explain_all.explain = true;
       (void)plan_static(model.graph(), context.target(), selection, explain_all, context.explain());
       return ok_status();
     }
@@ -101,7 +104,7 @@ class QuantizeStatic final : public Pass {
 
     // After the table was compared with the model, and before copies of the model are tried.
     modernise_initializers(model, context);
-    PlanOptions plan_options;
+    PlanOptions plan_options = widest;
     plan_options.table = &table;
     if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(guard(model, context, selection, plan_options));
@@ -117,6 +120,23 @@ class QuantizeStatic final : public Pass {
   }
 
  private:
+  // Rounding would make NaN and infinities finite.
+  static Status keep_non_finite(const Graph& graph, const Target& target, PlanOptions& options) {
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      const OperatorRule* rule = node->domain().empty() ? target.find(node->op_type()) : nullptr;
+      if (rule == nullptr || rule->kind != OperatorRule::Kind::kWeighted) continue;
+      const Value* weight = node->input(1);
+      const Tensor* tensor = weight != nullptr ? weight->constant() : nullptr;
+      if (tensor == nullptr || tensor->dtype() != DataType::kFloat) continue;
+      MCOMPRESS_ASSIGN(const bool finite, is_finite(*tensor));
+      if (finite) continue;
+      options.keep_float.insert(node->id());
+      options.keep_reason[node->id()] =
+          "has a weight with NaN or infinity, which integers have not";
+    }
+    return ok_status();
+  }
+
   static void explain_nested(Graph& top, PassContext& context) {
     for_each_node(top, [&](Node& node) {
       const OperatorRule* rule =
@@ -207,10 +227,12 @@ class QuantizeStatic final : public Pass {
     if (first >= options_.min_sqnr) return ok_status();
 
     const std::vector<std::uint32_t> worst = by_noise(plan, table, weight_sqnr, context);
+    const auto never = chosen.keep_float;
     double best = first;
     for (std::size_t count = 1; best < options_.min_sqnr; count *= 2) {
       const std::size_t taken = std::min(count, worst.size());
-      trial.keep_float = {worst.begin(), worst.begin() + static_cast<std::ptrdiff_t>(taken)};
+      trial.keep_float = never;
+      trial.keep_float.insert(worst.begin(), worst.begin() + static_cast<std::ptrdiff_t>(taken));
       MCOMPRESS_ASSIGN(const double reached, measure());
       if (reached > best) {
         best = reached;
@@ -222,7 +244,7 @@ class QuantizeStatic final : public Pass {
     const std::string why = "in integers the outputs had " + fixed(first, 1) +
                             " dB on the calibration data, below " + fixed(options_.min_sqnr, 1) +
                             " dB, and this layer's own noise is among the largest";
-    for (const std::uint32_t id : chosen.keep_float) chosen.keep_reason[id] = why;
+    for (const std::uint32_t id : chosen.keep_float) chosen.keep_reason.try_emplace(id, why);
     return ok_status();
   }
 

@@ -118,6 +118,11 @@ class QuantizeWeights final : public Pass {
                std::to_string(candidate.layout.length()) + " weights");
       return ok_status();
     }
+    MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
+    if (!finite) {
+      skip(context, value, candidate.user, "holds NaN or infinity, which integers have not");
+      return ok_status();
+    }
     return apply(value, candidate, context);
   }
 

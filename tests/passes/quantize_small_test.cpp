@@ -174,6 +174,30 @@ TEST(QuantizeWeights, OldModelsThatListTheirWeightsAsInputs) {
   EXPECT_LT(saved_bytes(*checked.after), saved_bytes(*checked.before));
 }
 
+// A weight of `rows` x 16 with one element replaced.
+std::string odd_weight(float odd) {
+  auto made = model_from_text(
+      model("(float[N,64] x) => (float[N,16] y)", weights("w", {64, 16}), "y = MatMul(x, w)"));
+  Editor editor(*made);
+  Value& weight = *made->graph().find("w");
+  auto values = read_floats(*weight.constant()).value();
+  values[100] = odd;
+  editor.set_constant(weight, make_float_tensor(values, {64, 16}));
+  return save_model_bytes(*made).value();
+}
+
+TEST(QuantizeWeights, NanAndInfinityStayWhatTheyAre) {
+  for (const float odd :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()}) {
+    auto given = model_from_bytes(odd_weight(odd));
+    const auto run = run_passes(*given, {"quantize-weights"});
+    ASSERT_TRUE(run->status.ok());
+    EXPECT_FALSE(run->changed) << odd;
+    EXPECT_EQ(run->why("w"), "holds NaN or infinity, which integers have not") << odd;
+  }
+}
+
 TEST(QuantizeWeights, TargetsThatDoNotFoldGetDequantizeLinear) {
   const std::string text = model("(float[N,8,6,6] x) => (float[N,16,4,4] y)",
                                  weights("w", {16, 8, 3, 3}), "y = Conv(x, w)");
@@ -309,6 +333,17 @@ TEST(QuantizeDynamic, StaysOutOfBodies) {
             "is multiplied inside a nested graph, where activations stay float32");
 }
 
+TEST(QuantizeDynamic, NanAndInfinityStayWhatTheyAre) {
+  for (const float odd :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    auto given = model_from_bytes(odd_weight(odd));
+    const auto run = run_passes(*given, {"quantize-dynamic:{\"min-elements\": 64}"});
+    ASSERT_TRUE(run->status.ok());
+    EXPECT_FALSE(run->changed) << odd;
+    EXPECT_EQ(run->why("w"), "holds NaN or infinity, which integers have not") << odd;
+  }
+}
+
 TEST(QuantizeDynamic, OldModelsThatListTheirWeightsAsInputs) {
   const auto checked = check_passes(
       model("(float[N,64] x, float[64,16] w) => (float[N,16] y)", weights("w", {64, 16}),
@@ -330,6 +365,15 @@ TEST(QuantizeStatic, SaysThatBodiesAreLeftAlone) {
   EXPECT_FALSE(run->changed);
   EXPECT_EQ(run->why("MatMul node that makes 'o'"),
             "is in a nested graph, whose activations can not be observed");
+}
+
+TEST(QuantizeStatic, NanAndInfinityStayWhatTheyAre) {
+  auto given = model_from_bytes(odd_weight(std::numeric_limits<float>::infinity()));
+  const auto run = run_passes(*given, {"quantize-static"});
+  ASSERT_TRUE(run->status.ok()) << "no data are needed: nothing is left to observe";
+  EXPECT_FALSE(run->changed);
+  EXPECT_EQ(run->why("MatMul node that makes 'y'"),
+            "has a weight with NaN or infinity, which integers have not");
 }
 
 TEST(QuantizeStatic, OldModelsThatListTheirWeightsAsInputs) {

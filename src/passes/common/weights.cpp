@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "numeric/kernels.h"
 #include "support/executor.h"
 #include "support/try.h"
 
@@ -188,6 +189,17 @@ std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
     return along_axis(dims, 0);
   }
   return std::nullopt;
+}
+
+Result<bool> is_finite(const Tensor& weight) {
+  MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
+  const auto count = static_cast<std::size_t>(weight.elements());
+  for (std::size_t i = 0; i < count; i += kernel::kBlock) {
+    const kernel::BlockRange range =
+        kernel::block_range(values.data() + i, std::min(kernel::kBlock, count - i));
+    if (range.non_finite > 0) return false;
+  }
+  return true;
 }
 
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,

@@ -42,6 +42,9 @@ struct QuantizedWeight {
   std::vector<double> mean_shift;
 };
 
+// Whether no element of a float tensor is NaN or infinite. Rounding would make such ones finite.
+Result<bool> is_finite(const Tensor& weight);
+
 // Rounds a float tensor. `input_means`: mean of the activation per index of the weight's input
 // axis (for Conv: per input channel over all groups), or empty. `least_scales`: one per channel
 // that its scale may not go below, or empty. Fails as reading the tensor does.
