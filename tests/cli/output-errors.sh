@@ -17,12 +17,14 @@ if [[ $(id -u) != 0 ]]; then  # root may write anywhere
   try "${quantize[@]}" folder/out.onnx
   chmod u+w folder
 fi
+if [[ -d /proc/self ]]; then  # but not even root here
+  try "${quantize[@]}" /proc/out.onnx
+  try calibrate "$model" --calib "$MCOMPRESS_MODELS/digits/calib.npz" --samples 4 -o /proc/table.json
+fi
 # A file size limit stands for a full disk.
 echo precious >kept.onnx
 status=0
 (ulimit -f 64; "$MCOMPRESS" "${quantize[@]}" kept.onnx 2>message) || status=$?
 [[ $status == 4 ]] || { echo "limit: status $status"; cat message; exit 9; }
 [[ $(<kept.onnx) == precious ]]
-# A result that would be larger is refused: the smallest weights cost more as integers.
-"$MCOMPRESS" inspect "$model" >/dev/full 2>/dev/null && exit 9
 [[ $(ls -A) == $'folder\nkept.onnx\nmessage' ]] || { ls -A; exit 9; }

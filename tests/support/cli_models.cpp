@@ -1,0 +1,73 @@
+// cli_models FOLDER: writes the models that the tests of the command line read, besides those of
+// models/.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "support/models.h"
+#include "support/pass_fixture.h"
+
+namespace mcompress::testing {
+namespace {
+
+// Weights in both branches of an If and one outside that both read.
+std::string branches() {
+  return bytes_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 17]> branches (bool c, float[2,32] x) => (float[2,32] "
+      "y) <" +
+      weights("outer", {32, 32}) + "> { y = If (c) < then_branch = t () => (float[2,32] o) <" +
+      weights("left", {32, 64}) + ", " + weights("back", {64, 32}) +
+      "> { a = MatMul(x, outer) b = MatMul(a, left) d = Relu(b) o = MatMul(d, back) }, "
+      "else_branch = e () => (float[2,32] p) <" +
+      weights("right", {32, 32}) +
+      "> { e = MatMul(x, outer) f = MatMul(e, right) p = Neg(f) } > }");
+}
+
+struct Named {
+  std::string_view name;
+  std::string bytes;
+};
+
+std::vector<Named> models() {
+  return {
+      {"branches", branches()},
+      {"nothing", bytes_from_text(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        nothing (float[N,4] x) => (float[N,4] y) { y = Relu(x) })")},
+      // The axes that were attributes become tensors with names.
+      {"grows", bytes_from_text(R"(
+        <ir_version: 7, opset_import: ["" : 12]>
+        grows (float[2,1,4] x) => (float[2,4] y) { y = Squeeze<axes=[1]>(x) })")},
+      // Nobody can run it.
+      {"custom", bytes_from_text(R"(
+        <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>
+        custom (float[2] x) => (float[2] y) {
+          a = Identity(x)
+          b = com.example.Mystery(a)
+          y = Identity(b)
+        })")},
+  };
+}
+
+}  // namespace
+}  // namespace mcompress::testing
+
+int main(int argc, char** argv) {
+  // The helpers complain as tests do; here a complaint ends the build.
+  ::testing::GTEST_FLAG(throw_on_failure) = true;
+  ::testing::InitGoogleTest(&argc, argv);
+  if (argc != 2) {
+    std::cerr << "usage: cli_models FOLDER\n";
+    return 1;
+  }
+  const std::filesystem::path folder = argv[1];
+  std::filesystem::create_directories(folder);
+  for (const auto& [name, bytes] : mcompress::testing::models()) {
+    mcompress::testing::write_file(folder / (std::string(name) + ".onnx"), bytes);
+  }
+  for (const auto& fixture : mcompress::testing::fixtures()) {
+    mcompress::testing::write_file(folder / (fixture.name + ".onnx"), fixture.bytes);
+  }
+  return 0;
+}
