@@ -66,6 +66,9 @@ class Calibrate final : public Command {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o TABLE");
     }
+    std::vector<std::string> others = {options_.calib};
+    if (!merge_) others.insert(others.end(), inputs_.begin(), inputs_.end());
+    MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
     MCOMPRESS_TRY(check_writable(options_.output));
     MCOMPRESS_ASSIGN(const CalibrationTable table, merge_ ? merged() : calibrated(console));
     MCOMPRESS_ASSIGN(const std::string text, table.to_json());

@@ -245,6 +245,7 @@ class Run final : public Writing {
 
   Status run(Console& console) override {
     MCOMPRESS_ASSIGN(Job wanted, job("run"));
+    wanted.recipe_file = recipe_;
     auto datum = read_datum_file(recipe_);
     if (!datum.ok()) return as_usage(std::move(datum).error().in_file(recipe_));
     Diagnostics diagnostics;

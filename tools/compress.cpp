@@ -70,6 +70,12 @@ class Compression {
       return Error(Code::kUsage, "two-outputs",
                    "the model and the JSON result can not both go to standard output");
     }
+    // The model may be replaced by the result, but nothing else.
+    std::vector<std::string> others = {options_.report, options_.calib,      options_.table,
+                                       options_.eval,   options_.characters, job_.recipe_file};
+    MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
+    others.front() = job_.input;
+    MCOMPRESS_TRY(check_overwrites(options_.report, "report", others));
     if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
     if (!options_.report.empty()) MCOMPRESS_TRY(check_writable(options_.report));
     if (find_target(options_.target) == nullptr) {

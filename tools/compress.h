@@ -54,6 +54,7 @@ struct CompressOptions {
 struct Job {
   CompressOptions options;
   std::string input;
+  std::string recipe_file;  // the user's own; empty: none
   // Flags that are options of passes: set in every step of the recipe that has them.
   Datum pass_flags = Datum::map();
   // Gives the recipe once the model is known; `report` gets what there is to say about the choice.

@@ -132,6 +132,23 @@ Status check_writable(const std::string& path) {
   return ok_status();
 }
 
+Status check_overwrites(const std::string& output, std::string_view flag,
+                        std::span<const std::string> others) {
+  if (output.empty() || output == "-") return ok_status();
+  const auto place = [](const std::string& path) {
+    std::error_code ignored;
+    const fs::path real = fs::weakly_canonical(fs::absolute(path, ignored), ignored);
+    return real.empty() ? fs::path(path).lexically_normal() : real;
+  };
+  for (const std::string& other : others) {
+    if (other.empty() || other == "-" || place(other) != place(output)) continue;
+    return Error(Code::kUsage, "output-overwrites",
+                 "'" + output + "' would overwrite '" + other + "', which this command needs too",
+                 {{}, "--" + std::string(flag), {}}, "give it another name");
+  }
+  return ok_status();
+}
+
 std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
 
 }  // namespace mcompress::tools

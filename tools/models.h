@@ -48,6 +48,11 @@ Status check_patterns(const Model& model, std::string_view flag,
 // folder. "-" is standard output.
 Status check_writable(const std::string& path);
 
+// Refuses (kUsage) an output that would take the place of one of `others`: files that the same
+// command reads or writes. `flag` is the option the output was given to.
+Status check_overwrites(const std::string& output, std::string_view flag,
+                        std::span<const std::string> others);
+
 // "model.onnx" of a path: reports name no folders.
 std::string file_name(const std::string& path);
 
