@@ -72,8 +72,7 @@ class Calibrate final : public Command {
     MCOMPRESS_TRY(check_writable(options_.output));
     MCOMPRESS_ASSIGN(const CalibrationTable table, merge_ ? merged() : calibrated(console));
     MCOMPRESS_ASSIGN(const std::string text, table.to_json());
-    if (options_.output == "-") return console.print(text);
-    MCOMPRESS_TRY(write_file(options_.output, text));
+    MCOMPRESS_TRY(options_.output == "-" ? console.print(text) : write_file(options_.output, text));
     console.say("observed " + counted(table.all().size(), "value") + " on " +
                 counted(static_cast<std::uint64_t>(table.samples), "sample"));
     return ok_status();

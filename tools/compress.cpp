@@ -66,9 +66,9 @@ class Compression {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o OUT, or --dry-run to write nothing");
     }
-    if (options_.output == "-" && options_.json) {
+    if ((options_.output == "-") + (options_.report == "-") + int{options_.json} > 1) {
       return Error(Code::kUsage, "two-outputs",
-                   "the model and the JSON result can not both go to standard output");
+                   "of --output, --report and --json one can go to standard output, not two");
     }
     // The model may be replaced by the result, but nothing else.
     std::vector<std::string> others = {options_.report, options_.calib,      options_.table,
