@@ -84,6 +84,12 @@ class Calibrate final : public Command {
       return Error(Code::kUsage, "merge-needs-two", "merging takes two or more tables",
                    {{}, "--merge", {}});
     }
+    for (const OptionSpec& spec : Options::schema().specs()) {
+      if (spec.name == "output" || !flags_->has(spec.name)) continue;
+      return Error(Code::kUsage, "flag-with-merge",
+                   "says nothing about merging, which only adds up what the tables hold",
+                   {{}, "--" + spec.name, {}}, "leave it out, or leave out --merge");
+    }
     MCOMPRESS_ASSIGN(CalibrationTable table, CalibrationTable::load(inputs_.front()));
     for (std::size_t i = 1; i < inputs_.size(); ++i) {
       MCOMPRESS_ASSIGN(const CalibrationTable other, CalibrationTable::load(inputs_[i]));
@@ -104,8 +110,7 @@ class Calibrate final : public Command {
     }
     const Target* target = find_target(options_.target);
     if (target == nullptr) {
-      return Error(Code::kUsage, "unknown-target", "unknown target '" + options_.target + "'",
-                   {{}, "--target", {}}, "`mcompress targets` lists them");
+      return unknown_target(options_.target, {{}, "--target", {}});
     }
     const std::string& path = inputs_.front();
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));

@@ -79,13 +79,7 @@ class Compression {
     if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
     if (!options_.report.empty()) MCOMPRESS_TRY(check_writable(options_.report));
     if (find_target(options_.target) == nullptr) {
-      std::vector<std::string> names;
-      for (const Target* target : all_targets()) names.push_back(target->name);
-      const std::string close = nearest_name(options_.target, names);
-      return Error(
-          Code::kUsage, "unknown-target", "unknown target '" + options_.target + "'",
-          {{}, "--target", {}},
-          close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
+      return unknown_target(options_.target, {{}, "--target", {}});
     }
     return ok_status();
   }

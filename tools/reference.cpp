@@ -101,16 +101,6 @@ std::string page(const PassInfo& pass) {
   return text;
 }
 
-template <class List, class Name>
-std::string hint_for(const std::string& wrong, const List& all, Name name,
-                     std::string_view command) {
-  std::vector<std::string> names;
-  for (const auto* entry : all) names.emplace_back(name(*entry));
-  const std::string close = nearest_name(wrong, names);
-  return close.empty() ? "`mcompress " + std::string(command) + "` lists them"
-                       : "did you mean '" + close + "'?";
-}
-
 struct PassesOptions {
   bool markdown = false;
   bool manual = false;
@@ -141,12 +131,7 @@ class Passes final : public Command {
     if (options.markdown) return console.print(markdown());
     if (!name_.empty()) {
       const PassInfo* pass = builtin_passes().find(name_);
-      if (pass == nullptr) {
-        return Error(Code::kUsage, "unknown-pass", "unknown pass '" + name_ + "'", {},
-                     hint_for(
-                         name_, builtin_passes().all(),
-                         [](const PassInfo& info) { return info.name; }, "passes"));
-      }
+      if (pass == nullptr) return builtin_passes().unknown(name_, {});
       return console.print(page(*pass));
     }
     std::string text;
@@ -243,12 +228,7 @@ class Targets final : public Command {
                                                     diagnostics));
     if (!name_.empty()) {
       const Target* target = find_target(name_);
-      if (target == nullptr) {
-        return Error(
-            Code::kUsage, "unknown-target", "unknown target '" + name_ + "'", {},
-            hint_for(
-                name_, all_targets(), [](const Target& known) { return known.name; }, "targets"));
-      }
+      if (target == nullptr) return unknown_target(name_, {});
       return console.print(options.json ? json_text(to_datum(*target)) : page(*target));
     }
     std::string text;
