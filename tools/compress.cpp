@@ -195,7 +195,12 @@ class Compression {
       console_.say("not verified: --no-verify");
       return ok_status();
     }
-    MCOMPRESS_TRY(check_result(check_model(model())));
+    if (Status sound = check_model(model()); !sound.ok()) {
+      if (Status given = check_model(*original_); !given.ok()) {
+        return no_fault_of_ours(std::move(given).error(), Code::kInput);
+      }
+      return check_result(std::move(sound));
+    }
     const int threads = static_cast<int>(options_.threads);
     const bool will_run = calib_ != nullptr || eval_ != nullptr || options_.bench;
     after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
@@ -203,14 +208,8 @@ class Compression {
     auto opened = after_->session();
     if (!opened.ok()) {
       Error error = std::move(opened).error();
-      // What the original can not do either is no fault of the result.
       if (!before_->session().ok()) {
-        error.diagnostic.where.file = job_.input;
-        error.diagnostic.hint =
-            "the original can not be opened either; --no-verify writes the "
-            "result without having run it";
-        error.code = Code::kUnsupported;
-        return error;
+        return no_fault_of_ours(std::move(error), Code::kUnsupported);
       }
       return check_result(std::move(error));
     }
@@ -242,6 +241,16 @@ class Compression {
                        judge_latency(&*before_, *after_, data, bench, recipe_.seed, console_));
     }
     return ok_status();
+  }
+
+  // What is wrong with the original already is no fault of the result.
+  Error no_fault_of_ours(Error error, Code code) const {
+    error.code = code;
+    error.diagnostic.where.file = job_.input;
+    error.diagnostic.hint =
+        "so it is with the original; --no-verify writes the result without having checked or run "
+        "it";
+    return error;
   }
 
   Status check_result(Status status) const {
