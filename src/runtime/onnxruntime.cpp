@@ -416,27 +416,25 @@ class OnnxRuntime final : public Runtime {
       MCOMPRESS_ASSIGN(bytes, runtime_model_bytes(model, extra_outputs, nullptr));
     }
     MCOMPRESS_ASSIGN(const Engine* ready, engine());
-    MCOMPRESS_ASSIGN(std::vector<Handed> weights, hand_over_all(large, *ready));
     Belongings belongings;
     belongings.file = model.source().string();
+    MCOMPRESS_ASSIGN(belongings.weights, hand_over_all(large, *ready));
     Owned<OrtSession> session;
     if (!large.empty() && options.optimisation == Optimisation::kNone &&
         options.optimised_model_path.empty()) {
       MCOMPRESS_ASSIGN(const auto settings, make_options(options));
       if (options.profile) MCOMPRESS_TRY(start_profile(*settings, belongings));
-      auto made = create_in_place(*ready, *settings, bytes, large, weights, belongings.file);
-      if (made.ok()) {
-        session = std::move(made).value();
-        belongings.weights = std::move(weights);
-      }
+      auto made =
+          create_in_place(*ready, *settings, bytes, large, belongings.weights, belongings.file);
+      if (made.ok()) session = std::move(made).value();
     }
     if (session == nullptr) {
       MCOMPRESS_ASSIGN(const auto settings, make_options(options));
       if (options.profile) MCOMPRESS_TRY(start_profile(*settings, belongings));
       MCOMPRESS_TRY(set_graph_data_file(*settings, options, total_bytes(large)));
-      MCOMPRESS_ASSIGN(
-          session, create_with_copies(*ready, *settings, bytes, large, weights, belongings.file));
-      weights.clear();
+      MCOMPRESS_ASSIGN(session, create_with_copies(*ready, *settings, bytes, large,
+                                                   belongings.weights, belongings.file));
+      belongings.weights.clear();
       for (const auto& [name, tensor] : large) tensor.storage()->release(0, tensor.byte_size());
     }
     return OrtSessionImpl::make(std::move(session), *ready, known_types(model),
