@@ -271,6 +271,7 @@ class QuantizeStatic final : public Pass {
     }
     std::sort(ranked.begin(), ranked.end());
     std::vector<std::uint32_t> ids;
+    ids.reserve(ranked.size());
     for (const auto& [noise, id] : ranked) ids.push_back(id);
     return ids;
   }

@@ -102,6 +102,7 @@ std::vector<const Target*> all_targets() {
     return targets;
   }();
   std::vector<const Target*> list;
+  list.reserve(kTargets.size());
   for (const Target& target : kTargets) list.push_back(&target);
   return list;
 }

@@ -370,6 +370,7 @@ TEST(Calibrator, EnoughActivationsComeFromSamplesAllOverTheData) {
 g (float[n, 1024] x) => (float[n, 1024] y) { y = Neg(x) }
 )");
   std::vector<std::vector<float>> rows;
+  rows.reserve(3000);
   for (int i = 0; i < 3000; ++i) rows.emplace_back(1024, static_cast<float>(i));
   CalibrationRequest request = of({"y"});
   request.enough_bytes = 1 << 20;  // 256 samples

@@ -313,6 +313,7 @@ TEST(Thresholds, PercentileAgreesWithSorting) {
     EXPECT_NEAR(range.lo, v[cut], width) << tail;
     EXPECT_NEAR(range.hi, v[v.size() - 1 - cut], width) << tail;
     std::vector<float> magnitudes;
+    magnitudes.reserve(v.size());
     for (const float x : v) magnitudes.push_back(std::fabs(x));
     std::sort(magnitudes.begin(), magnitudes.end());
     const Range symmetric = percentile_range(h, tail, RangeShape::kSymmetric);

@@ -321,6 +321,7 @@ TEST(Runtime, OverridableInitializersMayBeFed) {
 TEST(Runtime, SessionsServeSeveralThreads) {
   const auto session = open(*large_weights());
   std::vector<std::future<bool>> workers;
+  workers.reserve(4);
   for (int worker = 0; worker < 4; ++worker) {
     workers.push_back(std::async(std::launch::async, [&session, worker] {
       const auto value = static_cast<float>(worker);
