@@ -33,10 +33,17 @@ def peer(model, calib, out, method, samples):
         quant_pre_process(model, prepared)
     except Exception:
         quant_pre_process(model, prepared, skip_symbolic_shape=True)
-    quantize_static(prepared, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                    calibrate_method={"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy,
-                                      "percentile": CalibrationMethod.Percentile}[method])
+
+    def quantize(source):
+        quantize_static(source, out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                        calibrate_method={"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy,
+                                          "percentile": CalibrationMethod.Percentile}[method])
+
+    try:
+        quantize(prepared)
+    except Exception:  # its own preprocessing is too much for it on some models
+        quantize(model)
 
 
 def weights_peer(model, out):
