@@ -127,6 +127,7 @@ class ZipEntryBytes final : public ByteSource {
       if (got < 0) return failure();
       if (got == 0) return ends_early(position_, out.size(), position_);
       if (!stored_ && position_ == kept_.size() && kept_.size() < kKeptBytes) {
+        kept_.reserve(std::min<std::uint64_t>(entry_.bytes, kKeptBytes));
         const auto room =
             std::min<std::uint64_t>(static_cast<std::uint64_t>(got), kKeptBytes - kept_.size());
         kept_.insert(kept_.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(room));
@@ -149,7 +150,7 @@ class ZipEntryBytes final : public ByteSource {
   ZipFile file_;  // null: not begun, or read to the end
   std::uint64_t position_ = 0;
   // What was unpacked first is often wanted again, and going back would unpack it all once more.
-  static constexpr std::size_t kKeptBytes = 8 << 20;
+  static constexpr std::size_t kKeptBytes = 2 << 20;
   std::vector<std::byte> kept_;
 };
 

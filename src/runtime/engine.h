@@ -39,8 +39,8 @@ struct Engine {
 // The environment registers thousands of schemas, about 30 ms: that work starts beside the
 // caller's own (reading a model, say) and is waited for by the first session.
 void start_engine();
-// Waits for what was started. To be called before the process may end: what the runtime registers while it starts is destroyed
-// at exit before anything of ours could wait for it.
+// Waits for what was started. To be called before the process may end: what the runtime registers
+// while it starts is destroyed at exit before anything of ours could wait for it.
 void await_engine();
 Result<const Engine*> engine();
 
