@@ -75,6 +75,13 @@ class FuseAffine final : public Pass {
   explicit FuseAffine(Options) {}
 
   Status run(Model& model, PassContext& context) override {
+    constexpr std::int64_t kNumpyBroadcast = 7;
+    if (model.opset("") < kNumpyBroadcast) {
+      context.diagnostics().note(
+          "old-broadcasting",
+          "scales and shifts stay: they broadcast in another way before opset 7");
+      return ok_status();
+    }
     std::vector<Node*> steps, others;
     for_each_graph(model.graph(), [&](Graph& graph) {
       for (Node* node : graph.nodes()) (is_step(*node) ? steps : others).push_back(node);

@@ -63,6 +63,10 @@ class FuseMatmulAdd final : public Pass {
     Value& product = *add.input(slot);
     Value& bias = *add.input(1 - slot);
     Node& matmul = *product.producer();
+    constexpr std::int64_t kNumpyBroadcast = 7;
+    if (add.graph().model().opset("") < kNumpyBroadcast) {
+      return std::string("Add broadcasts in another way before opset 7");
+    }
     if (only_user(product) != &add) return why_not_only_user(product);
     static constexpr std::array<DataType, 4> kTypes = {DataType::kFloat, DataType::kDouble,
                                                        DataType::kFloat16, DataType::kBfloat16};

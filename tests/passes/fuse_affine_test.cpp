@@ -28,6 +28,22 @@ TEST(FuseAffine, ChainsBehindConv) {
   expect_gone(conv_then("y = Add(t, s)", c), 1);
 }
 
+// There Mul with axis = 1 scales channels, which later means columns.
+TEST(FuseAffine, LeavesOldBroadcastingAlone) {
+  Diagnostics diagnostics;
+  const auto model = parse_model_text(
+      "<ir_version: 3, opset_import: [\"\" : 6]> g (float[1,4,4,4] x) => (float[1,4,4,4] y) <" +
+          weights("w", {4, 4, 1, 1}) + ", " + weights("s", {4}) +
+          "> { c = Conv(x, w) y = Mul <broadcast = 1, axis = 1> (c, s) }",
+      diagnostics);
+  ASSERT_TRUE(model.ok());
+  const auto run = run_passes(**model, {"infer-shapes", "fuse-affine"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(count_nodes(**model, "Mul"), 1);
+  ASSERT_FALSE(run->diagnostics.all().empty());
+  EXPECT_EQ(run->diagnostics.all().back().id, "old-broadcasting");
+}
+
 TEST(FuseAffine, BehindGemmConvTransposeAndMatMul) {
   expect_gone("<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,5] x) => (float[N,4] y) <" +
                   weights("w", {4, 5}) + ", " + weights("b", {4}) + ", " + weights("c", {4}) +

@@ -38,6 +38,21 @@ TEST(FuseMatmulAdd, SaysWhyOneStays) {
   EXPECT_EQ(why("2,5", "2,4", weights("b", {2, 4})), "'b' is not one number per column");
 }
 
+// Before opset 7 operands met by an attribute `broadcast`, and Gemm's bias did so too.
+TEST(FuseMatmulAdd, LeavesOldBroadcastingAlone) {
+  Diagnostics diagnostics;
+  const auto model = parse_model_text(
+      "<ir_version: 3, opset_import: [\"\" : 6]> g (float[3,5] x) => (float[3,4] y) <" +
+          weights("w", {5, 4}) + ", " + weights("b", {4}) +
+          "> { m = MatMul(x, w) y = Add <broadcast = 1> (m, b) }",
+      diagnostics);
+  ASSERT_TRUE(model.ok());
+  const auto run = run_passes(**model, {"infer-shapes", "fuse-matmul-add"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(count_nodes(**model, "Gemm"), 0);
+  EXPECT_EQ(run->why("Add node that makes 'y'"), "Add broadcasts in another way before opset 7");
+}
+
 TEST(FuseMatmulAdd, KeepsReadersOfAProductAndTypesThatGemmHasNot) {
   const std::string given = weights("w", {5, 4}) + ", " + weights("b", {4});
   const std::string head = "<ir_version: 8, opset_import: [\"\" : 17]> g ";

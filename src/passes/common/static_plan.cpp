@@ -438,7 +438,7 @@ StaticPlan plan_static(Graph& graph, const Target& target, const Selection& sele
 CalibrationRequest static_calibration_request(const StaticPlan& plan, std::int64_t samples) {
   CalibrationRequest request;
   request.samples = samples;
-  constexpr std::uint64_t kEnoughBytes = 8 << 20;
+  constexpr std::uint64_t kEnoughBytes = 4 << 20;
   if (samples == 0) request.enough_bytes = kEnoughBytes;
   for (const Value* value : plan.tensors) request.values.emplace_back(value->name());
   // The effective outputs of linear nodes that stay float are not quantized, but their sizes are
