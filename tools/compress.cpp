@@ -171,9 +171,8 @@ class Compression {
 
   void stamp() {
     if (!options_.provenance) return;
-    Editor editor(model(), &onnx_catalog());
-    editor.set_metadata("mcompress.version", kVersion);
-    editor.set_metadata("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
+    note("mcompress.version", kVersion);
+    note("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
     const bool calibrated =
         std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
                     [](const RecipeStep& step) { return step.pass == "quantize-static"; });
@@ -186,7 +185,15 @@ class Compression {
     } else if (calib_ != nullptr) {
       digests = digest_text(calib_->digest());
     }
-    if (!digests.empty()) editor.set_metadata("mcompress.calibration", digests);
+    if (!digests.empty()) note("mcompress.calibration", digests);
+  }
+
+  void note(std::string_view key, std::string_view value) {
+    Editor(model(), &onnx_catalog()).set_metadata(key, value);
+    // Two strings in an entry, a tag and a length each: a few bytes more than their texts. What was
+    // asked for does not count when the result is compared with the input.
+    constexpr std::uint64_t kAround = 6;
+    stamp_bytes_ += key.size() + value.size() + kAround;
   }
 
   // The checker, the runtime, and the original beside the result on what data there is.
@@ -288,7 +295,7 @@ class Compression {
     }
     if (options_.output == "-") {
       MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model()));
-      if (bytes.size() > loaded_.size.total() && !options_.allow_larger) {
+      if (bytes.size() > loaded_.size.total() + stamp_bytes_ && !options_.allow_larger) {
         return Error(Code::kOutput, "output-larger",
                      "the result has " + std::to_string(bytes.size()) + " bytes, the input " +
                          std::to_string(loaded_.size.total()),
@@ -300,6 +307,7 @@ class Compression {
     SaveOptions save;
     save.allow_larger = options_.allow_larger;
     save.original_bytes = loaded_.size.total();
+    save.added_bytes = stamp_bytes_;
     if (options_.external_data == "always") save.external = SaveOptions::External::kAlways;
     if (options_.external_data == "never") save.external = SaveOptions::External::kNever;
     MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, console_));
@@ -417,6 +425,7 @@ class Compression {
   std::optional<Quality> quality_;
   std::vector<BenchTimes> latency_;
   SavedModel saved_;
+  std::uint64_t stamp_bytes_ = 0;
 };
 
 }  // namespace

@@ -42,6 +42,7 @@ struct SaveOptions {
   std::uint64_t alignment = 4096;              // of large tensors in the data file
   bool allow_larger = false;                   // else a larger result than `original_bytes` fails
   std::uint64_t original_bytes = 0;            // 0: not compared
+  std::uint64_t added_bytes = 0;               // of notes that were asked for: not compared
 };
 
 struct SavedModel {

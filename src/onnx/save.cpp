@@ -53,7 +53,7 @@ Status refuse_data_of_input(const Model& model, const fs::path& path, const std:
 
 Status refuse_larger(const SavedModel& saved, const SaveOptions& options, const fs::path& path) {
   if (options.allow_larger || options.original_bytes == 0 ||
-      saved.total() <= options.original_bytes) {
+      saved.total() <= options.original_bytes + options.added_bytes) {
     return ok_status();
   }
   return Error(Code::kOutput, "larger-than-input",

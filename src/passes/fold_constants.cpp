@@ -105,20 +105,22 @@ std::optional<Tensor> known_from_shape(const Node& node) {
 class FoldConstants final : public Pass {
  public:
   struct Options {
-    std::int64_t max_growth = 64 << 10;
+    std::int64_t max_growth = -1;
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> schema =
         Schema<Options>()
             .field("max-growth", &Options::max_growth,
-                   "bytes by which a stored result may pass the constants that it replaces")
-            .range(0, 1e15)
+                   "bytes by which a stored result may pass the constants that it replaces; -1: a "
+                   "sixteenth of the model's constants and 1 KiB, 64 KiB at most")
+            .range(-1, 1e15)
             .unit("bytes");
     return schema;
   }
   explicit FoldConstants(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {
+    growth_ = allowed_growth(model);
     for (int round = 0; round < kRounds; ++round) {
       const std::uint64_t revision = model.revision();
       MCOMPRESS_TRY(fold_shapes(model, context));
@@ -136,6 +138,18 @@ class FoldConstants final : public Pass {
   }
 
  private:
+  // A small file should not become a large one for the sake of a few nodes.
+  std::uint64_t allowed_growth(Model& model) const {
+    if (options_.max_growth >= 0) return static_cast<std::uint64_t>(options_.max_growth);
+    std::uint64_t constants = 0;
+    for_each_graph(model.graph(), [&](const Graph& graph) {
+      for (const Value* value : graph.initializers())
+        constants += value->initializer()->byte_size();
+    });
+    constexpr std::uint64_t kShare = 16, kSmall = 1 << 10, kMost = 64 << 10;
+    return std::min(kMost, kSmall + constants / kShare);
+  }
+
   struct Candidate {
     Node* node = nullptr;
     bool folds = true;
@@ -358,7 +372,7 @@ class FoldConstants final : public Pass {
     }
     std::uint64_t stored = 0;
     for (const auto& bytes : candidate.bytes) stored += bytes.value_or(0);
-    const std::uint64_t allowed = freed + static_cast<std::uint64_t>(options_.max_growth);
+    const std::uint64_t allowed = freed + growth_;
     if (stored <= allowed) return {};
     return "its result takes " + human_bytes(stored) + ", the constants behind it only " +
            human_bytes(freed);
@@ -498,6 +512,7 @@ class FoldConstants final : public Pass {
   }
 
   Options options_;
+  std::uint64_t growth_ = 0;  // allowed to each result
   std::vector<Candidate> candidates_;
   std::unordered_map<const Node*, std::size_t> index_;  // of candidates_
   std::unordered_map<const Value*, Tensor> results_;

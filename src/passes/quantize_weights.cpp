@@ -90,6 +90,14 @@ class QuantizeWeights final : public Pass {
       return ok_status();
     }
     if (value.uses().empty()) return ok_status();
+    constexpr std::int64_t kNumpyBroadcast = 7;  // of the Mul that restores the weight
+    const std::int64_t opset = value.graph().model().opset("");
+    if (opset < kNumpyBroadcast) {
+      skip(context, value, nullptr,
+           "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
+               std::to_string(opset));
+      return ok_status();
+    }
     Candidate candidate;
     for (const Use& use : value.uses()) {
       if (use.node == nullptr) {

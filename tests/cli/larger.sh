@@ -11,3 +11,9 @@ grep -q 'allow-larger' message
 (( $(stat -c %s out.onnx) > $(stat -c %s "$grows") ))
 "$MCOMPRESS" inspect out.onnx | grep -q 'ai.onnx 13'
 [[ $(ls -A) == $'message\nout.onnx\nrecipe.json' ]]
+# The provenance that was asked for does not make a result too large.
+plain=$MCOMPRESS_FIXTURES/plain.onnx
+"$MCOMPRESS" optimize "$plain" -o plain.onnx -q
+(( $(stat -c %s plain.onnx) > $(stat -c %s "$plain") ))
+"$MCOMPRESS" optimize "$plain" -o plain.onnx -q --no-provenance
+(( $(stat -c %s plain.onnx) < $(stat -c %s "$plain") ))

@@ -140,6 +140,25 @@ TEST(FoldConstants, NeverGrowsTheFileByMuch) {
   EXPECT_EQ(count_nodes(*checked.after, "ConstantOfShape"), 0);
 }
 
+// A sixteenth of the constants and 1 KiB: 2 kB are much for a model without weights, and little
+// beside 80 kB of them.
+TEST(FoldConstants, WhatIsMuchDependsOnTheModel) {
+  const auto with = [](std::string_view more) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,1] x, float[N,200] v) => "
+           "(float[N,500] y, float[N,100] z) <int64[1] shape = {500}" +
+           std::string(more) +
+           "> { row = ConstantOfShape(shape) y = Add(x, row) z = MatMul(v, w) }";
+  };
+  const auto small = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,1] x) => (float[N,500] y) "
+      "<int64[1] shape = {500}> { row = ConstantOfShape(shape) y = Add(x, row) }",
+      {"infer-shapes", "fold-constants"}, 0.0);
+  EXPECT_EQ(count_nodes(*small.after, "ConstantOfShape"), 1);
+  const auto large =
+      check_passes(with(", " + weights("w", {200, 100})), {"infer-shapes", "fold-constants"}, 0.0);
+  EXPECT_EQ(count_nodes(*large.after, "ConstantOfShape"), 0);
+}
+
 TEST(FoldConstants, ASharedWeightCountsOnlyOnce) {
   // The transposed copy is as large as the weight, which stays because Gemm reads it too.
   const std::string text =

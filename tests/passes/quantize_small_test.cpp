@@ -135,6 +135,20 @@ TEST(QuantizeWeights, SaysWhyOneStays) {
       "");
 }
 
+// The Mul that restores a weight broadcasts as it does since opset 7.
+TEST(QuantizeWeights, NotBeforeOpsetSeven) {
+  Diagnostics diagnostics;
+  const auto old = parse_model_text(
+      model("(float[1,16,8,8] x) => (float[1,16,8,8] y)", weights("w", {16, 16, 1, 1}),
+            "y = Conv(x, w)", "<ir_version: 3, opset_import: [\"\" : 6]> g "),
+      diagnostics);
+  ASSERT_TRUE(old.ok());
+  const auto run = run_passes(**old, {"quantize-weights"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+  EXPECT_EQ(run->why("w"), "needs opset 7, the model has 6");
+}
+
 TEST(QuantizeWeights, OfOneWeightAndSeveralReaders) {
   // An embedding that is tied to the last layer: rows for one reader, columns for the other.
   const auto checked =
