@@ -105,7 +105,6 @@ class Optimize final : public Writing {
       return Error(Code::kUsage, "no-passes-left", "no pass is left to run", {{}, "--skip", {}});
     }
     wanted.pass_flags = flags_->given(specs_);
-    wanted.rounds = 3;
     MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
     wanted.choose_recipe = [&recipe](const Model&, ReportScope&) -> Result<Recipe> {
       return recipe;

@@ -125,15 +125,18 @@ class Compression {
     services.reference = [this] { return before_->session(); };
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
-    for (int round = 0; round < job_.rounds; ++round) {
-      const std::size_t before = passes_that_changed();
-      pipeline.dumps_before = static_cast<std::size_t>(round) * recipe_.steps.size();
-      MCOMPRESS_TRY(
-          run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
-      if (passes_that_changed() == before) break;
-      changed_ = true;
-    }
+    pipeline.guard = guard_mode(options_.guard);
+    pipeline.guard_tolerance = options_.guard_tolerance;
+    MCOMPRESS_TRY(
+        run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
+    changed_ = passes_that_changed() > 0;
     return ok_status();
+  }
+
+  static GuardMode guard_mode(std::string_view name) {
+    if (name == "off") return GuardMode::kOff;
+    if (name == "site") return GuardMode::kSite;
+    return name == "model" ? GuardMode::kModel : GuardMode::kAuto;
   }
 
   // Inference only notes types that are not written.
@@ -446,6 +449,14 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
                "name version, recipe and calibration in the model's metadata")
         .field("verify", &Options::verify,
                "check the result, open it in the runtime and compare it on data")
+        .field("guard", &Options::guard,
+               "run the graph before and after what should change no result, and undo passes that "
+               "do: each changed site, or the whole model; auto: the model up to 256 MiB")
+        .choices({"auto", "off", "site", "model"})
+        .field("guard-tolerance", &Options::guard_tolerance,
+               "what floats may move by, as a share of the largest of a tensor")
+        .range(0, 1)
+        .level(Level::kAdvanced)
         .field("external-data", &Options::external_data,
                "weights in a file beside the model; auto: as in the input, or beyond 2 GB")
         .choices({"auto", "always", "never"})

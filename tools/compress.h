@@ -28,6 +28,8 @@ struct CompressOptions {
   bool allow_larger = false;
   bool provenance = true;
   bool verify = true;
+  std::string guard = "auto";
+  double guard_tolerance = 1e-4;
   bool print_recipe = false;
   bool json = false;
   bool times = false;
@@ -60,7 +62,6 @@ struct Job {
   // Gives the recipe once the model is known; `report` gets what there is to say about the choice.
   std::function<Result<Recipe>(const Model&, ReportScope& report)> choose_recipe;
   std::string command;
-  int rounds = 1;              // the recipe is repeated until nothing changes
   bool must_compress = false;  // nothing applied is an error
 };
 

@@ -246,6 +246,9 @@ class Model {
   std::size_t node_limit() const { return nodes_.size(); }
   // Graph copied, tensors and origins shared: cheap enough to try something and drop it.
   std::unique_ptr<Model> clone() const;
+  // Takes the content of a clone made earlier, which then holds what this one held: undoes what
+  // happened in between. References to nodes and values follow the content.
+  void swap(Model& other);
   // The file it was loaded from; empty when made in memory.
   const std::filesystem::path& source() const { return source_; }
   // The loaded file kept (some of) its tensors in other files.

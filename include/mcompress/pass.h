@@ -43,6 +43,10 @@ class Explain {
   void skipped(const Node& node, std::string why);
   const std::vector<Decision>& all() const { return all_; }
   void set_pass(std::string_view name) { pass_ = name; }
+  // Drops what was decided after the first `count` decisions.
+  void truncate(std::size_t count) { all_.resize(count); }
+  // Drops what `pass` skipped after the first `count` decisions: it looks again.
+  void forget_skipped(std::string_view pass, std::size_t count);
 
  private:
   std::string pass_;
@@ -121,7 +125,10 @@ struct PassInfo {
   std::string_view name;     // kebab-case, equal to the file name
   std::string_view summary;  // one line
   Reach reach = Reach::kTopGraph;
-  bool idempotent = true;                    // claim, checked by the test over the whole registry
+  bool idempotent = true;  // claim, checked by the test over the whole registry
+  // The model computes the same before and after, up to the rounding of floats: such passes are
+  // repeated until nothing changes, and guarded.
+  bool keeps_results = true;
   std::vector<std::string_view> runs_after;  // when both are in a recipe
   std::span<const OptionSpec> options;
   std::function<Result<std::unique_ptr<Pass>>(const Datum& options, Diagnostics&)> create;

@@ -26,10 +26,14 @@ struct Recipe {
   std::vector<RecipeStep> steps;
   std::string target = "onnxruntime-cpu";
   std::uint64_t seed = 0;
+  // Neighbouring passes that keep results run, in an order of the registry's, until none of them
+  // changes anything, whatever their order here. Else every step runs once, where it stands.
+  bool converge = false;
 };
 
 // Checks names, options, order and target; fills nothing in. Fails with kUsage.
-// Form: {"name": .., "target": .., "seed": .., "passes": ["name" | {"pass": .., options..}]}.
+// Form: {"name": .., "target": .., "seed": .., "converge": bool,
+//        "passes": ["name" | {"pass": .., options..}]}.
 Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
                             Diagnostics& diagnostics);
 // The effective recipe, every option spelled out: replays the run.
@@ -39,10 +43,22 @@ std::uint64_t recipe_digest(const Recipe& recipe, const PassRegistry& registry);
 
 enum class VerifyLevel : std::uint8_t { kOff, kEnds, kEachPass };
 
+// How passes that should keep results are held to it, by running the graph before and after on
+// seeded inputs (and a sample of the calibration data where there is some). A pass that moves a
+// float by more than the tolerance, or another value at all, is undone and named; the others go
+// on. What can not be run (unknown shapes, operators without a kernel, random numbers) is counted.
+enum class GuardMode : std::uint8_t {
+  kOff,
+  kSite,   // what a pass changed, cut out of the graph: costs nothing for what it left alone
+  kModel,  // the whole model, once for all passes; pass by pass only when that shows a difference
+  kAuto,   // kModel up to 256 MiB of constants, else kSite
+};
+
 struct PipelineOptions {
   VerifyLevel verify = VerifyLevel::kEachPass;
   std::filesystem::path dump_folder;  // numbered text dump after each pass; empty: none
-  std::size_t dumps_before = 0;       // of earlier runs into the same folder: numbers go on
+  GuardMode guard = GuardMode::kOff;  // needs Services::runtime
+  double guard_tolerance = 1e-4;      // of the largest magnitude of an output; float32
   std::uint64_t tensor_heap_budget = std::uint64_t{1} << 30;
 };
 

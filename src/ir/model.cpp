@@ -2,6 +2,7 @@
 #include <unordered_map>
 
 #include "ir/builder.h"
+#include "ir/walk.h"
 #include "mcompress/ir.h"
 
 namespace mcompress {
@@ -120,6 +121,32 @@ std::int64_t Model::opset(std::string_view domain) const {
   return found == opsets_.end() ? 0 : found->second;
 }
 
+void Model::swap(Model& other) {
+  values_.swap(other.values_);
+  nodes_.swap(other.nodes_);
+  graph_.swap(other.graph_);
+  functions_.swap(other.functions_);
+  opsets_.swap(other.opsets_);
+  std::swap(ir_version_, other.ir_version_);
+  metadata_.swap(other.metadata_);
+  std::swap(revision_, other.revision_);
+  source_.swap(other.source_);
+  std::swap(had_external_data_, other.had_external_data_);
+  std::swap(metadata_edited_, other.metadata_edited_);
+  std::swap(opsets_edited_, other.opsets_edited_);
+  origin_.swap(other.origin_);
+  for (Model* model : {this, &other}) {
+    const auto adopt = [model](Graph& graph) { graph.model_ = model; };
+    for_each_graph(*model->graph_, adopt);
+    for (const Function& function : model->functions_) for_each_graph(*function.body, adopt);
+    // Bodies of nodes that were erased are reached through the nodes alone.
+    for (Node& node : model->nodes_) {
+      if (!node.erased_) continue;
+      for (Graph* body : node.bodies()) for_each_graph(*body, adopt);
+    }
+  }
+}
+
 std::unique_ptr<Model> Model::clone() const {
   auto copy = std::make_unique<Model>();
   Model& model = *copy;
@@ -219,11 +246,16 @@ std::unique_ptr<Model> Model::clone() const {
     target.type_origin_ = value.type_origin_;
     target.tensor_origin_ = value.tensor_origin_;
     if (value.erased_) continue;
-    target.graph_ = graph_of.at(value.graph_);
+    const auto home = graph_of.find(value.graph_);
+    if (home == graph_of.end()) continue;  // inside a node that was erased
+    target.graph_ = home->second;
     target.producer_ = node_of(value.producer_);
     target.uses_.reserve(value.uses_.size());
     for (const Use& use : value.uses_) {
-      target.uses_.push_back({graph_of.at(use.graph), node_of(use.node), use.slot});
+      const auto reader = graph_of.find(use.graph);
+      if (reader != graph_of.end()) {
+        target.uses_.push_back({reader->second, node_of(use.node), use.slot});
+      }
     }
   }
   return copy;

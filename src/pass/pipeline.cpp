@@ -1,8 +1,14 @@
 #include "mcompress/pipeline.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <future>
+#include <optional>
 
+#include "ir/walk.h"
+#include "pass/guard.h"
+#include "pass/schedule.h"
 #include "support/executor.h"
 #include "support/try.h"
 
@@ -32,6 +38,256 @@ Error after_passes(Error error, std::string culprit) {
   return error;
 }
 
+std::uint64_t constant_bytes(Model& model) {
+  std::uint64_t bytes = 0;
+  for_each_graph(model.graph(), [&](Graph& graph) {
+    for (const Value* value : graph.initializers()) {
+      if (value->initializer() != nullptr) bytes += value->initializer()->byte_size();
+    }
+  });
+  return bytes;
+}
+
+// One run of a recipe over one model.
+class PipelineRun {
+ public:
+  PipelineRun(Model& model, const Recipe& recipe, const PassRegistry& registry,
+              const Services& services, const PipelineOptions& options, Explain& explain,
+              Report& report)
+      : model_(model),
+        recipe_(recipe),
+        registry_(registry),
+        services_(services),
+        options_(options),
+        explain_(explain),
+        report_(report),
+        tensors_(make_tensor_factory(options.tensor_heap_budget)),
+        executor_(services.threads),
+        editor_(model, &onnx_catalog()) {}
+
+  Status run() {
+    if (options_.verify != VerifyLevel::kOff) MCOMPRESS_TRY(verify(model_));
+    const std::uint64_t first_revision = model_.revision();
+    choose_guard();
+    for (const StepGroup& group : schedule(recipe_, registry_)) {
+      MCOMPRESS_TRY(group.repeat ? guarded(group) : once(group));
+    }
+    if (options_.verify == VerifyLevel::kEnds && model_.revision() != first_revision) {
+      Status sound = verify(model_);
+      if (!sound.ok()) return after_passes(std::move(sound).error(), "one of the passes");
+    }
+    report_guard();
+    return ok_status();
+  }
+
+ private:
+  void choose_guard() {
+    mode_ = services_.runtime != nullptr ? options_.guard : GuardMode::kOff;
+    if (mode_ == GuardMode::kAuto) {
+      constexpr std::uint64_t kSmallModel = std::uint64_t{256} << 20;
+      mode_ = constant_bytes(model_) <= kSmallModel ? GuardMode::kModel : GuardMode::kSite;
+    }
+    if (mode_ == GuardMode::kOff) return;
+    guard_.emplace(*services_.runtime, services_.calibration_data, recipe_.seed,
+                   options_.guard_tolerance);
+  }
+
+  const PassInfo& info_of(std::size_t step) const {
+    return *registry_.find(recipe_.steps[step].pass);
+  }
+
+  Status once(const StepGroup& group) {
+    for (const std::size_t step : group.steps) {
+      const bool guarded = mode_ != GuardMode::kOff && info_of(step).keeps_results;
+      MCOMPRESS_TRY(guarded ? guarded_step(step, mode_ == GuardMode::kModel).status
+                            : run_step(step, 1).status);
+    }
+    return ok_status();
+  }
+
+  // A whole group is judged once. Only where that shows a difference, it is run again pass by pass
+  // to find the culprit.
+  Status guarded(const StepGroup& group) {
+    if (mode_ != GuardMode::kModel) return converge(group, mode_ == GuardMode::kSite);
+    auto start = model_.clone();
+    // The passes only read tensors, which never change: the model as it was can run beside them.
+    auto reference = std::async(std::launch::async, [&] { guard_->remember(*start); });
+    const std::size_t decisions = explain_.all().size();
+    const Datum passes = passes_so_far();
+    const std::size_t dumps = dumps_;
+    const Status status = converge(group, false);
+    reference.wait();
+    MCOMPRESS_TRY(status);
+    if (!applied_since(decisions)) return ok_status();
+    const Verdict verdict = guard_->compare(model_);
+    if (verdict.holds()) {
+      add(verdict);
+      return ok_status();
+    }
+    model_.swap(*start);
+    explain_.truncate(decisions);
+    report_.root().set("passes", passes);
+    dumps_ = dumps;
+    remembered_ = false;
+    return converge(group, true);
+  }
+
+  Datum passes_so_far() const {
+    const Datum facts = report_.root().facts();
+    const Datum* passes = facts.find("passes");
+    return passes != nullptr ? *passes : Datum::list();
+  }
+
+  // Types found by inference are no change that could go wrong.
+  bool applied_since(std::size_t decisions) const {
+    const std::vector<Decision>& all = explain_.all();
+    return std::any_of(all.begin() + static_cast<std::ptrdiff_t>(decisions), all.end(),
+                       [](const Decision& decision) { return decision.applied; });
+  }
+
+  Status converge(const StepGroup& group, bool check_each) {
+    const std::size_t decisions = explain_.all().size();
+    Worklist worklist(group.steps.size());
+    for (std::size_t place = 0; worklist.next(place);) {
+      const std::size_t step = group.steps[place];
+      const int turn = worklist.turns(place) + 1;
+      if (turn > 1) explain_.forget_skipped(info_of(step).name, decisions);
+      Outcome outcome =
+          check_each ? guarded_step(step, mode_ == GuardMode::kModel, turn) : run_step(step, turn);
+      MCOMPRESS_TRY(outcome.status);
+      worklist.ran(place, outcome.changed, info_of(step).idempotent);
+      if (outcome.banned) worklist.ban(place);
+    }
+    return ok_status();
+  }
+
+  struct Outcome {
+    Status status = ok_status();
+    bool changed = false;
+    bool banned = false;
+  };
+
+  // Runs a step, compares, and undoes it where it changed what the model computes.
+  Outcome guarded_step(std::size_t step, bool whole_model, int turn = 1) {
+    auto before = model_.clone();
+    const std::size_t decisions = explain_.all().size();
+    Outcome outcome = run_step(step, turn);
+    if (!outcome.status.ok() || !outcome.changed) return outcome;
+    Verdict verdict;
+    if (whole_model) {
+      if (!remembered_ || !recipe_.converge) guard_->remember(*before);
+      remembered_ = true;
+      verdict = guard_->compare(model_);
+    } else {
+      verdict = guard_->compare_sites(*before, model_);
+    }
+    add(verdict);
+    if (verdict.holds()) return outcome;
+    model_.swap(*before);
+    explain_.truncate(decisions);
+    const std::string name(info_of(step).name);
+    Decision decision;
+    decision.subject = name;
+    decision.why = "undone: it changed what the model computes: " + verdict.broken;
+    explain_.skipped(std::move(decision));
+    services_.diagnostics->warn(
+        "pass-undone",
+        "pass " + name + " changed what the model computes and was undone: " + verdict.broken,
+        {{}, {}, name}, "this is a defect of mcompress; please report it with the model");
+    undone_.push_back(name);
+    outcome.changed = false;
+    outcome.banned = true;
+    return outcome;
+  }
+
+  Outcome run_step(std::size_t place, int turn) {
+    Outcome outcome;
+    outcome.status = run_pass(place, turn, outcome.changed);
+    return outcome;
+  }
+
+  Status run_pass(std::size_t place, int turn, bool& changed) {
+    const RecipeStep& step = recipe_.steps[place];
+    const PassInfo& info = info_of(place);
+    if (services_.progress != nullptr) {
+      services_.progress->update(step.pass, place, recipe_.steps.size(), "passes");
+      if (services_.progress->cancelled()) {
+        return Error(Code::kCancelled, "cancelled", "interrupted before pass " + step.pass);
+      }
+    }
+    MCOMPRESS_ASSIGN(auto pass, info.create(step.options, *services_.diagnostics));
+    explain_.set_pass(info.name);
+    // A repetition is in the report when it did something.
+    ReportScope repetition;
+    ReportScope& scope = turn == 1 ? report_.root().item("passes", info.name) : repetition;
+    PassContext context(editor_, services_, explain_, scope, *tensors_, executor_, recipe_.seed);
+    const std::uint64_t revision = model_.revision();
+    Status status = pass->run(model_, context);
+    if (!status.ok()) {
+      return std::move(status).error().at("pass " + std::string(info.name));
+    }
+    changed = model_.revision() != revision;
+    scope.set("changed", Datum::boolean(changed));
+    if (turn > 1 && changed) {
+      ReportScope& item = report_.root().item("passes", info.name);
+      const Datum facts = repetition.facts();
+      for (const auto& [key, value] : *facts.as_map()) item.set(key, value);
+      item.count("turn", turn);
+    }
+    if (changed && options_.verify == VerifyLevel::kEachPass) {
+      Status sound = verify(model_);
+      if (!sound.ok()) {
+        return after_passes(std::move(sound).error(), "pass " + std::string(info.name));
+      }
+    }
+    if (!options_.dump_folder.empty() && (turn == 1 || changed)) {
+      MCOMPRESS_TRY(dump_to(options_.dump_folder, ++dumps_, info.name, model_));
+    }
+    return ok_status();
+  }
+
+  void add(const Verdict& verdict) {
+    sites_ += verdict.sites;
+    checked_ += verdict.checked;
+    if (why_not_.empty()) why_not_ = verdict.why_not;
+  }
+
+  void report_guard() {
+    if (mode_ == GuardMode::kOff) return;
+    ReportScope& scope = report_.root().child("guard");
+    scope.text("mode", mode_ == GuardMode::kModel ? "model" : "site");
+    scope.count("sites", sites_);
+    scope.count("checked", checked_);
+    if (!why_not_.empty()) scope.text("why_not", why_not_);
+    Datum names = Datum::list();
+    for (const std::string& name : undone_) names.push(Datum::string(name));
+    scope.set("undone", std::move(names));
+    if (checked_ < sites_) {
+      services_.diagnostics->note(
+          "guard-not-checked", std::to_string(sites_ - checked_) + " of " + std::to_string(sites_) +
+                                   " changes were not checked by running them: " + why_not_);
+    }
+  }
+
+  Model& model_;
+  const Recipe& recipe_;
+  const PassRegistry& registry_;
+  const Services& services_;
+  const PipelineOptions& options_;
+  Explain& explain_;
+  Report& report_;
+  std::unique_ptr<TensorFactory> tensors_;
+  Executor executor_;
+  Editor editor_;
+  GuardMode mode_ = GuardMode::kOff;
+  std::optional<NumericGuard> guard_;
+  bool remembered_ = false;
+  std::size_t dumps_ = 0;
+  std::int64_t sites_ = 0, checked_ = 0;
+  std::string why_not_;
+  std::vector<std::string> undone_;
+};
+
 }  // namespace
 
 Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& registry,
@@ -45,47 +301,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
     if (registry.find(name) != nullptr) continue;
     return registry.unknown(name, {{}, "passes[" + std::to_string(i) + "]", {}});
   }
-  const auto tensors = make_tensor_factory(options.tensor_heap_budget);
-  const Executor executor(effective.threads);
-  Editor editor(model, &onnx_catalog());
-  if (options.verify != VerifyLevel::kOff) MCOMPRESS_TRY(verify(model));
-
-  const std::uint64_t first_revision = model.revision();
-  for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
-    const RecipeStep& step = recipe.steps[i];
-    const PassInfo* info = registry.find(step.pass);
-    if (effective.progress != nullptr) {
-      effective.progress->update(step.pass, i, recipe.steps.size(), "passes");
-      if (effective.progress->cancelled()) {
-        return Error(Code::kCancelled, "cancelled", "interrupted before pass " + step.pass);
-      }
-    }
-    MCOMPRESS_ASSIGN(auto pass, info->create(step.options, *effective.diagnostics));
-    explain.set_pass(info->name);
-    ReportScope& scope = report.root().item("passes", info->name);
-    PassContext context(editor, effective, explain, scope, *tensors, executor, recipe.seed);
-    const std::uint64_t revision = model.revision();
-    Status status = pass->run(model, context);
-    if (!status.ok()) {
-      return std::move(status).error().at("pass " + std::string(info->name));
-    }
-    const bool changed = model.revision() != revision;
-    scope.set("changed", Datum::boolean(changed));
-    if (changed && options.verify == VerifyLevel::kEachPass) {
-      Status sound = verify(model);
-      if (!sound.ok()) {
-        return after_passes(std::move(sound).error(), "pass " + std::string(info->name));
-      }
-    }
-    if (!options.dump_folder.empty()) {
-      MCOMPRESS_TRY(dump_to(options.dump_folder, options.dumps_before + i + 1, info->name, model));
-    }
-  }
-  if (options.verify == VerifyLevel::kEnds && model.revision() != first_revision) {
-    Status sound = verify(model);
-    if (!sound.ok()) return after_passes(std::move(sound).error(), "one of the passes");
-  }
-  return ok_status();
+  return PipelineRun(model, recipe, registry, effective, options, explain, report).run();
 }
 
 }  // namespace mcompress

@@ -55,13 +55,13 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     return recipe_error("recipe-not-a-map", "a recipe must be a map with the key 'passes'",
                         datum.where());
   }
-  static const std::vector<std::string> kKeys = {"name", "passes", "seed", "target"};
+  static const std::vector<std::string> kKeys = {"converge", "name", "passes", "seed", "target"};
   for (const auto& [key, value] : *map) {
     if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
     const std::string close = nearest(key, kKeys);
-    return recipe_error(
-        "recipe-unknown-key", "unknown key '" + key + "'", at(value, key),
-        close.empty() ? "known keys: name, passes, seed, target" : "did you mean '" + close + "'?");
+    return recipe_error("recipe-unknown-key", "unknown key '" + key + "'", at(value, key),
+                        close.empty() ? "known keys: converge, name, passes, seed, target"
+                                      : "did you mean '" + close + "'?");
   }
 
   Recipe recipe;
@@ -80,6 +80,14 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
       return recipe_error("recipe-seed", "must be a whole number from 0 up", at(*seed, "seed"));
     }
     recipe.seed = static_cast<std::uint64_t>(*number);
+  }
+
+  if (const Datum* converge = datum.find("converge")) {
+    const auto* value = std::get_if<bool>(&converge->value());
+    if (value == nullptr) {
+      return recipe_error("recipe-converge", "must be true or false", at(*converge, "converge"));
+    }
+    recipe.converge = *value;
   }
 
   const Datum* passes = datum.find("passes");
@@ -127,6 +135,7 @@ Datum print_recipe(const Recipe& recipe, const PassRegistry& registry) {
   if (!recipe.name.empty()) datum.set("name", Datum::string(recipe.name));
   datum.set("target", Datum::string(recipe.target));
   datum.set("seed", Datum::integer(static_cast<std::int64_t>(recipe.seed)));
+  datum.set("converge", Datum::boolean(recipe.converge));
   Datum list = Datum::list();
   for (const RecipeStep& step : recipe.steps) {
     Datum entry = Datum::map();

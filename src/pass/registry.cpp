@@ -17,6 +17,15 @@ void Explain::skipped(Decision decision) {
   all_.push_back(std::move(decision));
 }
 
+void Explain::forget_skipped(std::string_view pass, std::size_t count) {
+  const auto first = all_.begin() + static_cast<std::ptrdiff_t>(std::min(count, all_.size()));
+  all_.erase(std::remove_if(first, all_.end(),
+                            [&](const Decision& decision) {
+                              return !decision.applied && decision.pass == pass;
+                            }),
+             all_.end());
+}
+
 void Explain::skipped(const Node& node, std::string why) {
   Decision decision;
   decision.subject = node.label();

@@ -217,9 +217,11 @@ class QuantizeDynamic final : public Pass {
 }  // namespace
 
 PassInfo quantize_dynamic_info() {
-  return pass_info<QuantizeDynamic>(
+  PassInfo info = pass_info<QuantizeDynamic>(
       "quantize-dynamic", "run matrix products in integers, activations quantized on every run",
       Reach::kTopGraph, true, {"lift-constants", "raise-opset", "fuse-batchnorm"});
+  info.keeps_results = false;
+  return info;
 }
 
 }  // namespace mcompress

@@ -301,9 +301,11 @@ Result<CalibrationTable> calibrate_activations(Model& prepared, const Target& ta
 }
 
 PassInfo quantize_static_info() {
-  return pass_info<QuantizeStatic>(
+  PassInfo info = pass_info<QuantizeStatic>(
       "quantize-static", "run convolutions and matrix products in integers, from calibrated ranges",
       Reach::kTopGraph, true, {"lift-constants", "raise-opset", "fuse-batchnorm"});
+  info.keeps_results = false;
+  return info;
 }
 
 }  // namespace mcompress

@@ -221,9 +221,11 @@ class QuantizeWeights final : public Pass {
 }  // namespace
 
 PassInfo quantize_weights_info() {
-  return pass_info<QuantizeWeights>(
+  PassInfo info = pass_info<QuantizeWeights>(
       "quantize-weights", "store float weights as int8, computed back when the model is loaded",
       Reach::kNestedGraphs, true, {"lift-constants"});
+  info.keeps_results = false;
+  return info;
 }
 
 }  // namespace mcompress

@@ -22,7 +22,12 @@ struct ReportScope::Parts {
   std::vector<Entry::Item>& list(std::string_view key) {
     auto& content = entries[key].content;
     if (!std::holds_alternative<std::vector<Entry::Item>>(content)) {
-      content.emplace<std::vector<Entry::Item>>();
+      std::vector<Entry::Item> items;
+      const Datum* fact = std::get_if<Datum>(&content);
+      if (fact != nullptr && fact->as_list() != nullptr) {
+        items.assign(fact->as_list()->begin(), fact->as_list()->end());
+      }
+      content = std::move(items);
     }
     return std::get<std::vector<Entry::Item>>(content);
   }

@@ -263,15 +263,6 @@ TEST_F(PipelineTest, DumpsAreNumberedAndHoldWhatEachPassLeft) {
   EXPECT_NE(dump(*model), before);
 }
 
-TEST_F(PipelineTest, DumpsOfALaterRunAreNumberedOn) {
-  add_marker("look");
-  const testing::TempFolder folder;
-  options.dump_folder = folder.path();
-  options.dumps_before = 1;
-  ASSERT_TRUE(execute({"look", "look"}).ok());
-  EXPECT_EQ(folder.list(), (std::vector<std::string>{"02-look.txt", "03-look.txt"}));
-}
-
 TEST_F(PipelineTest, ADumpThatCanNotBeWrittenIsAnOutputError) {
   add_marker("look");
   const testing::TempFolder folder;

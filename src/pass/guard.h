@@ -1,0 +1,71 @@
+// Whether passes kept what the model computes: both states run on the same inputs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mcompress/calibration.h"
+#include "mcompress/ir.h"
+#include "mcompress/pipeline.h"
+#include "mcompress/runtime.h"
+#include "pass/changes.h"
+
+namespace mcompress {
+
+struct Verdict {
+  std::int64_t sites = 0;    // that were to be looked at
+  std::int64_t checked = 0;  // of these, run and compared
+  std::string why_not;       // of the first that was not
+  // Of the first output that is too far away; empty: all are near.
+  std::string broken;
+  bool holds() const { return broken.empty(); }
+};
+
+class NumericGuard {
+ public:
+  // `data` may be null: made-up inputs only.
+  NumericGuard(Runtime& runtime, DataSource* data, std::uint64_t seed, double tolerance)
+      : runtime_(runtime), data_(data), seed_(seed), tolerance_(tolerance) {}
+
+  // Runs the model as it is and keeps its outputs: what compare() compares with. A model that can
+  // not be run gives verdicts of nothing checked.
+  void remember(const Model& model);
+  Verdict compare(const Model& candidate);
+
+  // What changed between two states of one model (see changes_between).
+  Verdict compare_sites(const Model& before, const Model& after);
+
+ private:
+  class Types;
+  struct Run {
+    std::vector<NamedTensor> feeds;
+    std::vector<Tensor> results;
+  };
+  Result<Run> run_first(Session& session, std::span<const std::string> outputs,
+                        std::vector<std::vector<NamedTensor>> candidates);
+  Result<std::string> difference(Session& candidate, std::span<const std::string> fetch,
+                                 std::span<const std::string> labels, const Run& run) const;
+  Verdict compare_sites(const Model& before, const Model& after, std::size_t depth, Types& types);
+  Result<std::string> compare_change(const Model& before, const Model& after, const Change& change,
+                                     Types& types);
+  Result<std::unique_ptr<Session>> open(const Model& model) const;
+
+  Runtime& runtime_;
+  DataSource* data_;
+  std::uint64_t seed_;
+  double tolerance_;
+  std::vector<std::string> outputs_;
+  std::vector<Run> reference_;
+  std::string why_no_reference_;
+};
+
+// What is too far apart, "3.1e-02 at 7: 1.25 instead of 1.29"; empty: nothing. The tolerance is a
+// share of the largest magnitude among the finite expected values, for float32; coarser types
+// have coarser ones. Values that are no floats must be equal, non-finite ones the same.
+Result<std::string> difference_between(const Tensor& expected, const TensorView& actual,
+                                       double tolerance);
+
+}  // namespace mcompress
