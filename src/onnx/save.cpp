@@ -51,9 +51,12 @@ Status refuse_data_of_input(const Model& model, const fs::path& path, const std:
   return ok_status();
 }
 
-Status refuse_larger(const SavedModel& saved, const SaveOptions& options, const fs::path& path) {
+// `inline_bytes`: of the model as one file. Padding and places of tensors in a data file are no
+// growth of the model.
+Status refuse_larger(const SavedModel& saved, std::uint64_t inline_bytes,
+                     const SaveOptions& options, const fs::path& path) {
   if (options.allow_larger || options.original_bytes == 0 ||
-      saved.total() <= options.original_bytes + options.added_bytes) {
+      std::min(saved.total(), inline_bytes) <= options.original_bytes + options.added_bytes) {
     return ok_status();
   }
   return Error(Code::kOutput, "larger-than-input",
@@ -69,6 +72,7 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
   using External = SaveOptions::External;
+  const std::uint64_t inline_bytes = rope.size;
   const bool external = options.external == External::kAlways ||
                         (options.external == External::kAuto &&
                          (model.had_external_data() || rope.size > options.inline_limit));
@@ -92,7 +96,7 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   SavedModel saved;
   saved.model_bytes = rope.size;
   saved.data_bytes = layout.size;
-  MCOMPRESS_TRY(refuse_larger(saved, options, path));
+  MCOMPRESS_TRY(refuse_larger(saved, inline_bytes, options, path));
   if (!layout.empty()) MCOMPRESS_TRY(refuse_data_of_input(model, path, data_path));
 
   AtomicOutput output(files);
