@@ -100,9 +100,9 @@ TEST(Cost, BlockQuantizedProduct) {
   const auto counted = count(model_from_text(R"(
       <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
       g (float[N,5,32] x, uint8[8,1,16] w, float[8] s) => (y) {
-        y = com.microsoft.MatMulNBits <K = 32, N = 8, bits = 4, block_size = 32> (x, w, s) })"),
+        a = com.microsoft.MatMulNBits <K = 32, N = 8, bits = 4, block_size = 32> (x, w, s) y = Relu (a) })"),
                              {{"x", {2, 5, 32}}});
-  expect(counted, 2 * 5 * 32 * 8, 2 * 2560);
+  expect(counted, 2 * 5 * 32 * 8, 2 * 2560 + 80);
 }
 
 TEST(Cost, RecurrentLayers) {
