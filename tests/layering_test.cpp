@@ -27,6 +27,7 @@ const Allowed kLayers = {
     {"numeric", {"numeric", "support"}},
     {"codec", {"codec", "support"}},
     {"ir", {"ir", "support"}},
+    {"analysis", {"analysis", "ir", "support"}},
     {"onnx", {"onnx", "ir", "support"}},
     {"runtime", {"runtime", "onnx", "ir", "numeric", "support"}},
     {"calibration", {"calibration", "runtime", "onnx", "ir", "numeric", "support"}},

@@ -33,8 +33,8 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 10> kCommands = {{
-    {"inspect", "", "MODEL [--json | --dump]", "what a model holds and what could be done with it",
+constexpr std::array<CommandInfo, 11> kCommands = {{
+    {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
      "mcompress optimize model.onnx -o clean.onnx", make_optimize},
@@ -47,6 +47,8 @@ constexpr std::array<CommandInfo, 10> kCommands = {{
      "mcompress eval int8.onnx --data labelled.npz --against model.onnx", make_eval},
     {"compare", "", "REF MODEL --data DATA", "error of each output against a reference",
      "mcompress compare model.onnx int8.onnx --data calib.npz", make_compare},
+    {"diff", "", "A B [--json]", "what differs between two models, node by node",
+     "mcompress diff model.onnx int8.onnx", make_diff},
     {"bench", "", "MODEL [--against REF]", "latency, interleaved with a reference",
      "mcompress bench int8.onnx --against model.onnx", make_bench},
     {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",

@@ -30,6 +30,7 @@ struct CommandInfo {
 };
 
 std::unique_ptr<Command> make_inspect();
+std::unique_ptr<Command> make_diff();
 std::unique_ptr<Command> make_optimize();
 std::unique_ptr<Command> make_calibrate();
 std::unique_ptr<Command> make_quantize();

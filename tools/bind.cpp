@@ -28,7 +28,7 @@ std::string value_name(const OptionSpec& spec) {
     case Kind::kReal:
       return spec.unit.empty() ? "X" : spec.unit;
     case Kind::kStringList:
-      return "NAME,...";
+      return spec.unit.empty() ? "NAME,..." : spec.unit;
     case Kind::kBool:
     case Kind::kString:
       break;

@@ -72,6 +72,7 @@ std::string one_line(std::string text) {
 
 std::atomic<bool> Console::interrupted{false};
 std::atomic<bool> Console::line_shown{false};
+std::atomic<int> Console::helper{0};
 
 std::string Table::text(std::size_t indent) const {
   std::vector<std::size_t> widths;

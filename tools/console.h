@@ -60,6 +60,8 @@ class Console final : public Progress {
   static std::atomic<bool> interrupted;
   // A progress line stands on the terminal.
   static std::atomic<bool> line_shown;
+  // A program that works for this one and ends with it; 0: none.
+  static std::atomic<int> helper;
 
  private:
   void message(Diagnostic::Level level, const Diagnostic& diagnostic);

@@ -33,6 +33,7 @@ using mcompress::tools::Console;
 // the command comes to its end.
 void on_signal(int) {
   Console::interrupted.store(true);
+  if (const int helper = Console::helper.load(); helper > 0) ::kill(helper, SIGTERM);
   if (!mcompress::remove_unfinished_files()) return;
   const char newline[] = "\n";
   if (Console::line_shown.load() && ::write(STDERR_FILENO, newline, 1) < 0) {

@@ -240,6 +240,8 @@ class Model {
   std::int64_t opset(std::string_view domain) const;
   const std::map<std::string, std::int64_t, std::less<>>& opsets() const { return opsets_; }
   std::int64_t ir_version() const { return ir_version_; }
+  // Who wrote the file it was loaded from: "pytorch 2.1.0"; empty when that is not said.
+  std::string_view producer() const { return producer_; }
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
   std::uint64_t revision() const { return revision_; }        // bumped by every edit
   std::size_t value_limit() const { return values_.size(); }  // ids are below this
@@ -267,6 +269,7 @@ class Model {
   std::vector<Function> functions_;
   std::map<std::string, std::int64_t, std::less<>> opsets_;
   std::int64_t ir_version_ = 0;
+  std::string producer_;
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::uint64_t revision_ = 0;
   std::filesystem::path source_;

@@ -1,6 +1,7 @@
 // Everything public.
 #pragma once
 
+#include "mcompress/analysis.h"
 #include "mcompress/calibration.h"
 #include "mcompress/dtype.h"
 #include "mcompress/edit.h"

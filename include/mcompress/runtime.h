@@ -35,6 +35,13 @@ struct ProfileEvent {
   std::int64_t calls = 0;
 };
 
+// Bytes the runtime asked its allocator for, beyond what an opened session holds anyway.
+struct MemoryUse {
+  std::uint64_t peak_bytes = 0;  // the most it held at a time: values and what kernels work in
+  std::uint64_t allocations = 0;
+  std::uint64_t session_bytes = 0;  // what the session held before: weights, packed or not
+};
+
 class Session {
  public:
   virtual ~Session() = default;
@@ -59,6 +66,10 @@ class Session {
   }
   // Ends profiling (SessionOptions::profile) and returns time per node, sorted by time.
   virtual Result<std::vector<ProfileEvent>> profile() = 0;
+  // What the last run took (SessionOptions::count_memory).
+  virtual Result<MemoryUse> memory_use() {
+    return Error(Code::kUnsupported, "runtime-memory", "this runtime does not count its memory");
+  }
 };
 
 enum class Optimisation : std::uint8_t { kNone, kBasic, kExtended, kAll };
@@ -71,6 +82,7 @@ struct SessionOptions {
   bool profile = false;
   bool prepack = true;  // off: lower memory, faster load, slower runs
   bool memory_arena = true;
+  bool count_memory = false;  // every value by itself instead of arena and plan: slower
   std::filesystem::path optimised_model_path;  // where the runtime writes its own graph; or empty
 };
 

@@ -18,6 +18,7 @@ class Builder {
   void set_source(std::filesystem::path path) { model_.source_ = std::move(path); }
   void set_origin(Origin origin) { model_.origin_ = std::move(origin); }
   void set_ir_version(std::int64_t version) { model_.ir_version_ = version; }
+  void set_producer(std::string producer) { model_.producer_ = std::move(producer); }
   void set_had_external_data(bool value) { model_.had_external_data_ = value; }
   // "ai.onnx" is stored as "".
   void import_opset(std::string_view domain, std::int64_t version);

@@ -152,6 +152,7 @@ std::unique_ptr<Model> Model::clone() const {
   Model& model = *copy;
   model.opsets_ = opsets_;
   model.ir_version_ = ir_version_;
+  model.producer_ = producer_;
   model.metadata_ = metadata_;
   model.revision_ = revision_;
   model.source_ = source_;

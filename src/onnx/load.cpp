@@ -24,6 +24,8 @@ Status load_graphs(Builder& builder, const std::shared_ptr<ParsedModel>& parsed,
   onnx::ModelProto& proto = parsed->proto;
   builder.set_origin(parsed);
   builder.set_ir_version(proto.ir_version());
+  const std::string& version = proto.producer_version();
+  builder.set_producer(proto.producer_name() + (version.empty() ? "" : " " + version));
   builder.set_had_external_data(!parsed->data_files.empty());
   for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
     builder.import_opset(entry.domain(), entry.version());

@@ -13,6 +13,7 @@
 
 #include "ir/builder.h"
 #include "mcompress/io.h"
+#include "onnx/contrib_schemas.h"
 #include "onnx/graph_loader.h"
 #include "onnx/schema_registry.h"
 #include "onnx/skeleton.h"
@@ -194,7 +195,7 @@ Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
   const auto infer = [&](bool propagate_data) -> std::string {
     try {
       onnx::shape_inference::DataValueMap known;
-      onnx::shape_inference::InferShapes(skeleton.proto, onnx::OpSchemaRegistry::Instance(),
+      onnx::shape_inference::InferShapes(skeleton.proto, &schemas_with_contrib(),
                                          onnx::ShapeInferenceOptions(false, 0, propagate_data),
                                          &known);
       return {};

@@ -14,6 +14,7 @@
 
 #include "mcompress/runtime.h"
 #include "onnx/runtime_bytes.h"
+#include "runtime/counting.h"
 #include "runtime/engine.h"
 #include "runtime/feeds.h"
 #include "runtime/model_facts.h"
@@ -78,6 +79,14 @@ Result<Owned<OrtSessionOptions>> make_options(const SessionOptions& options) {
   }
   if (!options.memory_arena) {
     MCOMPRESS_TRY(check(g_api->DisableCpuMemArena(raw)));
+    MCOMPRESS_TRY(check(g_api->DisableMemPattern(raw)));
+  }
+  if (options.count_memory) {
+    MCOMPRESS_ASSIGN(const Engine* ready, engine());
+    MCOMPRESS_TRY(register_counting_allocator(*ready));
+    MCOMPRESS_TRY(
+        check(g_api->AddSessionConfigEntry(raw, kOrtSessionOptionsConfigUseEnvAllocators, "1")));
+    // Planned blocks would hide what is alive when.
     MCOMPRESS_TRY(check(g_api->DisableMemPattern(raw)));
   }
   if (!options.optimised_model_path.empty()) {
@@ -184,6 +193,7 @@ Result<Handed> hand_over(const NamedTensor& named, const OrtMemoryInfo& memory) 
 struct Belongings {
   std::vector<Handed> weights;  // only where the runtime reads them in place
   std::unique_ptr<ScratchFolder> profile;
+  bool counts = false;
   std::string file;  // the model's, for errors
 };
 
@@ -247,6 +257,7 @@ class OrtSessionImpl final : public Session {
       for (const PortInfo& port : outputs_) wanted.push_back(port.name.c_str());
     }
     std::vector<OrtValue*> raw(wanted.size(), nullptr);
+    if (belongings_.counts) start_counting();
     OrtStatus* status = g_api->Run(session_.get(), nullptr, names.data(), values.data(),
                                    names.size(), wanted.data(), wanted.size(), raw.data());
     std::vector<Owned<OrtValue>> results(raw.begin(), raw.end());
@@ -266,6 +277,13 @@ class OrtSessionImpl final : public Session {
     Status status = run(feeds, std::span(&outputs_.back().name, 1), ignore);
     if (observation.failure()) return std::move(*observation.failure());
     return status;
+  }
+
+  Result<MemoryUse> memory_use() override {
+    if (!belongings_.counts) {
+      return Error(Code::kUsage, "count-off", "the session was opened without counting memory");
+    }
+    return counted_memory();
   }
 
   Result<std::vector<ProfileEvent>> profile() override {
@@ -418,6 +436,7 @@ class OnnxRuntime final : public Runtime {
     MCOMPRESS_ASSIGN(const Engine* ready, engine());
     Belongings belongings;
     belongings.file = model.source().string();
+    belongings.counts = options.count_memory;
     MCOMPRESS_ASSIGN(belongings.weights, hand_over_all(large, *ready));
     Owned<OrtSession> session;
     if (!large.empty() && options.optimisation == Optimisation::kNone &&
@@ -452,6 +471,7 @@ class OnnxRuntime final : public Runtime {
     MCOMPRESS_ASSIGN(const auto settings, make_options(options));
     Belongings belongings;
     belongings.file = path.string();
+    belongings.counts = options.count_memory;
     if (options.profile) MCOMPRESS_TRY(start_profile(*settings, belongings));
     OrtSession* raw = nullptr;
     MCOMPRESS_TRY(

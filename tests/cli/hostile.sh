@@ -3,7 +3,8 @@ corpus=$MCOMPRESS_MODELS/../tests/fuzz/corpus/load
 mkdir work && cd work
 count=0
 for file in "$corpus"/* "$MCOMPRESS_FIXTURES"/*.onnx; do
-  for command in "inspect $file" "optimize $file -o out.onnx -q" "quantize $file -o out.onnx --mode weight-only -q"; do
+  for command in "inspect $file" "optimize $file -o out.onnx -q" "quantize $file -o out.onnx --mode weight-only -q" \
+      "diff $file $MCOMPRESS_FIXTURES/branches.onnx" "inspect $file --dot -"; do
     status=0
     # shellcheck disable=SC2086
     text=$(timeout 60 "$MCOMPRESS" $command 2>&1 >/dev/null) || status=$?

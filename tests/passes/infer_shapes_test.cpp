@@ -46,6 +46,49 @@ g (float[N,C,H,W] x, int64[3] s) => (float[A,B] y) <int64[1] axis = {1}, float[5
   EXPECT_EQ(rank("r"), 2u);
 }
 
+TEST(InferShapes, KnowsCommonOperatorsOfTheRuntime) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+g (float[N,5,32] x, float[N,5,96] p, float[N,4,5,8] v,
+   uint8[8,1,16] w, float[8] s, float[8] g8, float[64,32] k) => (y) {
+  a = com.microsoft.MatMulNBits <K = 32, N = 8, bits = 4, block_size = 32> (x, w, s)
+  b = com.microsoft.QuickGelu (a)
+  c, m, i, d = com.microsoft.SkipLayerNormalization (b, a, g8)
+  e = Mul (c, d)
+  f = SimplifiedLayerNormalization (e, g8)
+  h = com.microsoft.FusedMatMul <transB = 1> (x, k)
+  q = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 4> (p)
+  r = com.microsoft.MultiHeadAttention <num_heads = 4> (x, x, v)
+  y = Neg (f)
+})");
+  ASSERT_TRUE(run_passes(*model, {"infer-shapes"})->status.ok());
+  const auto last = [&](std::string_view name) {
+    const Value& value = *model->graph().find(name);
+    EXPECT_EQ(rank_of(value), 3U) << name;
+    EXPECT_EQ(dim_of(value, 1), 5) << name;
+    return dim_of(value, -1);
+  };
+  for (std::string_view name : {"a", "b", "c", "d", "e", "f"}) EXPECT_EQ(last(name), 8) << name;
+  EXPECT_EQ(last("h"), 64);
+  EXPECT_EQ(last("q"), 32);
+  EXPECT_EQ(last("r"), 32);
+}
+
+TEST(InferShapes, AbsurdAttributesOfTheRuntimesOperatorsDoNoHarm) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+g (float[1,5,9223372036854775807] p, float[1,4,5,9223372036854775807] v) => (y) {
+  q = com.microsoft.GroupQueryAttention <num_heads = 9223372036854775807, kv_num_heads = -5> (p)
+  r = com.microsoft.MultiHeadAttention <num_heads = 9223372036854775807> (p, p, v)
+  a = com.microsoft.MatMulNBits <K = 32, N = -8, bits = 4, block_size = 32> (p, p, p)
+  y = Neg (p)
+})");
+  ASSERT_TRUE(run_passes(*model, {"infer-shapes"})->status.ok());
+  for (std::string_view name : {"q", "r", "a"}) {
+    EXPECT_EQ(dim_of(*model->graph().find(name), -1), std::nullopt) << name;
+  }
+}
+
 TEST(InferShapes, IsNeverFatal) {
   auto model = model_from_text(R"(
 <ir_version: 8, opset_import: ["" : 17]>

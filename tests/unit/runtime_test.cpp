@@ -115,6 +115,28 @@ TEST(Runtime, RefusesFeedsThatDoNotFit) {
             Code::kUnsupported);
 }
 
+TEST(Runtime, CountsWhatARunTakes) {
+  const auto model = parse(R"(
+    <ir_version: 8, opset_import: ["" : 17]> g (float[1000] x) => (float[1000] y)
+    <float[1] w = {2.0}> { a = Mul (x, w) b = Sin (a) c = Add (a, b) y = Cos (c) })");
+  SessionOptions options;
+  EXPECT_FALSE(open(*model)->memory_use().ok());
+  options.count_memory = true;
+  options.optimisation = Optimisation::kNone;
+  const auto session = open(*model, options);
+  const std::vector<float> zeros(1000);
+  const NamedTensor feed{"x", make_float_tensor(zeros, {1000})};
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(session->run({&feed, 1}, {}).ok());
+    const auto use = session->memory_use();
+    ASSERT_TRUE(use.ok());
+    // a, b and what becomes of them: Add may write into one of both.
+    EXPECT_GE(use->peak_bytes, 2U * 4000U) << round;
+    EXPECT_LE(use->peak_bytes, 3U * 4000U + 1024U) << round;
+    EXPECT_GT(use->allocations, 0U);
+  }
+}
+
 TEST(Runtime, MissingKernelsAreUnsupportedAndNamed) {
   const auto model = parse(R"(
     <ir_version: 8, opset_import: ["" : 17]>

@@ -1,0 +1,11 @@
+// Shapes of operators that ONNX Runtime adds to ONNX and that ONNX itself has never heard of.
+#pragma once
+
+#include <onnx/defs/schema.h>
+
+namespace mcompress {
+
+// What ONNX knows, and inference rules for the common operators of com.microsoft beside it.
+const onnx::ISchemaRegistry& schemas_with_contrib();
+
+}  // namespace mcompress
