@@ -145,15 +145,19 @@ bool is_constant_matrix(const Value* value, std::int64_t min_elements) {
          tensor->elements() >= min_elements;
 }
 
-// Matrix products of the top graph whose weights are large enough for dynamic quantization.
+// Matrix products of the top graph, and of functions, whose weights are large enough for dynamic
+// quantization.
 std::uint64_t dynamic_products(const Model& model) {
   constexpr std::int64_t kMinElements = 8192;
   std::uint64_t count = 0;
-  const Graph& graph = model.graph();
-  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
-    if (!node->is("MatMul") && !node->is("Gemm")) continue;
-    if (is_constant_matrix(node->input(1), kMinElements)) ++count;
-  }
+  const auto look = [&count](const Graph& graph) {
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      if (!node->is("MatMul") && !node->is("Gemm")) continue;
+      if (is_constant_matrix(node->input(1), kMinElements)) ++count;
+    }
+  };
+  look(model.graph());
+  for (const Function& function : model.functions()) look(*function.body);
   return count;
 }
 

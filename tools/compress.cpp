@@ -87,13 +87,14 @@ class Compression {
   Status check_names() {
     for (const RecipeStep& step : recipe_.steps) {
       const Datum printed = builtin_passes().find(step.pass)->print(step.options);
-      for (const std::string_view key : {"include", "exclude"}) {
+      for (const std::string_view key : {"include", "exclude", "functions"}) {
         const Datum* patterns = printed.find(key);
         const Datum::List* list = patterns != nullptr ? patterns->as_list() : nullptr;
         if (list == nullptr) continue;
         std::vector<std::string> texts;
         for (const Datum& item : *list) texts.push_back(option_text(item));
-        MCOMPRESS_TRY(check_patterns(model(), key, texts));
+        MCOMPRESS_TRY(key == "functions" ? check_functions(model(), key, texts)
+                                         : check_patterns(model(), key, texts));
       }
     }
     return ok_status();
