@@ -62,6 +62,9 @@ struct Job {
   std::string command;
   int rounds = 1;              // the recipe is repeated until nothing changes
   bool must_compress = false;  // nothing applied is an error
+  // The result does the same in other operators: it may be larger, it is compared on made-up
+  // inputs when no data is given, and a runtime that lacks its operators is no error of ours.
+  bool translates = false;
 };
 
 Status compress(Job job, Console& console);

@@ -9,7 +9,7 @@ const PassRegistry& builtin_passes() {
   static const PassRegistry kRegistry = [] {
     PassRegistry registry;
     for (PassInfo (*info)() :
-         {dedup_initializers_info, eliminate_dead_info,
+         {convert_opset_info, dedup_initializers_info, eliminate_dead_info,
           eliminate_duplicates_info, eliminate_identity_info, fold_constants_info,
           fuse_activation_info, fuse_affine_info, fuse_batchnorm_info, fuse_matmul_add_info,
           fuse_pad_info, infer_shapes_info, inline_functions_info, lift_constants_info,
