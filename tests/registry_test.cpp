@@ -16,6 +16,9 @@ namespace {
 // Passes that need data of the model at hand are tried for their options only.
 bool runs_on_any_model(std::string_view pass) { return pass != "quantize-static"; }
 
+// Passes that fail where they can not do what they are for.
+bool may_refuse(std::string_view pass) { return pass == "convert-opset"; }
+
 std::string label(std::string_view pass, const Fixture& fixture) {
   return std::string(pass) + " on " + fixture.name;
 }
@@ -109,6 +112,11 @@ TEST(Registry, EveryPassLeavesEveryFixtureSound) {
       auto model = model_from_bytes(entry.bytes);
       const std::uint64_t before = fingerprint(*model);
       const auto run = run_passes(*model, {std::string(pass->name)});
+      if (!run->status.ok() && may_refuse(pass->name) &&
+          run->status.error().code == Code::kUnsupported) {
+        EXPECT_EQ(fingerprint(*model), before) << label(pass->name, entry);
+        continue;
+      }
       EXPECT_TRUE(run->status.ok())
           << label(pass->name, entry) << ": " << to_string(run->status.error().diagnostic);
       if (!run->status.ok()) continue;

@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 11> kCommands = {{
+constexpr std::array<CommandInfo, 12> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -51,6 +51,8 @@ constexpr std::array<CommandInfo, 11> kCommands = {{
      "mcompress diff model.onnx int8.onnx", make_diff},
     {"bench", "", "MODEL [--against REF]", "latency, interleaved with a reference",
      "mcompress bench int8.onnx --against model.onnx", make_bench},
+    {"convert-opset", "", "MODEL -o OUT --to N", "the same in a newer or older operator set",
+     "mcompress convert-opset model.onnx -o older.onnx --to 13", make_convert_opset},
     {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",
      "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
     {"passes", "", "[NAME] [--markdown]", "reference of passes and their options",

@@ -1,4 +1,4 @@
-// optimize, quantize and run: a recipe each, one path.
+// optimize, convert-opset, quantize and run: a recipe each, one path.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
@@ -116,6 +116,36 @@ class Optimize final : public Writing {
   std::vector<OptionSpec> specs_;
 };
 
+// -------------------------------------------------------------------------------- convert-opset
+
+class ConvertOpset final : public Writing {
+ public:
+  void declare_arguments(CLI::App& app, Flags& flags) override {
+    declare_model(app);
+    auto recipe = builtin_recipe("convert-opset");
+    if (!recipe.ok()) return;
+    specs_ = pass_options({&recipe.value(), 1});
+    flags.add(specs_, "Where to");
+  }
+
+  bool takes_data() const override { return false; }
+
+  Status run(Console& console) override {
+    MCOMPRESS_ASSIGN(Job wanted, job("convert-opset"));
+    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("convert-opset"));
+    wanted.pass_flags = flags_->given(specs_);
+    wanted.translates = true;
+    MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
+    wanted.choose_recipe = [&recipe](const Model&, ReportScope&) -> Result<Recipe> {
+      return recipe;
+    };
+    return compress(std::move(wanted), console);
+  }
+
+ private:
+  std::vector<OptionSpec> specs_;
+};
+
 // ------------------------------------------------------------------------------------- quantize
 
 struct ModeOptions {
@@ -144,15 +174,19 @@ bool is_constant_matrix(const Value* value, std::int64_t min_elements) {
          tensor->elements() >= min_elements;
 }
 
-// Matrix products of the top graph whose weights are large enough for dynamic quantization.
+// Matrix products of the top graph, and of functions, whose weights are large enough for dynamic
+// quantization.
 std::uint64_t dynamic_products(const Model& model) {
   constexpr std::int64_t kMinElements = 8192;
   std::uint64_t count = 0;
-  const Graph& graph = model.graph();
-  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
-    if (!node->is("MatMul") && !node->is("Gemm")) continue;
-    if (is_constant_matrix(node->input(1), kMinElements)) ++count;
-  }
+  const auto look = [&count](const Graph& graph) {
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      if (!node->is("MatMul") && !node->is("Gemm")) continue;
+      if (is_constant_matrix(node->input(1), kMinElements)) ++count;
+    }
+  };
+  look(model.graph());
+  for (const Function& function : model.functions()) look(*function.body);
   return count;
 }
 
@@ -275,6 +309,7 @@ class Run final : public Writing {
 }  // namespace
 
 std::unique_ptr<Command> make_optimize() { return std::make_unique<Optimize>(); }
+std::unique_ptr<Command> make_convert_opset() { return std::make_unique<ConvertOpset>(); }
 std::unique_ptr<Command> make_quantize() { return std::make_unique<Quantize>(); }
 std::unique_ptr<Command> make_run() { return std::make_unique<Run>(); }
 

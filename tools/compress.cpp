@@ -87,13 +87,14 @@ class Compression {
   Status check_names() {
     for (const RecipeStep& step : recipe_.steps) {
       const Datum printed = builtin_passes().find(step.pass)->print(step.options);
-      for (const std::string_view key : {"include", "exclude"}) {
+      for (const std::string_view key : {"include", "exclude", "functions"}) {
         const Datum* patterns = printed.find(key);
         const Datum::List* list = patterns != nullptr ? patterns->as_list() : nullptr;
         if (list == nullptr) continue;
         std::vector<std::string> texts;
         for (const Datum& item : *list) texts.push_back(option_text(item));
-        MCOMPRESS_TRY(check_patterns(model(), key, texts));
+        MCOMPRESS_TRY(key == "functions" ? check_functions(model(), key, texts)
+                                         : check_patterns(model(), key, texts));
       }
     }
     return ok_status();
@@ -212,7 +213,8 @@ class Compression {
       return check_result(std::move(sound));
     }
     const int threads = static_cast<int>(options_.threads);
-    const bool will_run = calib_ != nullptr || eval_ != nullptr || options_.bench;
+    const bool will_run =
+        calib_ != nullptr || eval_ != nullptr || options_.bench || job_.translates;
     after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
                    threads, will_run ? Judged::Use::kRun : Judged::Use::kOpen);
     auto opened = after_->session();
@@ -221,8 +223,10 @@ class Compression {
       if (!before_->session().ok()) {
         return no_fault_of_ours(std::move(error), Code::kUnsupported);
       }
+      if (job_.translates) return not_known_to_runtime(std::move(error));
       return check_result(std::move(error));
     }
+    if (job_.translates) MCOMPRESS_TRY(prove_equal(**opened));
     DataSource* data = calib_ != nullptr ? calib_.get() : eval_.get();
     if (data != nullptr && data->count() > 0) {
       MCOMPRESS_ASSIGN(Session * reference, before_->session());
@@ -251,6 +255,43 @@ class Compression {
                        judge_latency(&*before_, *after_, data, bench, recipe_.seed, console_));
     }
     return ok_status();
+  }
+
+  Status prove_equal(Session& result) {
+    auto reference = before_->session();
+    if (!reference.ok()) {
+      console_.say("not compared: the runtime does not open the original");
+      return ok_status();
+    }
+    MadeUpData data(*original_, recipe_.seed);
+    const auto compare = [&](Session& other) {
+      return compare_outputs(**reference, other, data, {}, console_);
+    };
+    // Not every input can be made up, and what is drawn at random is never equal.
+    auto itself = compare(**reference);
+    if (!itself.ok() || !difference_in(*itself).empty()) {
+      console_.say("not compared: " + (itself.ok() ? "the original differs from run to run"
+                                                   : itself.error().diagnostic.message));
+      return ok_status();
+    }
+    auto found = compare(result);
+    if (!found.ok()) return not_known_to_runtime(std::move(found).error());
+    if (const std::string difference = difference_in(*found); !difference.empty()) {
+      return check_result(Error(Code::kInternal, "result-differs",
+                                "on made-up inputs output " + difference,
+                                {options_.output, {}, {}}));
+    }
+    comparison_ = std::move(*found);
+    root().set("comparison", to_datum(*comparison_));
+    return ok_status();
+  }
+
+  static Error not_known_to_runtime(Error error) {
+    error.code = Code::kUnsupported;
+    error.diagnostic.hint =
+        "nothing was written; the runtime here may be older than the operators of the result: "
+        "--no-verify writes it without having run it";
+    return error;
   }
 
   // What is wrong with the original already is no fault of the result.
@@ -298,7 +339,7 @@ class Compression {
     }
     if (options_.output == "-") {
       MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model()));
-      if (bytes.size() > loaded_.size.total() + stamp_bytes_ && !options_.allow_larger) {
+      if (bytes.size() > loaded_.size.total() + stamp_bytes_ && !allow_larger()) {
         return Error(Code::kOutput, "output-larger",
                      "the result has " + std::to_string(bytes.size()) + " bytes, the input " +
                          std::to_string(loaded_.size.total()),
@@ -308,7 +349,7 @@ class Compression {
       return console_.print(bytes);
     }
     SaveOptions save;
-    save.allow_larger = options_.allow_larger;
+    save.allow_larger = allow_larger();
     save.original_bytes = loaded_.size.total();
     save.added_bytes = stamp_bytes_;
     if (options_.external_data == "always") save.external = SaveOptions::External::kAlways;
@@ -316,6 +357,8 @@ class Compression {
     MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, console_));
     return ok_status();
   }
+
+  bool allow_larger() const { return options_.allow_larger || job_.translates; }
 
   Status finish_unchanged() {
     if (options_.dry_run) {

@@ -63,6 +63,9 @@ struct Job {
   std::function<Result<Recipe>(const Model&, ReportScope& report)> choose_recipe;
   std::string command;
   bool must_compress = false;  // nothing applied is an error
+  // The result does the same in other operators: it may be larger, it is compared on made-up
+  // inputs when no data is given, and a runtime that lacks its operators is no error of ours.
+  bool translates = false;
 };
 
 Status compress(Job job, Console& console);

@@ -84,6 +84,27 @@ Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candida
   return bench_sessions(targets, samples, options, progress);
 }
 
+Result<std::vector<NamedTensor>> MadeUpData::batch(std::int64_t first, std::int64_t) {
+  FeedOptions feeds;
+  feeds.seed = seed_ + static_cast<std::uint64_t>(first);
+  return make_feeds(ports_of(model_), feeds);
+}
+
+std::string difference_in(const Comparison& comparison) {
+  constexpr double kRounding = 40;  // decibels: half floats have no more than 60
+  for (const OutputError& output : comparison.outputs) {
+    const std::string name = "'" + output.output + "' ";
+    if (output.differing_shapes > 0) return name + "has another shape";
+    if (output.differing_non_finite > 0) {
+      return name + "is finite in one model and not in the other";
+    }
+    if (output.values > 0 && output.sqnr_db < kRounding) {
+      return name + "is only " + decibel_text(output.sqnr_db) + " above its error";
+    }
+  }
+  return {};
+}
+
 std::string percent_text(double fraction) { return decimal_text(fraction * 100, 2) + " %"; }
 
 std::string decibel_text(double db) {

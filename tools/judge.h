@@ -58,6 +58,25 @@ Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candida
                                               DataSource* data, const BenchOptions& options,
                                               std::uint64_t seed, Progress& progress);
 
+// Inputs made up for a model, a few samples of them.
+class MadeUpData final : public DataSource {
+ public:
+  MadeUpData(const Model& model, std::uint64_t seed) : model_(model), seed_(seed) {}
+  std::int64_t count() const override { return 3; }
+  std::uint64_t digest() const override { return 0; }
+  std::string description() const override { return "made-up inputs"; }
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override;
+  bool can_batch() const override { return false; }
+  const Labels& labels() const override { return labels_; }
+
+ private:
+  const Model& model_;
+  std::uint64_t seed_;
+  Labels labels_;
+};
+// Why outputs that ought to be equal are not; empty: they are, but for rounding.
+std::string difference_in(const Comparison& comparison);
+
 // "98.85 %", "32.1 dB", "0.412 ms".
 std::string percent_text(double fraction);
 std::string decibel_text(double db);

@@ -151,4 +151,24 @@ Status check_overwrites(const std::string& output, std::string_view flag,
 
 std::string file_name(const std::string& path) { return fs::path(path).filename().string(); }
 
+Status check_functions(const Model& model, std::string_view flag,
+                       const std::vector<std::string>& patterns) {
+  std::vector<std::string> names;
+  for (const Function& function : model.functions()) {
+    names.push_back(function.name);
+    names.push_back(function.domain + "." + function.name);
+  }
+  for (const std::string& pattern : patterns) {
+    if (std::any_of(names.begin(), names.end(),
+                    [&](const std::string& name) { return matches_glob(pattern, name); })) {
+      continue;
+    }
+    const std::string close = nearest_name(pattern, names);
+    return Error(Code::kUsage, "no-such-function", "the model has no function '" + pattern + "'",
+                 {{}, "--" + std::string(flag), {}},
+                 close.empty() ? std::string() : "did you mean '" + close + "'?");
+  }
+  return ok_status();
+}
+
 }  // namespace mcompress::tools

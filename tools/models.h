@@ -43,6 +43,9 @@ void each_graph(const Model& model, const std::function<void(const Graph&)>& vis
 // nearest ones. `flag` is the option it was given to.
 Status check_patterns(const Model& model, std::string_view flag,
                       std::span<const std::string> patterns);
+// The same for names of the model's functions, with or without domain.
+Status check_functions(const Model& model, std::string_view flag,
+                       const std::vector<std::string>& patterns);
 
 // Refuses (kOutput) early what could not be written later: a folder, a missing or read-only
 // folder. "-" is standard output.

@@ -22,6 +22,19 @@ class OperatorCatalog {
   // The version of the schema in force for an operator at an opset; 0: unknown operator.
   virtual std::int64_t since_version(std::string_view domain, std::string_view op_type,
                                      std::int64_t opset) const = 0;
+  // The newest opset of the default domain.
+  virtual std::int64_t newest_opset() const = 0;
+  // What the schema of an operator in force at opset `to` does not take of a node that was written
+  // for opset `from`: numbers of inputs and outputs, attributes, element types as far as known.
+  // `at_default`: attributes it does not have, which say what they would by default.
+  struct Misfit {
+    std::string why;  // empty: none
+    std::vector<std::string> at_default;
+  };
+  virtual Misfit misfit(const Node& node, std::int64_t from, std::int64_t to) const = 0;
+  // The operator of a node, as of opset `opset`, written out in simpler ones: the one function of
+  // a model. Null: the schema does not tell.
+  virtual std::unique_ptr<Model> expansion(const Node& node, std::int64_t opset) const = 0;
 };
 // The catalog of the linked ONNX schemas.
 const OperatorCatalog& onnx_catalog();
@@ -86,6 +99,16 @@ class Editor {
   // Adds an output to the end of the list (a new value).
   Value& add_output(Node& node, std::string_view base_name);
 
+  // --- functions
+  // Puts the body of a function, of this model or another, in the place of a call of it: names
+  // are made unique, attributes that refer to the call's are filled. Returns the nodes that now
+  // stand there. Fails (kUnsupported) with nothing changed when something that the call leaves out
+  // can not be left out in its place. The graph's operator sets must be those of the function.
+  Result<std::vector<Node*>> inline_call(Node& call, const Function& function);
+  // Erases functions by position; nothing may call them any more.
+  void erase_functions(const std::vector<std::size_t>& positions);
+  void set_function_opset(std::size_t position, std::string_view domain, std::int64_t version);
+
   // --- rewiring
   void redirect(const Use& use, Value& to);
   // Empty when every use of `from` may read `to` instead; else the reason, for a report.
@@ -102,6 +125,8 @@ class Editor {
   // Sets the version without that check: for passes that migrate operators themselves.
   void set_opset(std::string_view domain, std::int64_t version);
   void require_ir_version(std::int64_t at_least);
+  // Older ones too: for passes that know that nothing in the model is newer.
+  void set_ir_version(std::int64_t version);
   void set_metadata(std::string_view key, std::string_view value);
 
  private:
@@ -113,7 +138,11 @@ class Editor {
   Value& make_value(Graph& graph, std::string name);
   void link_after(Graph& graph, Node* previous, Node& node);
   void unlink(Node& node);
+  // Marks everything in a graph as erased and drops the uses it makes.
+  void discard(Graph& graph);
+  void discard(Node& node);
   struct Names;
+  struct Inlining;
   Model* model_;
   const OperatorCatalog* catalog_;
   std::unique_ptr<Names> names_;

@@ -219,11 +219,14 @@ class Graph {
   Origin origin_;
 };
 
-// A model-local function. Its body has no types and may refer to attributes of the call.
+// A model-local function. Its body has few types and may refer to attributes of the call.
 struct Function {
   std::string domain, name, overload;
   std::unique_ptr<Graph> body;
   Origin origin;
+  std::map<std::string, std::int64_t, std::less<>> opsets;  // its own imports; "" as in Model
+  std::vector<Attribute> defaults;  // of attributes that a call may leave out
+  bool opsets_edited = false;
 };
 
 class Model {
@@ -236,6 +239,9 @@ class Model {
   Graph& graph() { return *graph_; }
   const Graph& graph() const { return *graph_; }
   std::span<const Function> functions() const { return functions_; }
+  // The function a node calls; null: the node is an operator. Linear in the number of functions.
+  // Functions named like an operator of the default domain count as that operator.
+  const Function* called_function(const Node& node) const;
   // Version of an imported operator set; 0: not imported. "" and "ai.onnx" are the same.
   std::int64_t opset(std::string_view domain) const;
   const std::map<std::string, std::int64_t, std::less<>>& opsets() const { return opsets_; }

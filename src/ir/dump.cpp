@@ -226,6 +226,10 @@ class Fingerprint {
       hasher_.text(function.domain);
       hasher_.text(function.name);
       hasher_.text(function.overload);
+      for (const auto& [domain, version] : function.opsets) {
+        hasher_.text(domain);
+        number(static_cast<std::uint64_t>(version));
+      }
       graph(*function.body, false);
     }
     return hasher_.digest();

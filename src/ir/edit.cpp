@@ -201,6 +201,32 @@ Node& Editor::append(Graph& graph, NewNode spec) {
   return node;
 }
 
+void Editor::discard(Graph& graph) {
+  for (std::uint32_t slot = 0; slot < graph.outputs_.size(); ++slot) {
+    drop_use(graph.outputs_[slot], {&graph, nullptr, slot});
+  }
+  for (Node* node = graph.last_; node != nullptr;) {
+    Node* previous = node->previous_;
+    discard(*node);
+    node->erased_ = true;
+    node = previous;
+  }
+  for (Value* value : graph.inputs_) value->erased_ = true;
+  for (Value* value : graph.initializers_) value->erased_ = true;
+}
+
+// Everything nested inside goes as well, and with it the uses of captured values.
+void Editor::discard(Node& node) {
+  for (std::uint32_t slot = 0; slot < node.inputs_.size(); ++slot) {
+    drop_use(node.inputs_[slot], {node.graph_, &node, slot});
+  }
+  for (Value* value : node.outputs_) {
+    if (value != nullptr) value->erased_ = true;
+  }
+  for (Graph* body : node.bodies()) discard(*body);
+  node.attributes_.clear();
+}
+
 Status Editor::erase(Node& node) {
   for (const Value* value : node.outputs_) {
     if (value != nullptr && !value->uses_.empty()) {
@@ -211,30 +237,7 @@ Status Editor::erase(Node& node) {
     }
   }
   Graph& graph = *node.graph_;
-  // Everything nested inside goes as well, and with it the uses of captured values.
-  const auto discard = [&](const auto& self, Node& gone) -> void {
-    for (std::uint32_t slot = 0; slot < gone.inputs_.size(); ++slot) {
-      drop_use(gone.inputs_[slot], {gone.graph_, &gone, slot});
-    }
-    for (Value* value : gone.outputs_) {
-      if (value != nullptr) value->erased_ = true;
-    }
-    for (Graph* body : gone.bodies()) {
-      for (std::uint32_t slot = 0; slot < body->outputs_.size(); ++slot) {
-        drop_use(body->outputs_[slot], {body, nullptr, slot});
-      }
-      for (Node* inner = body->last_; inner != nullptr;) {
-        Node* previous = inner->previous_;
-        self(self, *inner);
-        inner->erased_ = true;
-        inner = previous;
-      }
-      for (Value* value : body->inputs_) value->erased_ = true;
-      for (Value* value : body->initializers_) value->erased_ = true;
-    }
-    gone.attributes_.clear();
-  };
-  discard(discard, node);
+  discard(node);
   unlink(node);
   touch(graph);
   return ok_status();
@@ -407,6 +410,13 @@ void Editor::set_opset(std::string_view domain, std::int64_t version) {
 void Editor::require_ir_version(std::int64_t at_least) {
   if (model_->ir_version_ >= at_least) return;
   model_->ir_version_ = at_least;
+  model_->opsets_edited_ = true;
+  ++model_->revision_;
+}
+
+void Editor::set_ir_version(std::int64_t version) {
+  if (model_->ir_version_ == version) return;
+  model_->ir_version_ = version;
   model_->opsets_edited_ = true;
   ++model_->revision_;
 }

@@ -147,6 +147,17 @@ void Model::swap(Model& other) {
   }
 }
 
+const Function* Model::called_function(const Node& node) const {
+  if (node.domain().empty()) return nullptr;
+  for (const Function& function : functions_) {
+    if (function.name == node.op_type() && function.domain == node.domain() &&
+        function.overload == node.overload()) {
+      return &function;
+    }
+  }
+  return nullptr;
+}
+
 std::unique_ptr<Model> Model::clone() const {
   auto copy = std::make_unique<Model>();
   Model& model = *copy;
@@ -230,8 +241,27 @@ std::unique_ptr<Model> Model::clone() const {
   };
   copy_graph(copy_graph, *graph_, *model.graph_);
   for (const Function& function : functions_) {
-    Function duplicate{function.domain, function.name, function.overload,
-                       std::make_unique<Graph>(detail::IrKey(), model), function.origin};
+    Function duplicate{function.domain,
+                       function.name,
+                       function.overload,
+                       std::make_unique<Graph>(detail::IrKey(), model),
+                       function.origin,
+                       function.opsets,
+                       {},
+                       function.opsets_edited};
+    for (const Attribute& entry : function.defaults) {
+      Attribute preset{entry.name, OpaqueAttribute{}, entry.origin};
+      std::visit(
+          [&](const auto& held) {  // graphs are no defaults
+            if constexpr (std::is_copy_constructible_v<std::decay_t<decltype(held)>> &&
+                          !std::is_same_v<std::decay_t<decltype(held)>,
+                                          std::vector<std::unique_ptr<Graph>>>) {
+              preset.value = held;
+            }
+          },
+          entry.value);
+      duplicate.defaults.push_back(std::move(preset));
+    }
     copy_graph(copy_graph, *function.body, *duplicate.body);
     model.functions_.push_back(std::move(duplicate));
   }

@@ -243,16 +243,17 @@ Result<std::unique_ptr<Graph>> GraphLoader::nested(Scope& scope, Node& node,
   return graph;
 }
 
-Status GraphLoader::add_attribute(Scope& scope, Node& node, onnx::AttributeProto& proto) {
+Result<Attribute> GraphLoader::read_attribute(Scope& scope, Node* node,
+                                              onnx::AttributeProto& proto) {
   Attribute entry{proto.name(), OpaqueAttribute{}, alias(&proto)};
-  const auto add = [&](AttributeValue value) {
+  const auto add = [&](AttributeValue value) -> Result<Attribute> {
     entry.value = std::move(value);
-    builder_.add_attribute(node, std::move(entry));
-    return ok_status();
+    return std::move(entry);
   };
   const auto step = [&](int index) {
-    std::string text = node.name().empty() ? "node[" + std::to_string(scope.built) + "]"
-                                           : std::string(node.name());
+    if (node == nullptr) return proto.name();
+    std::string text = node->name().empty() ? "node[" + std::to_string(scope.built) + "]"
+                                            : std::string(node->name());
     text += "/" + proto.name();
     if (index >= 0) text += "[" + std::to_string(index) + "]";
     return text;
@@ -261,7 +262,7 @@ Status GraphLoader::add_attribute(Scope& scope, Node& node, onnx::AttributeProto
     return bad_graph(
         "attribute-empty",
         "attribute '" + proto.name() + "' says it is a " + std::string(what) + " but holds none",
-        path(scope), node.label());
+        path(scope), node != nullptr ? node->label() : std::string());
   };
   if (!proto.ref_attr_name().empty()) return add(AttributeRef{proto.ref_attr_name()});
   switch (kind_of(proto)) {
@@ -294,13 +295,15 @@ Status GraphLoader::add_attribute(Scope& scope, Node& node, onnx::AttributeProto
     }
     case onnx::AttributeProto::GRAPH: {
       if (!proto.has_g()) return missing("graph");
-      MCOMPRESS_ASSIGN(auto graph, nested(scope, node, *proto.mutable_g(), step(-1)));
+      if (node == nullptr) return add(OpaqueAttribute{});
+      MCOMPRESS_ASSIGN(auto graph, nested(scope, *node, *proto.mutable_g(), step(-1)));
       return add(std::move(graph));
     }
     case onnx::AttributeProto::GRAPHS: {
+      if (node == nullptr) return add(OpaqueAttribute{});
       std::vector<std::unique_ptr<Graph>> graphs;
       for (int i = 0; i < proto.graphs_size(); ++i) {
-        MCOMPRESS_ASSIGN(auto graph, nested(scope, node, *proto.mutable_graphs(i), step(i)));
+        MCOMPRESS_ASSIGN(auto graph, nested(scope, *node, *proto.mutable_graphs(i), step(i)));
         graphs.push_back(std::move(graph));
       }
       return add(std::move(graphs));
@@ -341,7 +344,8 @@ Result<Node*> GraphLoader::build_node(Scope& scope, std::size_t position, onnx::
     builder_.add_node_output(node, name.empty() ? nullptr : scope.names.at(name));
   }
   for (onnx::AttributeProto& entry : *proto.mutable_attribute()) {
-    MCOMPRESS_TRY(add_attribute(scope, node, entry));
+    MCOMPRESS_ASSIGN(Attribute attribute, read_attribute(scope, &node, entry));
+    builder_.add_attribute(node, std::move(attribute));
   }
   return &node;
 }
@@ -456,7 +460,13 @@ Status GraphLoader::load_function(onnx::FunctionProto& proto) {
   imported_.clear();
   for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
     if (entry.version() <= 0) continue;
-    imported_.insert(entry.domain() == "ai.onnx" ? std::string() : entry.domain());
+    const std::string domain = entry.domain() == "ai.onnx" ? std::string() : entry.domain();
+    imported_.insert(domain);
+    function.opsets[domain] = entry.version();
+  }
+  for (onnx::AttributeProto& preset : *proto.mutable_attribute_proto()) {
+    MCOMPRESS_ASSIGN(Attribute attribute, read_attribute(scope, nullptr, preset));
+    function.defaults.push_back(std::move(attribute));
   }
   for (const std::string& name : proto.input()) {
     MCOMPRESS_ASSIGN(Value * value,

@@ -55,7 +55,8 @@ class GraphLoader {
   void add_types(Scope& scope, const onnx::GraphProto& proto);
   Status build_nodes(Scope& scope, Nodes& protos);
   Result<Node*> build_node(Scope& scope, std::size_t position, onnx::NodeProto& proto);
-  Status add_attribute(Scope& scope, Node& node, onnx::AttributeProto& proto);
+  // `node`: null for what a function says of an attribute its calls leave out.
+  Result<Attribute> read_attribute(Scope& scope, Node* node, onnx::AttributeProto& proto);
   Result<std::unique_ptr<Graph>> nested(Scope& scope, Node& node, onnx::GraphProto& proto,
                                         std::string step);
   Status link(Scope& scope, std::vector<Node*>& nodes, Nodes& protos);

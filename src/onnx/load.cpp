@@ -2,7 +2,10 @@
 
 #include <onnx/defs/parser.h>
 
+#include <map>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "ir/builder.h"
 #include "onnx/external_data.h"
@@ -18,6 +21,76 @@ Error not_a_model(std::string message) {
   return Error(Code::kInput, "not-an-onnx-model", std::move(message), {},
                "the file is damaged, incomplete or not an ONNX model");
 }
+
+// A function that calls itself, perhaps through others, can never be run.
+class RecursionCheck {
+ public:
+  explicit RecursionCheck(const Model& model) : functions_(model.functions()) {
+    for (std::size_t i = 0; i < functions_.size(); ++i) {
+      const Function& function = functions_[i];
+      // Named like an operator of ONNX it may well use that operator.
+      if (function.domain.empty() || function.domain == "ai.onnx") continue;
+      places_.emplace(std::tuple(std::string_view(function.domain), std::string_view(function.name),
+                                 std::string_view(function.overload)),
+                      i);
+    }
+    calls_.resize(functions_.size());
+    for (std::size_t i = 0; i < functions_.size(); ++i) collect(*functions_[i].body, calls_[i]);
+  }
+
+  Status run() const {
+    enum : std::uint8_t { kNew, kOpen, kDone };
+    std::vector<std::uint8_t> state(functions_.size(), kNew);
+    std::vector<std::pair<std::size_t, std::size_t>> path;  // function, next call to follow
+    for (std::size_t start = 0; start < functions_.size(); ++start) {
+      if (state[start] != kNew) continue;
+      state[start] = kOpen;
+      path.emplace_back(start, 0);
+      while (!path.empty()) {
+        auto& [at, next] = path.back();
+        if (next == calls_[at].size()) {
+          state[at] = kDone;
+          path.pop_back();
+          continue;
+        }
+        const std::size_t called = calls_[at][next++];
+        if (state[called] == kOpen) return recursive(called, path);
+        if (state[called] == kDone) continue;
+        state[called] = kOpen;
+        path.emplace_back(called, 0);
+      }
+    }
+    return ok_status();
+  }
+
+ private:
+  void collect(const Graph& graph, std::vector<std::size_t>& calls) const {
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      const auto found =
+          places_.find(std::tuple(node->domain(), node->op_type(), node->overload()));
+      if (found != places_.end()) calls.push_back(found->second);
+      for (const Graph* body : node->bodies()) collect(*body, calls);
+    }
+  }
+
+  Status recursive(std::size_t called,
+                   const std::vector<std::pair<std::size_t, std::size_t>>& path) const {
+    std::string chain;
+    bool inside = false;
+    for (const auto& [at, next] : path) {
+      inside = inside || at == called;
+      if (inside) chain += "'" + functions_[at].name + "' calls ";
+    }
+    return Error(Code::kInput, "function-recursion",
+                 "function " + chain + "'" + functions_[called].name + "'",
+                 {{}, "function/" + functions_[called].domain + ":" + functions_[called].name, {}},
+                 "functions of a model may not call themselves");
+  }
+
+  std::span<const Function> functions_;
+  std::map<std::tuple<std::string_view, std::string_view, std::string_view>, std::size_t> places_;
+  std::vector<std::vector<std::size_t>> calls_;
+};
 
 Status load_graphs(Builder& builder, const std::shared_ptr<ParsedModel>& parsed,
                    Diagnostics& diagnostics) {
@@ -40,6 +113,7 @@ Status load_graphs(Builder& builder, const std::shared_ptr<ParsedModel>& parsed,
   for (onnx::FunctionProto& function : *proto.mutable_functions()) {
     MCOMPRESS_TRY(loader.load_function(function));
   }
+  if (proto.functions_size() > 0) return RecursionCheck(builder.model()).run();
   return ok_status();
 }
 

@@ -6,7 +6,6 @@
 
 #include <exception>
 #include <iostream>
-#include <limits>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -22,20 +21,6 @@
 
 namespace mcompress {
 namespace {
-
-class OnnxCatalog final : public OperatorCatalog {
- public:
-  std::int64_t since_version(std::string_view domain, std::string_view op_type,
-                             std::int64_t opset) const override {
-    if (opset <= 0) return 0;
-    constexpr std::int64_t kMost = std::numeric_limits<int>::max();
-    const SchemaLease schemas(op_type);
-    const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(
-        std::string(op_type), static_cast<int>(std::min(opset, kMost)),
-        domain == "ai.onnx" ? std::string() : std::string(domain));
-    return schema == nullptr ? 0 : schema->since_version();
-  }
-};
 
 // The checker prints warnings to the standard output, which belongs to the user.
 class SilentOutput {
@@ -163,11 +148,6 @@ class TypeReader {
 };
 
 }  // namespace
-
-const OperatorCatalog& onnx_catalog() {
-  static const OnnxCatalog catalog;
-  return catalog;
-}
 
 std::int64_t newest_opset() {
   return onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map().at("").second;

@@ -55,7 +55,7 @@ class Exporter {
     onnx::ModelProto& proto = result_.proto;
     if (parsed_ != nullptr) proto = parsed_->proto;
     if (proto.ir_version() != model_.ir_version()) proto.set_ir_version(model_.ir_version());
-    if (parsed_ == nullptr || model_.opsets_edited()) write_opsets(proto);
+    if (parsed_ == nullptr || model_.opsets_edited()) write_opsets(model_.opsets(), proto);
     if (parsed_ == nullptr || model_.metadata_edited()) write_metadata(proto);
     if (!model_.graph().pristine()) MCOMPRESS_TRY(graph(model_.graph(), *proto.mutable_graph()));
     MCOMPRESS_TRY(write_functions(proto));
@@ -65,8 +65,9 @@ class Exporter {
  private:
   // ---- model
 
-  void write_opsets(onnx::ModelProto& proto) {
-    for (const auto& [domain, version] : model_.opsets()) {
+  template <class Opsets, class Message>
+  static void write_opsets(const Opsets& opsets, Message& proto) {
+    for (const auto& [domain, version] : opsets) {
       bool found = false;
       for (auto& entry : *proto.mutable_opset_import()) {
         if (plain_domain(entry.domain()) != domain) continue;
@@ -105,13 +106,14 @@ class Exporter {
         parsed_ != nullptr &&
         static_cast<int>(functions.size()) == parsed_->proto.functions_size() &&
         std::all_of(functions.begin(), functions.end(), [](const Function& function) {
-          return function.origin != nullptr && function.body->pristine();
+          return function.origin != nullptr && function.body->pristine() && !function.opsets_edited;
         });
     if (untouched) return ok_status();
     proto.clear_functions();
     for (const Function& entry : functions) {
       onnx::FunctionProto& out = *proto.add_functions();
       if (entry.origin != nullptr) out = *message_of<onnx::FunctionProto>(entry.origin);
+      if (entry.origin == nullptr || entry.opsets_edited) write_opsets(entry.opsets, out);
       if (entry.origin != nullptr && entry.body->pristine()) continue;
       if (out.name() != entry.name) out.set_name(entry.name);
       if (out.domain() != entry.domain) out.set_domain(entry.domain);
@@ -120,13 +122,6 @@ class Exporter {
       set_names(entry.body->outputs(), *out.mutable_output());
       MCOMPRESS_TRY(nodes(*entry.body, *out.mutable_node()));
       write_value_info(*entry.body, message_of<onnx::FunctionProto>(entry.origin), out);
-      if (entry.origin == nullptr) {
-        for (const auto& [domain, version] : model_.opsets()) {
-          auto* import = out.add_opset_import();
-          import->set_domain(domain);
-          import->set_version(version);
-        }
-      }
     }
     return ok_status();
   }

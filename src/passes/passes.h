@@ -5,6 +5,7 @@
 
 namespace mcompress {
 
+PassInfo convert_opset_info();
 PassInfo dedup_initializers_info();
 PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
@@ -16,6 +17,7 @@ PassInfo fuse_batchnorm_info();
 PassInfo fuse_matmul_add_info();
 PassInfo fuse_pad_info();
 PassInfo infer_shapes_info();
+PassInfo inline_functions_info();
 PassInfo lift_constants_info();
 PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();

@@ -6,6 +6,7 @@
 #include "passes/common/opset_migration.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
+#include "support/try.h"
 
 namespace mcompress {
 namespace {
@@ -29,10 +30,10 @@ class RaiseOpset final : public Pass {
     context.report().count("from", from);
     context.report().count("to", from);
     if (from >= options_.to) return ok_status();
-    if (from < kOldestMigratedOpset) {
+    if (from < kOldestModernOpset) {
       decline(context, {},
               "opset " + std::to_string(from) + " is older than " +
-                  std::to_string(kOldestMigratedOpset) + ", the oldest that can be moved");
+                  std::to_string(kOldestModernOpset) + ", the oldest that can be moved");
       return ok_status();
     }
     bool possible = true;
@@ -60,22 +61,15 @@ class RaiseOpset final : public Pass {
     if (!possible) return ok_status();
     // Some rewrites add constants that no input lists.
     if (model.ir_version() < 4) modernise_initializers(model, context);
-    context.report().count("rewritten", static_cast<std::int64_t>(migration.apply()));
+    MCOMPRESS_ASSIGN(const std::size_t rewritten, migration.apply());
+    context.report().count("rewritten", static_cast<std::int64_t>(rewritten));
     context.edit().set_opset("", options_.to);
-    context.edit().require_ir_version(ir_version_for(options_.to));
+    context.edit().require_ir_version(ir_version_of_opset(options_.to));
     context.report().count("to", options_.to);
     return ok_status();
   }
 
  private:
-  // The IR version that came with an opset.
-  static std::int64_t ir_version_for(std::int64_t opset) {
-    if (opset >= 21) return 10;
-    if (opset >= 19) return 9;
-    if (opset >= 15) return 8;
-    return 7;
-  }
-
   void decline(PassContext& context, std::string_view subject, const std::string& why) const {
     context.diagnostics().note(
         "opset-not-raised",

@@ -124,5 +124,19 @@ f (a) => (b) { b = Softmax(a) })");
   EXPECT_NE(run->diagnostics.all()[0].message.find("the function uses Softmax"), std::string::npos);
 }
 
+// A pass that needs a newer form asks for it; what a function uses counts like the rest.
+TEST(RaiseOpset, OperatorsInFunctionsKeepAnEditorFromRaising) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+g (float[2,3] x) => (float[2,3] y) { y = local.f(x) }
+<domain: "local", opset_import: ["" : 17]>
+f (a) => (b) { b = ReduceMax<axes=[0]>(a) })");
+  Editor editor(*model, &onnx_catalog());
+  const Status raised = editor.require_opset("", 18);
+  ASSERT_FALSE(raised.ok());
+  EXPECT_EQ(raised.error().diagnostic.where.subject, "ReduceMax node that makes 'b'");
+  EXPECT_EQ(model->opset(""), 17);
+}
+
 }  // namespace
 }  // namespace mcompress::testing

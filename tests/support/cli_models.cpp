@@ -39,6 +39,22 @@ std::vector<Named> models() {
       {"grows", bytes_from_text(R"(
         <ir_version: 7, opset_import: ["" : 12]>
         grows (float[2,1,4] x) => (float[2,4] y) { y = Squeeze<axes=[1]>(x) })")},
+      // There is no older form of it, nor of the other.
+      {"no-older-form", bytes_from_text(R"(
+        <ir_version: 8, opset_import: ["" : 13]>
+        half (float[1,1,2,3] x) => (float[1,1,4,6] y, float[1,1,8,12] z)
+        <int64[4] s = {1,1,4,6}, int64[4] t = {1,1,8,12}> {
+          y = Resize<mode="linear">(x, , , s)
+          z = Resize<mode="linear">(y, , , t)
+        })")},
+      {"calls",
+       bytes_from_text("<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1]> calls "
+                       "(float[2,64] x) => (float[2,64] y) { t = local.layer(x) "
+                       "y = local.act(t) }\n<domain: \"local\", opset_import: [\"\" : 17]> "
+                       "layer (a) => (b) { w = Constant<value = " +
+                       weights("", {64, 64}) +
+                       ">() b = MatMul(a, w) }\n<domain: \"local\", opset_import: "
+                       "[\"\" : 17]> act (a) => (b) { b = Relu(a) }")},
       // Nobody can run it.
       {"custom", bytes_from_text(R"(
         <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>

@@ -34,13 +34,9 @@ std::optional<std::string> unknown_domain_in(const Graph& graph, std::set<const 
 // `seen`: functions that were looked into.
 std::optional<std::string> unknown_domain_in(const Node& node, std::set<const Function*>& seen) {
   if (!node.domain().empty()) {
-    const auto functions = node.graph().model().functions();
-    const auto called = std::ranges::find_if(functions, [&](const Function& function) {
-      return function.domain == node.domain() && function.name == node.op_type() &&
-             function.overload == node.overload();
-    });
-    if (called == functions.end()) return std::string(node.domain());
-    if (seen.insert(&*called).second) {
+    const Function* called = node.graph().model().called_function(node);
+    if (called == nullptr) return std::string(node.domain());
+    if (seen.insert(called).second) {
       if (auto domain = unknown_domain_in(*called->body, seen)) return domain;
     }
   }
