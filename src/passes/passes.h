@@ -13,6 +13,7 @@ PassInfo fold_constants_info();
 PassInfo fuse_activation_info();
 PassInfo fuse_affine_info();
 PassInfo fuse_batchnorm_info();
+PassInfo fuse_conv_chain_info();
 PassInfo fuse_matmul_add_info();
 PassInfo fuse_pad_info();
 PassInfo infer_shapes_info();
