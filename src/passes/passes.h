@@ -17,6 +17,8 @@ PassInfo fuse_conv_chain_info();
 PassInfo fuse_matmul_add_info();
 PassInfo fuse_pad_info();
 PassInfo fuse_parallel_conv_info();
+PassInfo fuse_reshape_gemm_info();
+PassInfo fuse_transpose_gemm_info();
 PassInfo infer_shapes_info();
 PassInfo lift_constants_info();
 PassInfo quantize_dynamic_info();
