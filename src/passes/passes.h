@@ -15,6 +15,7 @@ PassInfo fuse_affine_info();
 PassInfo fuse_batchnorm_info();
 PassInfo fuse_conv_chain_info();
 PassInfo fuse_matmul_add_info();
+PassInfo fuse_norm_scale_info();
 PassInfo fuse_pad_info();
 PassInfo fuse_parallel_conv_info();
 PassInfo fuse_reshape_gemm_info();
