@@ -226,6 +226,11 @@ class FuseConvChain final : public Pass {
   static Result<std::string> replace(const LinearOp& first, const LinearOp& second,
                                      Coefficients weight, bool biased, std::vector<double> bias,
                                      PassContext& context, const Edit& edit) {
+    const std::int64_t freed =
+        elements_freed(*first.node->input(1)) + elements_freed(*second.node->input(1));
+    if (static_cast<std::int64_t>(weight.values.size()) > freed) {
+      return std::string("other nodes read its weights, which would stay beside the new ones");
+    }
     const DataType type = element_type(*second.node->input(1));
     MCOMPRESS_ASSIGN(Rounded new_weight, round_coefficients(context, weight, type));
     if (!new_weight.tensor) return std::move(new_weight.why_not);

@@ -259,7 +259,7 @@ class FuseNormScale final : public Pass {
       LinearSearch search = linear_operator(*use.node);
       if (!search.op || !search.op->in_layout) return std::string(kNothing);
       find_bias(*search.op);
-      readers.push_back(std::move(*search.op));
+      readers.push_back(*search.op);
     }
     const ChannelAxis& axis = readers.front().in;
     AffineStep step;

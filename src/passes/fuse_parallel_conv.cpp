@@ -113,6 +113,8 @@ class FuseParallelConv final : public Pass {
 
  private:
   static constexpr std::string_view kNothing = "-";  // nothing side by side
+  static constexpr std::string_view kShared =
+      "other nodes read its weights, which would stay beside the new ones";
 
   static bool is_sum(const Node& node) {
     return (node.is("Add") || node.is("Sum")) && node.inputs().size() == 2 &&
@@ -133,7 +135,7 @@ class FuseParallelConv final : public Pass {
       LinearSearch search = find_linear(value);
       if (!search.op || search.op->is("ConvTranspose")) return branch;
       branch.input = search.op->node->input(0);
-      branch.op = std::move(search.op);
+      branch.op = search.op;
     }
     if (branch.why_not.empty() && only_user(value) != &reader) {
       branch.why_not = why_not_only_user(value);
@@ -147,7 +149,7 @@ class FuseParallelConv final : public Pass {
     LinearSearch search = find_linear(*branch.input);
     if (!search.op || search.op->is("Conv") || search.op->node->input(0) != &input) return;
     if (only_user(*branch.input) != branch.op->node) return;
-    branch.before = std::move(search.op);
+    branch.before = search.op;
     branch.input = branch.before->node->input(0);
   }
 
@@ -279,6 +281,12 @@ class FuseParallelConv final : public Pass {
     if (second.op && element_type(*second.op->node->input(1)) != type) {
       return std::string("the branches have different types");
     }
+    if (second.before && element_type(*second.before->node->input(1)) != type) {
+      return std::string("the branches have different types");
+    }
+    std::int64_t freed = elements_freed(*op.node->input(1));
+    if (second.op) freed += elements_freed(*second.op->node->input(1));
+    if (static_cast<std::int64_t>(weight.values.size()) > freed) return std::string(kShared);
     MCOMPRESS_ASSIGN(std::string why, give(op, weight, shifts ? &bias : nullptr, context));
     if (!why.empty()) return why;
     chose(context, sum, "joined into " + op.label());
@@ -393,6 +401,7 @@ class FuseParallelConv final : public Pass {
       columns += branch.op->out.channels;
       const Node& node = *branch.op->node;
       biased = biased || branch.op->add != nullptr || node.input(2) != nullptr;
+      if (elements_freed(*node.input(1)) == 0) return std::string(kShared);
       const auto part = linear_bias(*branch.op);
       if (!part) return std::string("a bias is not one number per channel");
       bias.insert(bias.end(), part->begin(), part->end());

@@ -153,18 +153,20 @@ TEST(FuseConvChain, NothingThatIsNotFinite) {
 TEST(FuseConvChain, InBranchesAndWithSharedWeights) {
   const auto checked = check_passes(
       std::string(kHead) + "(bool c, float[N,4,5,5] x) => (float[N,4,5,5] y, float[N,4,5,5] z) <" +
-          weights("w", {4, 4, 1, 1}) + R"(> {
+          weights("w", {4, 4, 1, 1}) + ", " + weights("v", {4, 4, 1, 1}) + R"(> {
   z = Conv(x, w)
   y = If (c) <
-    then_branch = t () => (float[N,4,5,5] o) { a = Conv(x, w) o = Conv(a, w) },
-    else_branch = e () => (float[N,4,5,5] p) { p = Conv(z, w) }
+    then_branch = t () => (float[N,4,5,5] o) { a = Conv(x, w) o = Conv(a, v) },
+    else_branch = e () => (float[N,4,5,5] p) { q = Conv(z, w) r = Conv(q, w) p = Neg(r) }
   >
 })",
       {"infer-shapes", "fuse-conv-chain"});
   EXPECT_EQ(checked.run->count("fuse-conv-chain", "fused"), 1);
-  EXPECT_EQ(count_nodes(*checked.after, "Conv"), 3);
+  EXPECT_EQ(count_nodes(*checked.after, "Conv"), 4);
   EXPECT_EQ(maker_of(*checked.after, "z")->input(1)->name(), "w");
-  EXPECT_EQ(checked.run->why("Conv node that makes 'p'"), "'z' is read inside a nested graph");
+  EXPECT_EQ(checked.run->why("Conv node that makes 'q'"), "'z' is read inside a nested graph");
+  EXPECT_EQ(checked.run->why("Conv node that makes 'r'"),
+            "other nodes read its weights, which would stay beside the new ones");
 }
 
 }  // namespace

@@ -195,17 +195,35 @@ TEST(FuseParallelConv, SaysWhyOneStays) {
 TEST(FuseParallelConv, InBranchesWithWeightsThatOthersRead) {
   const auto checked = check_passes(
       std::string(kHead) + "(bool c, float[N,4,5,5] x) => (float[N,4,5,5] y, float[N,4,5,5] z) <" +
-          weights("w", {4, 4, 1, 1}) + ", " + weights("u", {4, 4, 1, 1}) + R"(> {
+          weights("w", {4, 4, 1, 1}) + ", " + weights("u", {4, 4, 1, 1}) + ", " +
+          weights("v", {4, 4, 1, 1}) + R"(> {
   z = Conv(x, w)
   y = If (c) <
-    then_branch = t () => (float[N,4,5,5] o) { a = Conv(x, w) b = Conv(x, u) o = Add(a, b) },
-    else_branch = e () => (float[N,4,5,5] p) { q = Conv(x, u) p = Add(q, z) }
+    then_branch = t () => (float[N,4,5,5] o) { a = Conv(x, w) b = Conv(x, v) o = Add(a, b) },
+    else_branch = e () => (float[N,4,5,5] p) { q = Conv(x, u) k = Add(q, z) r = Conv(x, w) p = Add(k, r) }
   >
 })",
       {"infer-shapes", "fuse-parallel-conv"});
   EXPECT_EQ(checked.run->count("fuse-parallel-conv", "fused"), 1);
   EXPECT_EQ(maker_of(*checked.after, "z")->input(1)->name(), "w");
-  EXPECT_EQ(checked.run->why("Add node that makes 'p'"), "'z' is read inside a nested graph");
+  EXPECT_EQ(checked.run->why("Add node that makes 'k'"), "'z' is read inside a nested graph");
+}
+
+TEST(FuseParallelConv, WeightsThatOthersReadAreNotCopied) {
+  const std::string given = weights("u", {4, 4, 3, 3}) + ", " + weights("w", {4, 4, 3, 3});
+  EXPECT_EQ(
+      reason(image("4,7,7", given,
+                   "r = Relu(x) k = Conv<pads=[1,1,1,1]>(r, u) a = Conv<pads=[1,1,1,1]>(x, u) "
+                   "s = Add(a, x) y = Mul(k, s)"),
+             "Add node that makes 's'"),
+      "other nodes read its weights, which would stay beside the new ones");
+  EXPECT_EQ(
+      reason(image("8,7,7", given,
+                   "r = Relu(x) k = Conv<pads=[1,1,1,1]>(r, u) a = Conv<pads=[1,1,1,1]>(x, u) "
+                   "s = Mul(k, a) t = Conv<pads=[1,1,1,1]>(s, w) b = Conv<pads=[1,1,1,1]>(s, u) "
+                   "y = Concat<axis=1>(t, b)"),
+             "Concat node that makes 'y'"),
+      "other nodes read its weights, which would stay beside the new ones");
 }
 
 }  // namespace

@@ -256,7 +256,7 @@ Carriage back(Value& value, const Node& reader, Carried step, int& left) {
     if (!fits(search.op->out, step)) {
       return no_way("its channels are not those of " + search.op->label());
     }
-    return {std::move(search.op), std::move(step), {}, false};
+    return {search.op, std::move(step), {}, false};
   }
   if (node->is("MatMul") && !step.axis && all_zero(step.c)) {
     // A factor of a product is one of either operand.
@@ -300,7 +300,7 @@ Carriage carry_forward(Value& value, Carried step) {
                                         ? " has no bias for a shift"
                                         : " pads with zeros, which a shift would miss"));
       }
-      return {std::move(search.op), std::move(step), {}, false};
+      return {search.op, std::move(step), {}, false};
     }
     if (node->output(0) == nullptr || !step_forward(*node, step)) return no_way(stopped_at(*node));
     next = node->output(0);

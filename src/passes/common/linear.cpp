@@ -282,7 +282,7 @@ void find_bias(LinearOp& op) {
   Node* add = only_user(*op.output);
   if (add == nullptr || !add->is("Add") || add->output(0) == nullptr) return;
   LinearSearch with_bias = find_linear(*add->output(0));
-  if (with_bias.op) op = std::move(*with_bias.op);
+  if (with_bias.op) op = *with_bias.op;
 }
 
 AffineStep affine_step(const Node& node, const ChannelAxis& axis) {

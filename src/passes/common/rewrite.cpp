@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "ir/convert.h"
+#include "ir/facts.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -88,6 +89,11 @@ void give_constant(PassContext& context, Node& node, std::size_t slot, std::stri
   }
   Value& fresh = add_constant(context, node.graph(), base_name, std::move(tensor));
   context.edit().set_input(node, slot, &fresh);
+}
+
+std::int64_t elements_freed(const Value& operand) {
+  const auto tensor = constant_of(&operand);
+  return tensor && operand.uses().size() == 1 ? tensor->elements() : 0;
 }
 
 namespace {

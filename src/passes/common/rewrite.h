@@ -23,6 +23,9 @@ Value& add_constant(PassContext& context, Graph& graph, std::string_view base_na
 void give_constant(PassContext& context, Node& node, std::size_t slot, std::string_view base_name,
                    Tensor tensor);
 
+// Elements of a constant operand that go when its reader does: none of what others read too.
+std::int64_t elements_freed(const Value& operand);
+
 // Lets all readers of `from` read `to`, which keeps what is known of the type. The reason why that
 // can not be; empty: done.
 std::string forward(PassContext& context, Value& from, Value& to);
