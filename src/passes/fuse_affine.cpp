@@ -5,6 +5,7 @@
 //   y = Conv(Add(Mul(x, s), t), W)  =>   y = Conv(x, W s, sum(W t))        where nothing is padded
 //                                        y = Conv(Add(x, t / s), W s)      where it is
 //   y = Mul(MatMul(q, k), s)        =>   y = MatMul(q', k)      when a linear operator makes q
+//   y = Gemm<alpha, beta>(x, W, b)  =>   y = Gemm(x, alpha W, beta b)
 //   y = Mul(Div(x, s), t)           =>   y = Mul(x, t / s)      everywhere else
 //
 // in double, rounded once. An Add behind a MatMul is its bias already and stays.
@@ -62,7 +63,9 @@ class FuseAffine final : public Pass {
     });
     for (Node* node : steps) MCOMPRESS_TRY(fuse_behind(*node, context));
     for (Node* node : others) {
-      if (!context.edit().erased(*node)) MCOMPRESS_TRY(fuse_before(*node, context));
+      if (context.edit().erased(*node)) continue;
+      MCOMPRESS_TRY(fuse_before(*node, context));
+      MCOMPRESS_TRY(fold_factors(*node, context));
     }
     for (Node* node : steps) {
       if (!context.edit().erased(*node)) MCOMPRESS_TRY(merge_with_previous(*node, context));
@@ -70,6 +73,7 @@ class FuseAffine final : public Pass {
     context.report().count("eligible", eligible_);
     context.report().count("fused", fused_);
     context.report().count("merged", merged_);
+    context.report().count("factors", factors_);
     return ok_status();
   }
 
@@ -179,6 +183,32 @@ class FuseAffine final : public Pass {
     return ok_status();
   }
 
+  // Integer kernels take a Gemm without alpha and beta only.
+  Status fold_factors(Node& node, PassContext& context) {
+    if (!node.is("Gemm") || (node.float_attribute("alpha", 1.0f) == 1.0f &&
+                             node.float_attribute("beta", 1.0f) == 1.0f)) {
+      return ok_status();
+    }
+    const LinearSearch search = linear_operator(node);
+    if (!search.op) return ok_status();
+    for (const Value* operand : {node.input(1), node.input(2)}) {
+      if (operand == nullptr || operand->uses().size() == 1) continue;
+      context.explain().skipped(node, "alpha and beta stay, for others read '" +
+                                          std::string(operand->name()) + "' as it is");
+      return ok_status();
+    }
+    const auto channels = static_cast<std::size_t>(search.op->out.channels);
+    const std::vector<double> ones(channels, 1.0), zeros(channels, 0.0);
+    MCOMPRESS_ASSIGN(std::string why, scale_output(context, *search.op, ones, zeros));
+    if (!why.empty()) {
+      context.explain().skipped(node, std::move(why));
+      return ok_status();
+    }
+    ++factors_;
+    chose(context, node, "alpha and beta are in its weight and bias");
+    return ok_status();
+  }
+
   // x m, x + c or c - x for a constant of any shape.
   struct Step {
     Value* input = nullptr;
@@ -283,7 +313,7 @@ class FuseAffine final : public Pass {
   }
 
   Options options_;
-  std::int64_t eligible_ = 0, fused_ = 0, merged_ = 0;
+  std::int64_t eligible_ = 0, fused_ = 0, merged_ = 0, factors_ = 0;
 };
 
 }  // namespace

@@ -294,6 +294,24 @@ TEST(FuseAffine, ConstantsOfAnyShapeMerge) {
   EXPECT_EQ(left("a = Mul(x, s) y = Mul(a, t)"), Left(2, 0));
 }
 
+TEST(FuseAffine, FactorsOfGemm) {
+  const auto run_on = [](std::string_view body) {
+    return check_passes(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,5] x) => (float[N,4] y) <" +
+            weights("w", {5, 4}) + ", " + weights("b", {4}) + "> { " + std::string(body) + " }",
+        {"infer-shapes", "fuse-affine"});
+  };
+  auto checked = run_on("y = Gemm<alpha=0.5,beta=3.0>(x, w, b)");
+  EXPECT_EQ(checked.run->count("fuse-affine", "factors"), 1);
+  EXPECT_TRUE(maker_of(*checked.after, "y")->attributes().empty());
+  checked = run_on("y = Gemm<beta=3.0>(x, w)");
+  EXPECT_TRUE(maker_of(*checked.after, "y")->attributes().empty());
+  checked = run_on("t = Gemm<alpha=0.5>(x, w) r = Relu(t) u = Gemm(x, w) y = Add(r, u)");
+  EXPECT_FALSE(checked.run->changed);
+  EXPECT_EQ(checked.run->why("Gemm node that makes 't'"),
+            "alpha and beta stay, for others read 'w' as it is");
+}
+
 TEST(FuseAffine, StepsStayNearWhenAskedTo) {
   const auto checked = check_passes(
       "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,4,6] x) => (float[N,3,4] y) <" +
