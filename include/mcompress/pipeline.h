@@ -59,7 +59,8 @@ struct PipelineOptions {
   std::filesystem::path dump_folder;  // numbered text dump after each pass; empty: none
   GuardMode guard = GuardMode::kOff;  // needs Services::runtime
   double guard_tolerance = 1e-4;      // of the largest magnitude of an output; float32
-  std::uint64_t tensor_heap_budget = std::uint64_t{128} << 20;  // of results; more go to spill files
+  std::uint64_t tensor_heap_budget = std::uint64_t{128}
+                                     << 20;  // of results; more go to spill files
 };
 
 // Runs the passes in order. A pass that fails leaves `model` in an unspecified state: drop it.

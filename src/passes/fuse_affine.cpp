@@ -4,13 +4,18 @@
 //   y = Mul(Conv(x, W, b), s)       =>   y = Conv(x, s W, s b)
 //   y = Conv(Add(Mul(x, s), t), W)  =>   y = Conv(x, W s, sum(W t))        where nothing is padded
 //                                        y = Conv(Add(x, t / s), W s)      where it is
-//   y = Mul(Div(x, s), t)           =>   y = Mul(x, t / s)                 everywhere else
+//   y = Mul(MatMul(q, k), s)        =>   y = MatMul(q', k)      when a linear operator makes q
+//   y = Gemm<alpha, beta>(x, W, b)  =>   y = Gemm(x, alpha W, beta b)
+//   y = Mul(Div(x, s), t)           =>   y = Mul(x, t / s)      everywhere else
 //
 // in double, rounded once. An Add behind a MatMul is its bias already and stays.
 #include <algorithm>
 #include <cmath>
 
 #include "ir/walk.h"
+#include "passes/common/carry.h"
+#include "passes/common/coefficients.h"
+#include "passes/common/known_forms.h"
 #include "passes/common/linear.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -23,40 +28,6 @@ bool is_step(const Node& node) {
   return node.is("Mul") || node.is("Div") || node.is("Add") || node.is("Sub");
 }
 
-// Steps one after the other, each the only reader of the one before: together a x + c.
-struct Run {
-  std::vector<Node*> nodes;  // in the order of computation
-  Value* input = nullptr;
-  std::vector<double> a, c;
-};
-
-// The run that ends with the value, which `reader` alone reads.
-Run run_before(Value& end, const Node& reader, const ChannelAxis& axis) {
-  Run run;
-  run.input = &end;
-  const Node* next = &reader;
-  while (only_user(*run.input) == next && run.input->producer() != nullptr) {
-    Node* node = run.input->producer();
-    const AffineStep step = affine_step(*node, axis);
-    if (step.input == nullptr) break;
-    if (run.nodes.empty()) {
-      run.a = step.a;
-      run.c = step.c;
-    } else {
-      // The steps found so far come after this one: a (a' x + c') + c.
-      for (std::size_t i = 0; i < run.a.size(); ++i) {
-        run.c[i] += run.a[i] * step.c[i];
-        run.a[i] *= step.a[i];
-      }
-    }
-    run.nodes.push_back(node);
-    run.input = step.input;
-    next = node;
-  }
-  std::ranges::reverse(run.nodes);
-  return run;
-}
-
 Decision folded(const Node& node, std::string what) {
   Decision decision;
   decision.subject = node.label();
@@ -67,12 +38,16 @@ Decision folded(const Node& node, std::string what) {
 
 class FuseAffine final : public Pass {
  public:
-  struct Options {};
+  struct Options {
+    bool through_moves = true;
+  };
   static const Schema<Options>& schema() {
-    static const Schema<Options> schema;
+    static const Schema<Options> schema = Schema<Options>().field(
+        "through-moves", &Options::through_moves,
+        "also carry steps through reshapes, transposes, splits and products of computed matrices");
     return schema;
   }
-  explicit FuseAffine(Options) {}
+  explicit FuseAffine(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {
     constexpr std::int64_t kNumpyBroadcast = 7;
@@ -88,7 +63,9 @@ class FuseAffine final : public Pass {
     });
     for (Node* node : steps) MCOMPRESS_TRY(fuse_behind(*node, context));
     for (Node* node : others) {
-      if (!context.edit().erased(*node)) MCOMPRESS_TRY(fuse_before(*node, context));
+      if (context.edit().erased(*node)) continue;
+      MCOMPRESS_TRY(fuse_before(*node, context));
+      MCOMPRESS_TRY(fold_factors(*node, context));
     }
     for (Node* node : steps) {
       if (!context.edit().erased(*node)) MCOMPRESS_TRY(merge_with_previous(*node, context));
@@ -96,6 +73,7 @@ class FuseAffine final : public Pass {
     context.report().count("eligible", eligible_);
     context.report().count("fused", fused_);
     context.report().count("merged", merged_);
+    context.report().count("factors", factors_);
     return ok_status();
   }
 
@@ -112,6 +90,11 @@ class FuseAffine final : public Pass {
       return ok_status();
     }
     const LinearSearch search = find_linear(*input);
+    const bool computed = !search.op && made_by(input, "MatMul") != nullptr;
+    if (options_.through_moves && (!search.kind_fits || computed)) {
+      MCOMPRESS_ASSIGN(const bool gone, fuse_at_a_distance(node, *input, context));
+      if (gone) return ok_status();
+    }
     if (!search.kind_fits) return ok_status();
     const bool shift = node.is("Add") || node.is("Sub");
     if (shift && made_by(input, "MatMul") != nullptr) return ok_status();
@@ -130,20 +113,58 @@ class FuseAffine final : public Pass {
     return ok_status();
   }
 
+  // Through operators that only move or average numbers, or a product of two computed matrices.
+  Result<bool> fuse_at_a_distance(Node& node, Value& input, PassContext& context) {
+    const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
+    const auto along = varies_along(*node.input(slot), rank_of(input));
+    if (!along) return false;
+    // As if the tensor had the axis of the constant for its channels.
+    const std::size_t rank = rank_of(input).value_or(0);
+    const AffineStep step = affine_step(
+        node, ChannelAxis{along->size, rank, along->axis ? rank - 1 - *along->axis : 0});
+    if (step.input == nullptr || ends_known_form(input)) return false;
+    if (!why_not_bypass(context, node, input).empty()) return false;
+    const Carried carried{along->axis, step.a, step.c};
+    Carriage found = carry_back(input, node, carried);
+    std::string why(1, '-');
+    std::string into;
+    if (found.op) {
+      into = found.op->label();
+      MCOMPRESS_ASSIGN(why, scale_output(context, *found.op, found.step.a, found.step.c));
+    }
+    // Right behind it is what run_before looks for.
+    Node* reader = only_user(*node.output(0));
+    if (!why.empty() && reader != nullptr && !linear_operator(*reader).kind_fits) {
+      found = carry_forward(*node.output(0), carried);
+      if (found.op) {
+        into = found.op->label();
+        MCOMPRESS_ASSIGN(why, absorb_before(context, *found.op, *found.op->node->input(0),
+                                            found.step.a, found.step.c));
+      }
+    }
+    if (!why.empty()) return false;
+    Decision decision = folded(node, "folded into " + into);
+    MCOMPRESS_ASSIGN(why, bypass(context, node, input));
+    ++eligible_;
+    ++fused_;
+    context.explain().chose(std::move(decision));
+    return true;
+  }
+
   Status fuse_before(Node& node, PassContext& context) {
     LinearSearch search = linear_operator(node);
     if (!search.op || !search.op->in_layout) return ok_status();
     LinearOp& op = *search.op;
-    if (op.is("MatMul")) {
-      // The bias of a MatMul is in the Add behind it.
-      Node* add = only_user(*op.output);
-      if (add != nullptr && add->is("Add") && add->output(0) != nullptr) {
-        const LinearSearch with_bias = find_linear(*add->output(0));
-        if (with_bias.op) op = *with_bias.op;
-      }
-    }
-    const Run run = run_before(*node.input(0), node, op.in);
+    find_bias(op);
+    const AffineRun run = run_before(*node.input(0), node, op.in);
     if (run.nodes.empty()) return ok_status();
+    if (ends_known_form(*run.input)) {
+      for (const Node* kept : run.nodes) {
+        ++eligible_;
+        context.explain().skipped(*kept, std::string(kEndsKnownForm));
+      }
+      return ok_status();
+    }
     // What would only turn one Add into another stays.
     const bool shifts = std::ranges::any_of(run.c, [](double c) { return c != 0.0; });
     if (shifts && run.nodes.size() == 1 && !takes_shift(op)) return ok_status();
@@ -162,43 +183,137 @@ class FuseAffine final : public Pass {
     return ok_status();
   }
 
-  // Two factors, or two shifts, by one number each are one. Mixed pairs stay as they are: taking
-  // them apart could cancel digits.
-  Status merge_with_previous(Node& node, PassContext& context) {
-    const AffineStep second = scalar_step(node);
-    if (second.input == nullptr || second.input->producer() == nullptr) return ok_status();
-    Node& previous = *second.input->producer();
-    const AffineStep first = scalar_step(previous);
-    if (first.input == nullptr || only_user(*second.input) != &node) return ok_status();
-    const bool factors = first.c[0] == 0.0 && second.c[0] == 0.0;
-    const bool shifts = first.a[0] == 1.0 && second.a[0] == 1.0;
-    if (!factors && !shifts) return ok_status();
-    const double number = factors ? first.a[0] * second.a[0] : first.c[0] + second.c[0];
-    const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
-    auto constant = number_tensor(number, element_type(*node.input(slot)));
-    if (!constant.ok() || !std::isfinite(static_cast<float>(number))) return ok_status();
+  // Integer kernels take a Gemm without alpha and beta only.
+  Status fold_factors(Node& node, PassContext& context) {
+    if (!node.is("Gemm") || (node.float_attribute("alpha", 1.0f) == 1.0f &&
+                             node.float_attribute("beta", 1.0f) == 1.0f)) {
+      return ok_status();
+    }
+    const LinearSearch search = linear_operator(node);
+    if (!search.op) return ok_status();
+    for (const Value* operand : {node.input(1), node.input(2)}) {
+      if (operand == nullptr || operand->uses().size() == 1) continue;
+      context.explain().skipped(node, "alpha and beta stay, for others read '" +
+                                          std::string(operand->name()) + "' as it is");
+      return ok_status();
+    }
+    const auto channels = static_cast<std::size_t>(search.op->out.channels);
+    const std::vector<double> ones(channels, 1.0), zeros(channels, 0.0);
+    MCOMPRESS_ASSIGN(std::string why, scale_output(context, *search.op, ones, zeros));
+    if (!why.empty()) {
+      context.explain().skipped(node, std::move(why));
+      return ok_status();
+    }
+    ++factors_;
+    chose(context, node, "alpha and beta are in its weight and bias");
+    return ok_status();
+  }
 
+  // x m, x + c or c - x for a constant of any shape.
+  struct Step {
+    Value* input = nullptr;
+    bool factor = false;
+    double sign = 1.0;
+    Coefficients constant;
+  };
+  static Step step_of(const Node& node) {
+    Step step;
+    if (!is_step(node) || node.input(0) == nullptr || node.input(1) == nullptr) return step;
+    const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
+    const Value& constant = *node.input(slot);
+    const DTypeInfo* info = find_dtype(element_type(constant));
+    auto values = constant_reals(&constant);
+    if (info == nullptr || !info->floating || !values || is_constant(node.input(1 - slot))) {
+      return step;
+    }
+    step.constant = {static_shape(constant).value_or(std::vector<std::int64_t>()),
+                     std::move(*values)};
+    step.factor = node.is("Mul") || node.is("Div");
+    if (node.is("Div")) {
+      if (slot == 0) return step;
+      for (double& value : step.constant.values) value = 1.0 / value;
+    } else if (node.is("Sub") && slot == 1) {
+      for (double& value : step.constant.values) value = -value;
+    } else if (node.is("Sub")) {
+      step.sign = -1.0;
+    }
+    step.input = node.input(1 - slot);
+    return step;
+  }
+
+  static double product(double a, double b) { return a * b; }
+  static double sum(double a, double b) { return a + b; }
+  static double difference(double a, double b) { return a - b; }
+
+  // Two factors, or two shifts, are one. A factor goes through a shift to one in front of that:
+  // (x m + b) k = x (m k) + b k rounds no worse. A shift through a factor could cancel digits.
+  Status merge_with_previous(Node& node, PassContext& context) {
+    const Step last = step_of(node);
+    if (last.input == nullptr || last.input->producer() == nullptr) return ok_status();
+    Node& previous = *last.input->producer();
+    const Step first = step_of(previous);
+    if (first.input == nullptr || only_user(*last.input) != &node) return ok_status();
+    if (is_gelu_body(*first.input)) return ok_status();
+    if (last.factor == first.factor) return merge(node, last, previous, first, context);
+    if (!last.factor || first.sign < 0.0 || first.input->producer() == nullptr) return ok_status();
+    Node& before = *first.input->producer();
+    const Step factor = step_of(before);
+    if (factor.input == nullptr || !factor.factor || only_user(*first.input) != &previous ||
+        is_gelu_body(*factor.input) || !why_not_bypass(context, node, *last.input).empty()) {
+      return ok_status();
+    }
+    const auto factors = combine(factor.constant, last.constant, product);
+    const auto shifts = combine(first.constant, last.constant, product);
+    if (!factors || !shifts) return ok_status();
+    MCOMPRESS_ASSIGN(const Rounded new_factor, rounded(*factors, before, context));
+    MCOMPRESS_ASSIGN(const Rounded new_shift, rounded(*shifts, previous, context));
+    if (!new_factor.tensor || !new_shift.tensor) return ok_status();
+    chose(context, node, "merged with '" + before.label() + "' and '" + previous.label() + "'");
+    rewrite(before, "Mul", *factor.input, *new_factor.tensor, false, context);
+    rewrite(previous, "Add", *first.input, *new_shift.tensor, false, context);
+    MCOMPRESS_ASSIGN(const std::string why, bypass(context, node, *last.input));
+    ++merged_;
+    return ok_status();
+  }
+
+  Status merge(Node& node, const Step& last, const Node& previous, const Step& first,
+               PassContext& context) {
+    const auto constant =
+        last.factor ? combine(first.constant, last.constant, product)
+                    : combine(last.constant, first.constant, last.sign < 0.0 ? difference : sum);
+    if (!constant) return ok_status();
+    MCOMPRESS_ASSIGN(const Rounded number, rounded(*constant, node, context));
+    if (!number.tensor) return ok_status();
     chose(context, node, "merged with '" + previous.label() + "' before it");
-    const std::string base = std::string(node.output(0)->name()) + (factors ? "_factor" : "_shift");
-    Value& operand = add_constant(context, node.graph(), base, std::move(*constant));
-    Value& between = *second.input;
-    context.edit().set_op_type(node, "", factors ? "Mul" : "Add");
-    context.edit().set_input(node, 0, first.input);
-    context.edit().set_input(node, 1, &operand);
+    Value& between = *last.input;
+    const bool turned = first.sign * last.sign < 0.0;
+    rewrite(node,
+            last.factor ? "Mul"
+            : turned    ? "Sub"
+                        : "Add",
+            *first.input, *number.tensor, turned, context);
     ++merged_;
     return erase_unused(context, between);
   }
 
-  // A step by one floating-point number for the whole tensor.
-  static AffineStep scalar_step(const Node& node) {
-    if (!is_step(node) || node.input(0) == nullptr || node.input(1) == nullptr) return {};
-    const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
-    const DTypeInfo* info = find_dtype(element_type(*node.input(slot)));
-    if (info == nullptr || !info->floating) return {};
-    return affine_step(node, ChannelAxis{1, rank_of(*node.input(1 - slot)).value_or(0), 0});
+  static Result<Rounded> rounded(const Coefficients& numbers, const Node& like,
+                                 PassContext& context) {
+    const std::size_t slot = is_constant(like.input(1)) ? 1 : 0;
+    return round_coefficients(context, numbers, element_type(*like.input(slot)));
   }
 
-  std::int64_t eligible_ = 0, fused_ = 0, merged_ = 0;
+  static void rewrite(Node& node, std::string_view op_type, Value& input, const Tensor& constant,
+                      bool constant_first, PassContext& context) {
+    const std::string base =
+        std::string(node.output(0)->name()) + "_" + (op_type == "Mul" ? "factor" : "shift");
+    Value& operand = add_constant(context, node.graph(), base, constant);
+    context.edit().set_op_type(node, "", op_type);
+    context.edit().set_input(node, constant_first ? 1 : 0, &input);
+    context.edit().set_input(node, constant_first ? 0 : 1, &operand);
+  }
+
+  Options options_;
+  std::int64_t eligible_ = 0, fused_ = 0, merged_ = 0, factors_ = 0;
 };
 
 }  // namespace

@@ -47,11 +47,12 @@ Padding read_pad(const Node& pad) {
   std::size_t rank = list.size() / 2;
   Ints full = list;
   if (axes.values) {
+    if (list.size() != 2 * axes.values->size()) return refuse("it has other axes than pads");
     const auto known = rank_of(*pad.input(0));
     if (!known) return refuse("the rank of its input is unknown");
     rank = *known;
     full.assign(2 * rank, 0);
-    for (std::size_t i = 0; i < axes.values->size() && 2 * i + 1 < list.size(); ++i) {
+    for (std::size_t i = 0; i < axes.values->size(); ++i) {
       std::int64_t axis = (*axes.values)[i];
       if (axis < 0) axis += static_cast<std::int64_t>(rank);
       if (axis < 0 || axis >= static_cast<std::int64_t>(rank)) return refuse("an axis is wrong");
@@ -152,7 +153,7 @@ class FusePad final : public Pass {
     const auto own = own_pads(reader);
     if (own && own->size() != padding.spatial.size()) return name + " has another rank";
     const double lowest = -static_cast<double>(std::numeric_limits<float>::max());
-    if (maximum ? padding.value > lowest : padding.value != 0.0) {
+    if (maximum ? !(padding.value <= lowest) : padding.value != 0.0) {
       return "it pads with another number than " + name;
     }
     if (conv) return {};
@@ -161,6 +162,10 @@ class FusePad final : public Pass {
     if (maximum && reader.output(1) != nullptr) return name + " counts positions of its input";
     const bool own_padding =
         own && std::ranges::any_of(*own, [](std::int64_t p) { return p != 0; });
+    constexpr std::int64_t kCountIncludePad = 7;
+    if (average && reader.graph().model().opset("") < kCountIncludePad) {
+      return name + " counts no padding before opset 7";
+    }
     if (average && own_padding && reader.int_attribute("count_include_pad", 0) == 0) {
       return name + " does not count its own padding";
     }

@@ -142,6 +142,87 @@ TEST(FuseAffine, InFrontOfGemmMatMulAndConvTranspose) {
             2u);
 }
 
+// The factor of an attention goes into the projection of its queries.
+TEST(FuseAffine, ThroughProductsAndMoves) {
+  const auto left = [](std::string_view body, std::int64_t sites) {
+    const auto checked = check_passes(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,3,8] x) => (float[N,2,3,3] y) <" +
+            weights("w", {8, 24}) + ", " + weights("b", {24}) + ", " + weights("q", {8, 8}) + ", " +
+            weights("k", {8, 8}) +
+            ", int64[4] heads = {0, -1, 2, 4}, int64[5] all = {0, -1, 3, 2, 4}, int64[3] parts = "
+            "{8, 8, 8}, int64 zero = {0}, int64 one = {1}, float s = {0.5}, "
+            "int64[1] i0 = {0}, int64[1] i1 = {1}, int64[1] i2 = {2}, int64[1] last = {-1}, "
+            "int64[1] far = {9223372036854775807}> { " +
+            std::string(body) + " }",
+        {"infer-shapes", "fuse-affine"}, 1e-5, 2);
+    EXPECT_EQ(checked.run->count("fuse-affine", "fused"), sites) << body;
+    return count_nodes(*checked.after, "Mul") + count_nodes(*checked.after, "Div");
+  };
+  const std::string joint =
+      "m = MatMul(x, w) a = Add(m, b) f, g, h = Split<axis=2>(a, parts) "
+      "i = Reshape(f, heads) j = Transpose<perm=[0,2,1,3]>(i) "
+      "o = Reshape(g, heads) p = Transpose<perm=[0,2,3,1]>(o) t = Identity(h) ";
+  EXPECT_EQ(left(joint + "l = MatMul(j, p) y = Mul(l, s)", 1), 0);
+  EXPECT_EQ(left(joint + "j2 = Div(j, s) p2 = Mul(p, s) y = MatMul(j2, p2)", 2), 0);
+  const std::string apart =
+      "f = MatMul(x, q) i = Reshape(f, heads) j = Transpose<perm=[0,2,1,3]>(i) "
+      "g = MatMul(x, k) o = Reshape(g, heads) p = Transpose<perm=[0,2,3,1]>(o) ";
+  EXPECT_EQ(left(apart + "l = MatMul(j, p) y = Div(l, s)", 1), 0);
+  EXPECT_EQ(left(apart + "r = Relu(j) l = MatMul(r, p) y = Div(l, s)", 1), 0);
+  EXPECT_EQ(left(apart + "r = Relu(j) c = Neg(p) l = MatMul(r, c) y = Div(l, s)", 0), 1);
+  const std::string stacked =
+      "m = MatMul(x, w) a = Add(m, b) r = Reshape(a, all) "
+      "v = Transpose<perm=[2,0,3,1,4]>(r) i = Gather<axis=0>(v, zero) o = Gather<axis=0>(v, one) "
+      "p = Transpose<perm=[0,1,3,2]>(o) ";
+  EXPECT_EQ(left(stacked + "l = MatMul(i, p) y = Mul(s, l)", 1), 0);
+  const std::string sliced =
+      "m = MatMul(x, w) a = Add(m, b) r = Reshape(a, all) v = Transpose<perm=[2,0,3,1,4]>(r) "
+      "i5 = Slice(v, i0, i1, i0) o5 = Slice(v, i1, i2, i0) t5 = Slice(v, last, far, i0) "
+      "i = Squeeze(i5, i0) o = Squeeze(o5, i0) t = Squeeze(t5, i0) p = "
+      "Transpose<perm=[0,1,3,2]>(o) ";
+  EXPECT_EQ(left(sliced + "j = Mul(i, s) y = MatMul(j, p)", 1), 0);
+  EXPECT_EQ(left(sliced + "p2 = Mul(p, s) y = MatMul(i, p2)", 1), 0);
+  EXPECT_EQ(
+      left("m = MatMul(x, w) a = Add(m, b) r = Reshape(a, all) v = Transpose<perm=[2,0,3,1,4]>"
+           "(r) i5 = Slice(v, i0, i2, i0) o5 = Slice(v, i1, i2, i0) i = ReduceSum<keepdims=0>"
+           "(i5, i0) o = Squeeze(o5, i0) p = Transpose<perm=[0,1,3,2]>(o) p2 = Mul(p, s) "
+           "y = MatMul(i, p2)",
+           0),
+      1);
+  // Both read the same plane: what is folded for one would change the other.
+  const std::string same =
+      "m = MatMul(x, w) a = Add(m, b) r = Reshape(a, all) "
+      "v = Transpose<perm=[2,0,3,1,4]>(r) i = Gather<axis=0>(v, zero) o = Gather<axis=0>(v, zero) "
+      "p = Transpose<perm=[0,1,3,2]>(o) ";
+  EXPECT_EQ(left(same + "l = MatMul(i, p) y = Mul(s, l)", 0), 1);
+}
+
+TEST(FuseAffine, PerChannelAcrossAReshape) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,5] x) => (float[N,2,3,4] y) <" +
+          weights("w", {5, 24}) + ", " + weights("b", {24}) + ", " + weights("s", {2, 1, 1}) +
+          ", " + weights("c", {3, 1}) +
+          ", int64[4] shape = {0, 2, 3, 4}> { g = Gemm(x, w, b) r = Reshape(g, shape) u = Mul(r, "
+          "s) "
+          "y = Add(u, c) }",
+      {"infer-shapes", "fuse-affine"});
+  EXPECT_EQ(checked.run->count("fuse-affine", "fused"), 2);
+  EXPECT_EQ(checked.after->graph().node_count(), 2u);
+}
+
+TEST(FuseAffine, LeavesANormalisationWhole) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 12]> g (float[N,5,4] x) => (float[N,5,3] y) <" +
+          weights("w", {4, 3}) + ", " + weights("b", {3}) + ", " + weights("s", {4}) +
+          ", float e = {0.00001}, float two = {2.0}> { n = ReduceMean<axes=[-1]>(x) d = Sub(x, n) "
+          "h = Pow(d, two) r = ReduceMean<axes=[-1]>(h) f = Add(r, e) k = Sqrt(f) z = Div(d, k) "
+          "t = Mul(z, s) u = Add(t, s) m = MatMul(u, w) y = Add(m, b) }",
+      {"infer-shapes", "fuse-affine"}, 0.0);
+  EXPECT_FALSE(checked.run->changed);
+  EXPECT_EQ(checked.run->why("Mul node that makes 't'"),
+            "it is the last part of a normalisation or GELU, which runtimes know as a whole");
+}
+
 TEST(FuseAffine, InBranchesOnWeightsThatOthersReadToo) {
   const auto checked = check_passes(
       "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[N,3,5,5] x) => "
@@ -177,6 +258,67 @@ TEST(FuseAffine, WhatACallerMayOverrideOrReadStays) {
   EXPECT_EQ(checked.run->count("fuse-affine", "fused"), 1);
   EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w");
   EXPECT_NE(maker_of(*checked.after, "y")->input(1)->name(), "w");
+}
+
+TEST(FuseAffine, LeavesAGeluWhole) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,4] x) => (float[N,3] y) <" +
+          weights("w", {4, 3}) +
+          ", float r = {1.4142135}, float one = {1.0}, float h = {0.5}, float s = {3.0}> { "
+          "d = Div(x, r) e = Erf(d) a = Add(e, one) p = Mul(x, a) t = Mul(p, h) u = Mul(t, s) "
+          "y = MatMul(u, w) }",
+      {"infer-shapes", "fuse-affine"});
+  EXPECT_EQ(checked.run->count("fuse-affine", "merged"), 0);
+  EXPECT_EQ(checked.run->why("Mul node that makes 't'"),
+            "it is the last part of a normalisation or GELU, which runtimes know as a whole");
+}
+
+TEST(FuseAffine, ConstantsOfAnyShapeMerge) {
+  const auto left = [](std::string_view body) {
+    const auto checked = check_passes(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[2,3,4] x) => (float[2,3,4] y) <" +
+            weights("s", {4}, 0.5f, 2.0f) + ", " + weights("t", {3, 1}, 0.5f, 2.0f) + ", " +
+            weights("u", {3, 4}, 0.5f, 2.0f) + ", float k = {0.3}> { " + std::string(body) + " }",
+        {"infer-shapes", "fuse-affine"});
+    return std::pair(checked.after->graph().node_count(),
+                     checked.run->count("fuse-affine", "merged"));
+  };
+  using Left = std::pair<std::size_t, std::int64_t>;
+  EXPECT_EQ(left("a = Mul(x, s) b = Div(a, u) y = Mul(k, b)"), Left(1, 2));
+  EXPECT_EQ(left("a = Sub(s, x) b = Add(a, k) y = Sub(b, u)"), Left(1, 2));
+  EXPECT_EQ(left("a = Sub(s, x) y = Sub(u, a)"), Left(1, 1));
+  // A factor through the shift to the one before.
+  EXPECT_EQ(left("a = Mul(x, s) b = Add(a, k) c = Mul(b, s) y = Sub(c, s)"), Left(2, 2));
+  EXPECT_EQ(left("a = Add(x, s) b = Mul(a, k) y = Sub(b, s)"), Left(3, 0));
+  // Both together would be larger than each.
+  EXPECT_EQ(left("a = Mul(x, s) y = Mul(a, t)"), Left(2, 0));
+}
+
+TEST(FuseAffine, FactorsOfGemm) {
+  const auto run_on = [](std::string_view body) {
+    return check_passes(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,5] x) => (float[N,4] y) <" +
+            weights("w", {5, 4}) + ", " + weights("b", {4}) + "> { " + std::string(body) + " }",
+        {"infer-shapes", "fuse-affine"});
+  };
+  auto checked = run_on("y = Gemm<alpha=0.5,beta=3.0>(x, w, b)");
+  EXPECT_EQ(checked.run->count("fuse-affine", "factors"), 1);
+  EXPECT_TRUE(maker_of(*checked.after, "y")->attributes().empty());
+  checked = run_on("y = Gemm<beta=3.0>(x, w)");
+  EXPECT_TRUE(maker_of(*checked.after, "y")->attributes().empty());
+  checked = run_on("t = Gemm<alpha=0.5>(x, w) r = Relu(t) u = Gemm(x, w) y = Add(r, u)");
+  EXPECT_FALSE(checked.run->changed);
+  EXPECT_EQ(checked.run->why("Gemm node that makes 't'"),
+            "alpha and beta stay, for others read 'w' as it is");
+}
+
+TEST(FuseAffine, StepsStayNearWhenAskedTo) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,4,6] x) => (float[N,3,4] y) <" +
+          weights("w", {6, 3}) +
+          ", float s = {0.5}> { m = MatMul(x, w) t = Transpose<perm=[0,2,1]>(m) y = Mul(t, s) }",
+      {"infer-shapes", "fuse-affine:{\"through-moves\": false}"}, 0.0);
+  EXPECT_FALSE(checked.run->changed);
 }
 
 TEST(FuseAffine, FactorsAndShiftsOfOneNumberMerge) {

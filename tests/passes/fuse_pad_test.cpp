@@ -92,5 +92,57 @@ TEST(FusePad, SaysWhyOneStays) {
             "it pads the batch or channel axis");
 }
 
+TEST(FusePad, StaysBesideAnotherOperatorOrNumber) {
+  const auto why = [](const std::string& text) {
+    auto model = model_from_text(text);
+    const auto run = run_passes(*model, {"fuse-pad"});
+    EXPECT_TRUE(run->status.ok());
+    EXPECT_FALSE(run->changed);
+    return run->why("Pad node that makes 'q'");
+  };
+  EXPECT_EQ(why(padded("q = Pad(x, p) y = ConvTranspose(q, w)")),
+            "it is read by ConvTranspose 'ConvTranspose node that makes 'y''");
+  // No number is below NaN, yet it is not the lowest.
+  EXPECT_EQ(
+      why(padded("q = Pad(x, p, none) y = MaxPool<kernel_shape=[3,3]>(q)", ", float none = {nan}")),
+      "it pads with another number than MaxPool 'MaxPool node that makes 'y''");
+  EXPECT_EQ(why(padded("q = Pad(x, p) y = AveragePool<kernel_shape=[3,3],pads=[1,1,1,1]>(q)")),
+            "AveragePool 'AveragePool node that makes 'y'' does not count its own padding");
+}
+
+TEST(FusePad, AxesAreAsManyAsPads) {
+  auto model = model_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 18]> g (float[N,2,6,6] x) => (float[N,2,A,B] y) "
+      "<int64[4] p = {1,1,2,2}, int64[2] axes = {-1, 2}, int64[4] more = {0,1,2,3}, " +
+      weights("w", {2, 2, 3, 3}) + "> { q = Pad(x, p, , axes) y = Conv(q, w) }");
+  auto odd = model->clone();
+  EXPECT_EQ(run_passes(*model, {"fuse-pad"})->count("fuse-pad", "fused"), 1);
+  EXPECT_EQ(maker_of(*model, "y")->ints_attribute("pads"), (std::vector<std::int64_t>{1, 1, 2, 2}));
+  Editor editor(*odd);
+  editor.set_input(*maker_of(*odd, "q"), 3, odd->graph().find("more"));
+  const auto run = run_passes(*odd, {"fuse-pad"});
+  EXPECT_EQ(run->why("Pad node that makes 'q'"), "it has other axes than pads");
+}
+
+// The old forms: a list and a number as attributes, and pools that count no padding.
+TEST(FusePad, OldVersions) {
+  const auto at = [](int opset, std::string_view reader) {
+    Diagnostics diagnostics;
+    auto model = parse_model_text(
+        "<ir_version: 3, opset_import: [\"\" : " + std::to_string(opset) +
+            "]> g (float[N,2,6,6] x) => (float[N,2,A,B] y) <" + weights("w", {2, 2, 3, 3}) +
+            "> { q = Pad<pads=[0,0,1,1,0,0,1,1]>(x) y = " + std::string(reader) + " }",
+        diagnostics);
+    EXPECT_TRUE(model.ok());
+    if (!model.ok()) return std::string("no model");
+    const auto run = run_passes(**model, {"fuse-pad"});
+    return run->changed ? "fused" : run->why("Pad node that makes 'q'");
+  };
+  EXPECT_EQ(at(2, "Conv(q, w)"), "fused");
+  EXPECT_EQ(at(10, "AveragePool<kernel_shape=[3,3]>(q)"), "fused");
+  EXPECT_EQ(at(6, "AveragePool<kernel_shape=[3,3]>(q)"),
+            "AveragePool 'AveragePool node that makes 'y'' counts no padding before opset 7");
+}
+
 }  // namespace
 }  // namespace mcompress::testing

@@ -21,7 +21,7 @@ std::string branches() {
       "> { a = MatMul(x, outer) b = MatMul(a, left) d = Relu(b) o = MatMul(d, back) }, "
       "else_branch = e () => (float[2,32] p) <" +
       weights("right", {32, 32}) +
-      "> { e = MatMul(x, outer) f = MatMul(e, right) p = Neg(f) } > }");
+      "> { e = MatMul(x, outer) r = Relu(e) f = MatMul(r, right) p = Neg(f) } > }");
 }
 
 struct Named {

@@ -71,11 +71,25 @@ void drop_gemm_factors(PassContext& context, const LinearOp& op) {
   context.edit().remove_attribute(*op.node, "beta");
 }
 
-Tensor float_constant(DataType type, std::span<const float> values,
-                      std::vector<std::int64_t> dims) {
+// Encodes, and fails when a number that float32 holds is beyond the type.
+Status encode_finite(DataType type, std::span<const float> values, std::span<std::byte> out) {
+  encode_from_float(type, values, out, {});
+  if (type == DataType::kFloat) return ok_status();
+  std::vector<float> rounded(values.size());
+  decode_to_float(type, out, rounded);
+  for (std::size_t i = 0; i < rounded.size(); ++i) {
+    if (std::isfinite(rounded[i])) continue;
+    return refused("a folded number, " + std::to_string(values[i]) + ", is too large for " +
+                   dtype_name(type));
+  }
+  return ok_status();
+}
+
+Result<Tensor> float_constant(DataType type, std::span<const float> values,
+                              std::vector<std::int64_t> dims) {
   const auto bytes = packed_bytes(type, static_cast<std::int64_t>(values.size()));
   std::vector<std::byte> packed(bytes.value_or(0));
-  encode_from_float(type, values, packed, {});
+  MCOMPRESS_TRY(encode_finite(type, values, packed));
   return make_bytes_tensor(type, std::move(dims), std::move(packed));
 }
 
@@ -112,9 +126,8 @@ Result<Tensor> scaled_weight(PassContext& context, const WeightLayout& by, const
       rest = rest.subspan(count);
       first += static_cast<std::int64_t>(count);
     }
-    encode_from_float(weight.dtype(), values, out, {});
     weight.storage()->release(offset, out.size());
-    return ok_status();
+    return encode_finite(weight.dtype(), values, out);
   };
   return context.tensors().make(
       weight.dtype(), std::vector<std::int64_t>(weight.dims().begin(), weight.dims().end()), fill);
@@ -158,19 +171,6 @@ Result<Tensor> folded_bias(const LinearOp& op, const Value* bias, DataType type,
   std::vector<float> folded(old.size());
   if (FoldFailure failure = fold_bias(old, a, c, folded)) return refused(std::move(*failure));
   return float_constant(type, folded, {op.out.channels});
-}
-
-// New data for an operand: in place when this is its only use, else as a new initializer.
-void give_constant(PassContext& context, Node& node, std::size_t slot, std::string_view base,
-                   Tensor tensor) {
-  Value* value = node.input(slot);
-  if (value != nullptr && value->is_initializer() && value->uses().size() == 1 &&
-      !value->is_graph_input()) {
-    context.edit().set_constant(*value, std::move(tensor));
-    return;
-  }
-  Value& fresh = add_constant(context, node.graph(), base, std::move(tensor));
-  context.edit().set_input(node, slot, &fresh);
 }
 
 void give_weight(PassContext& context, const LinearOp& op, Tensor tensor) {
@@ -277,6 +277,14 @@ LinearSearch find_linear(Value& value) {
   return linear_operator(*producer);
 }
 
+void find_bias(LinearOp& op) {
+  if (!op.is("MatMul") || op.add != nullptr) return;
+  Node* add = only_user(*op.output);
+  if (add == nullptr || !add->is("Add") || add->output(0) == nullptr) return;
+  LinearSearch with_bias = find_linear(*add->output(0));
+  if (with_bias.op) op = *with_bias.op;
+}
+
 AffineStep affine_step(const Node& node, const ChannelAxis& axis) {
   AffineStep step;
   const bool product = node.is("Mul") || node.is("Div");
@@ -313,44 +321,96 @@ AffineStep affine_step(const Node& node, const ChannelAxis& axis) {
   return step;
 }
 
-Result<std::string> absorb_behind(PassContext& context, const LinearOp& op, Node& absorbed,
-                                  std::span<const double> a, std::span<const double> c) {
-  Editor& editor = context.edit();
-  Value& result = *absorbed.output(0);
-  if (std::string why = editor.why_not_replace(result, *op.output); !why.empty()) return why;
+AffineRun run_before(Value& end, const Node& reader, const ChannelAxis& axis) {
+  AffineRun run;
+  run.input = &end;
+  const Node* next = &reader;
+  while (only_user(*run.input) == next && run.input->producer() != nullptr) {
+    Node* node = run.input->producer();
+    const AffineStep step = affine_step(*node, axis);
+    if (step.input == nullptr) break;
+    if (run.nodes.empty()) {
+      run.a = step.a;
+      run.c = step.c;
+    } else {
+      // The steps found so far come after this one: a (a' x + c') + c.
+      for (std::size_t i = 0; i < run.a.size(); ++i) {
+        run.c[i] += run.a[i] * step.c[i];
+        run.a[i] *= step.a[i];
+      }
+    }
+    run.nodes.push_back(node);
+    run.input = step.input;
+    next = node;
+  }
+  std::ranges::reverse(run.nodes);
+  return run;
+}
 
+namespace {
+
+// What an operator needs in order to make a y + c.
+struct Folded {
+  std::optional<Tensor> weight, bias;
+};
+Result<Folded> fold_behind(PassContext& context, const LinearOp& op, std::span<const double> a,
+                           std::span<const double> c) {
   std::vector<double> weight_factors(a.begin(), a.end()), bias_factors(a.begin(), a.end());
   for (double& factor : weight_factors) factor *= gemm_factor(op, "alpha");
   for (double& factor : bias_factors) factor *= gemm_factor(op, "beta");
   const Tensor weight = *constant_of(op.node->input(op.layout.slot));
   const BiasSlot bias = bias_slot(op);
-
-  std::optional<Tensor> new_weight, new_bias;
+  Folded folded;
   if (!all_equal(weight_factors, 1.0)) {
-    auto scaled = scaled_weight(context, op.layout, weight, weight_factors);
-    if (!scaled.ok()) return reason_or_error(std::move(scaled).error());
-    new_weight = std::move(*scaled);
+    MCOMPRESS_ASSIGN(folded.weight, scaled_weight(context, op.layout, weight, weight_factors));
   }
   if ((bias.value != nullptr && !all_equal(bias_factors, 1.0)) || !all_equal(c, 0.0)) {
-    auto folded = folded_bias(op, bias.value, weight.dtype(), bias_factors, c);
-    if (!folded.ok()) return reason_or_error(std::move(folded).error());
-    new_bias = std::move(*folded);
+    MCOMPRESS_ASSIGN(folded.bias, folded_bias(op, bias.value, weight.dtype(), bias_factors, c));
   }
+  return folded;
+}
+
+}  // namespace
+
+Result<std::string> absorb_behind(PassContext& context, const LinearOp& op, Node& absorbed,
+                                  std::span<const double> a, std::span<const double> c) {
+  Editor& editor = context.edit();
+  Value& result = *absorbed.output(0);
+  if (std::string why = editor.why_not_replace(result, *op.output); !why.empty()) return why;
+  auto folded = fold_behind(context, op, a, c);
+  if (!folded.ok()) return reason_or_error(std::move(folded).error());
 
   // Only edits from here on.
+  const BiasSlot bias = bias_slot(op);
   const std::string base(result.name());
-  if (new_weight) give_weight(context, op, std::move(*new_weight));
+  if (folded->weight) give_weight(context, op, std::move(*folded->weight));
   Value* output = op.output;
-  if (new_bias && bias.node != nullptr) {
-    give_constant(context, *bias.node, bias.slot, base + "_bias", std::move(*new_bias));
-  } else if (new_bias) {
-    Value& shift = add_constant(context, absorbed.graph(), base + "_bias", std::move(*new_bias));
+  if (folded->bias && bias.node != nullptr) {
+    give_constant(context, *bias.node, bias.slot, base + "_bias", std::move(*folded->bias));
+  } else if (folded->bias) {
+    Value& shift =
+        add_constant(context, absorbed.graph(), base + "_bias", std::move(*folded->bias));
     Node& add =
         editor.insert_before(absorbed, {"Add", {output, &shift}, 1, base + "_add", "", {}, {}});
     output = add.output(0);
   }
   drop_gemm_factors(context, op);
   return bypass(context, absorbed, *output);
+}
+
+Result<std::string> scale_output(PassContext& context, const LinearOp& op,
+                                 std::span<const double> a, std::span<const double> c) {
+  const BiasSlot bias = bias_slot(op);
+  if (bias.node == nullptr && !all_equal(c, 0.0)) return op.label() + " has no bias for a shift";
+  auto folded = fold_behind(context, op, a, c);
+  if (!folded.ok()) return reason_or_error(std::move(folded).error());
+  if (folded->weight) give_weight(context, op, std::move(*folded->weight));
+  if (folded->bias) {
+    give_constant(context, *bias.node, bias.slot, std::string(op.output->name()) + "_bias",
+                  std::move(*folded->bias));
+  }
+  drop_gemm_factors(context, op);
+  return std::string();
 }
 
 bool takes_shift(const LinearOp& op) {
@@ -401,7 +461,9 @@ Result<std::string> absorb_before(PassContext& context, const LinearOp& op, Valu
       dims.assign(op.in.from_end + 1, 1);
       dims[0] = op.in.channels;
     }
-    left_over = float_constant(weight.dtype(), shift, std::move(dims));
+    auto rounded = float_constant(weight.dtype(), shift, std::move(dims));
+    if (!rounded.ok()) return reason_or_error(std::move(rounded).error());
+    left_over = std::move(*rounded);
   }
 
   // Only edits from here on.

@@ -45,6 +45,8 @@ struct LinearSearch {
 };
 LinearSearch linear_operator(Node& node);
 LinearSearch find_linear(Value& value);
+// The Add behind a MatMul as its bias, where it is one.
+void find_bias(LinearOp& op);
 
 // y = a x + c by one element-wise operator with a constant, one entry per channel. Without `input`
 // the node is no such step, and `why_not` says what is wrong with one that looks like it.
@@ -55,11 +57,26 @@ struct AffineStep {
 };
 AffineStep affine_step(const Node& node, const ChannelAxis& axis);
 
+// Steps one after the other, each the only reader of the one before: together a x + c.
+struct AffineRun {
+  std::vector<Node*> nodes;  // in the order of computation
+  Value* input = nullptr;
+  std::vector<double> a, c;
+};
+
+// The run that ends with the value, which `reader` alone reads.
+AffineRun run_before(Value& end, const Node& reader, const ChannelAxis& axis);
+
 // Replaces the operator by one that makes a y + c, and lets all readers of the first output of
 // `absorbed`, the only reader of op.output, read that. `absorbed` is erased. Shared weights are
 // cloned. Returns the reason why it can not be done (nothing is changed then); empty: done.
 Result<std::string> absorb_behind(PassContext& context, const LinearOp& op, Node& absorbed,
                                   std::span<const double> a, std::span<const double> c);
+
+// The same without a node that goes: the operator makes a y + c from now on. Nothing is added, so a
+// MatMul without Add takes no shift.
+Result<std::string> scale_output(PassContext& context, const LinearOp& op,
+                                 std::span<const double> a, std::span<const double> c);
 
 // Replaces the operator by one that reads `input` where it now reads a input + c. Where a shift
 // can not become a bias (a convolution that pads, or nothing that holds a bias) an Add of c / a

@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "ir/convert.h"
+#include "ir/facts.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -74,13 +75,43 @@ Value& add_constant(PassContext& context, Graph& graph, std::string_view base_na
   return context.edit().add_initializer(graph, base_name, std::move(tensor));
 }
 
-std::string forward(PassContext& context, Value& from, Value& to) {
-  Editor& editor = context.edit();
-  if (std::string reason = editor.why_not_replace(from, to); !reason.empty()) return reason;
+void give_constant(PassContext& context, Node& node, std::size_t slot, std::string_view base_name,
+                   Tensor tensor) {
+  Value* value = node.input(slot);
+  if (value != nullptr && value->is_initializer() && value->uses().size() == 1 &&
+      !value->is_graph_input()) {
+    context.edit().set_constant(*value, std::move(tensor));
+    return;
+  }
+  Value& fresh = add_constant(context, node.graph(), base_name, std::move(tensor));
+  context.edit().set_input(node, slot, &fresh);
+}
+
+std::int64_t elements_freed(const Value& operand) {
+  const auto tensor = constant_of(&operand);
+  return tensor && operand.uses().size() == 1 ? tensor->elements() : 0;
+}
+
+namespace {
+std::string why_not_forward(PassContext& context, const Value& from, const Value& to) {
+  if (std::string reason = context.edit().why_not_replace(from, to); !reason.empty()) {
+    return reason;
+  }
   if (from.is_graph_output() && to.is_graph_output()) {
     return "'" + std::string(from.name()) + "' and '" + std::string(to.name()) +
            "' are both graph outputs";
   }
+  return {};
+}
+}  // namespace
+
+std::string why_not_bypass(PassContext& context, const Node& node, const Value& to) {
+  return why_not_forward(context, *node.output(0), to);
+}
+
+std::string forward(PassContext& context, Value& from, Value& to) {
+  Editor& editor = context.edit();
+  if (std::string reason = why_not_forward(context, from, to); !reason.empty()) return reason;
   if (to.type() == nullptr && from.type() != nullptr && !to.is_initializer()) {
     editor.set_type(to, *from.type(), false);
   }

@@ -19,9 +19,19 @@ std::int64_t modernise_initializers(Model& model, PassContext& context);
 // A new initializer, in a model of any IR version.
 Value& add_constant(PassContext& context, Graph& graph, std::string_view base_name, Tensor tensor);
 
+// New data for an operand: in place when this is its only use, else as a new initializer.
+void give_constant(PassContext& context, Node& node, std::size_t slot, std::string_view base_name,
+                   Tensor tensor);
+
+// Elements of a constant operand that go when its reader does: none of what others read too.
+std::int64_t elements_freed(const Value& operand);
+
 // Lets all readers of `from` read `to`, which keeps what is known of the type. The reason why that
 // can not be; empty: done.
 std::string forward(PassContext& context, Value& from, Value& to);
+
+// The reason why forward(first output of `node`, to) would fail; empty: it will not.
+std::string why_not_bypass(PassContext& context, const Node& node, const Value& to);
 
 // forward(first output of `node`, to) and, when that worked, erases the node.
 Result<std::string> bypass(PassContext& context, Node& node, Value& to);
