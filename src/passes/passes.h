@@ -11,6 +11,7 @@ PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
 PassInfo fold_constants_info();
 PassInfo fold_control_flow_info();
+PassInfo fold_shapes_info();
 PassInfo fuse_activation_info();
 PassInfo fuse_affine_info();
 PassInfo fuse_batchnorm_info();
