@@ -125,11 +125,14 @@ class Compression {
     services.reference = [this] { return before_->session(); };
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
+    // What is pinned once has no name any more by which it could be asked for again.
+    Recipe again = recipe_;
+    std::erase_if(again.steps, [](const RecipeStep& step) { return step.pass == "pin-inputs"; });
     for (int round = 0; round < job_.rounds; ++round) {
       const std::size_t before = passes_that_changed();
       pipeline.dumps_before = static_cast<std::size_t>(round) * recipe_.steps.size();
-      MCOMPRESS_TRY(
-          run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
+      MCOMPRESS_TRY(run_pipeline(model(), round == 0 ? recipe_ : again, builtin_passes(), services,
+                                 pipeline, explain_, report_));
       if (passes_that_changed() == before) break;
       changed_ = true;
     }

@@ -19,6 +19,7 @@ PassInfo fuse_matmul_add_info();
 PassInfo fuse_pad_info();
 PassInfo infer_shapes_info();
 PassInfo lift_constants_info();
+PassInfo pin_inputs_info();
 PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
