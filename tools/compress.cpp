@@ -127,7 +127,9 @@ class Compression {
     pipeline.dump_folder = options_.dump_passes;
     // What is pinned once has no name any more by which it could be asked for again.
     Recipe again = recipe_;
-    std::erase_if(again.steps, [](const RecipeStep& step) { return step.pass == "pin-inputs"; });
+    for (RecipeStep& step : again.steps) {
+      if (step.pass == "pin-inputs") step.options = Datum::map();
+    }
     for (int round = 0; round < job_.rounds; ++round) {
       const std::size_t before = passes_that_changed();
       pipeline.dumps_before = static_cast<std::size_t>(round) * recipe_.steps.size();
