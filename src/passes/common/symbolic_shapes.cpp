@@ -460,4 +460,40 @@ std::optional<Terms> SymbolicShapes::window(const Node& node) {
   return result;
 }
 
+std::optional<Ints> reshape_entries(const Terms& from, const Terms& to) {
+  Ints entries;
+  bool found = false, others_positive = true;
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    const bool copies = i < from.size() && from[i] == to[i];
+    if (to[i].known() && to[i].number > 0) {
+      entries.push_back(to[i].number);
+    } else if (copies) {
+      entries.push_back(0);
+      others_positive = false;
+    } else if (!to[i].known() && !found) {
+      entries.push_back(-1);
+      found = true;
+    } else {
+      return std::nullopt;
+    }
+  }
+  if (found && !others_positive) return std::nullopt;
+  return entries;
+}
+
+Ints added_ones(const Terms& longer, const Terms& shorter) {
+  Ints axes;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < longer.size(); ++i) {
+    if (next < shorter.size() && longer[i] == shorter[next]) {
+      ++next;
+    } else if (longer[i].is(1)) {
+      axes.push_back(static_cast<std::int64_t>(i));
+    } else {
+      return {};
+    }
+  }
+  return next == shorter.size() ? axes : Ints{};
+}
+
 }  // namespace mcompress

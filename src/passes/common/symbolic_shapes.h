@@ -66,4 +66,12 @@ class SymbolicShapes {
   std::map<std::string, Term, std::less<>> named_;     // of the model's inputs
 };
 
+// The constant shape with which a Reshape makes `to` of `from`: 0 copies a dimension, -1 finds one
+// where nothing else can be 0. Empty: there is none.
+std::optional<std::vector<std::int64_t>> reshape_entries(const Terms& from, const Terms& to);
+
+// The places in `longer` of the dimensions of 1 that `shorter` lacks; empty: they differ by more,
+// or not at all.
+std::vector<std::int64_t> added_ones(const Terms& longer, const Terms& shorter);
+
 }  // namespace mcompress
