@@ -16,7 +16,7 @@ const PassRegistry& builtin_passes() {
           infer_shapes_info,       lift_constants_info,   merge_casts_info,
           merge_reshapes_info,     merge_slices_info,     pin_inputs_info,
           push_transposes_info,    quantize_dynamic_info, quantize_static_info,
-          quantize_weights_info,   raise_opset_info}) {
+          quantize_weights_info,   raise_opset_info,      simplify_arithmetic_info}) {
       if (!registry.add(info()).ok()) std::abort();  // two passes of one name: a broken build
     }
     return registry;

@@ -28,5 +28,6 @@ PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
+PassInfo simplify_arithmetic_info();
 
 }  // namespace mcompress
