@@ -93,11 +93,26 @@ class Editor {
   bool erased(const Node& node) const { return node.erased_; }
   void set_attribute(Node& node, NewAttribute attribute);
   void remove_attribute(Node& node, std::string_view name);
+  // Exchanges the values of two attributes that the node has, graphs included.
+  void swap_attributes(Node& node, std::string_view left, std::string_view right);
   void set_input(Node& node, std::size_t slot, Value* value);  // grows the list when needed
   void remove_trailing_input(Node& node);
   void set_op_type(Node& node, std::string_view domain, std::string_view op_type);
   // Adds an output to the end of the list (a new value).
   Value& add_output(Node& node, std::string_view base_name);
+  // Takes an output out of the list; the ones behind it move up. Refuses (kInternal) while it is
+  // used. The bodies of the node are not looked at.
+  Status erase_output(Node& node, std::size_t slot);
+
+  // --- bodies
+  // Makes a value of the body (or one that it captures) its last output.
+  void add_output(Graph& body, Value& value);
+  // Takes an output of a body out of its list; the ones behind it move up.
+  void erase_output(Graph& body, std::size_t slot);
+  // Moves the nodes and initializers of a body in front of the node that holds it, under names
+  // that are new where they were not unique. Returns what the outputs of the body were: it has
+  // none left, and its inputs should have no readers.
+  std::vector<Value*> unwrap(Graph& body);
 
   // --- functions
   // Puts the body of a function, of this model or another, in the place of a call of it: names

@@ -24,17 +24,22 @@ NewAttribute attribute(std::string_view name, std::vector<std::int64_t> value) {
 // unique in its scope, and new names do not depend on which scope asked first.
 struct Editor::Names {
   std::unordered_set<std::string> taken;
+  std::unordered_set<std::string> repeated;  // by values or nodes of several scopes
   std::unordered_map<std::string, std::uint64_t> next_suffix;
 
   void fill(const Model& model) {
+    std::unordered_set<std::string> nodes;
     for (const Value& value : IrInternals::values(model)) {
-      if (!IrInternals::erased(value)) taken.insert(std::string(value.name()));
-    }
-    for (const Node& node : IrInternals::nodes(model)) {
-      if (!IrInternals::erased(node) && !node.name().empty()) {
-        taken.insert(std::string(node.name()));
+      if (IrInternals::erased(value)) continue;
+      if (!taken.insert(std::string(value.name())).second) {
+        repeated.insert(std::string(value.name()));
       }
     }
+    for (const Node& node : IrInternals::nodes(model)) {
+      if (IrInternals::erased(node) || node.name().empty()) continue;
+      if (!nodes.insert(std::string(node.name())).second) repeated.insert(std::string(node.name()));
+    }
+    taken.merge(nodes);
   }
 
   std::string unique(std::string_view base) {
@@ -271,6 +276,18 @@ void Editor::remove_attribute(Node& node, std::string_view name) {
   if (removed != 0) touch(node);
 }
 
+void Editor::swap_attributes(Node& node, std::string_view left, std::string_view right) {
+  Attribute* found[2] = {nullptr, nullptr};
+  for (Attribute& entry : node.attributes_) {
+    if (entry.name == left) found[0] = &entry;
+    if (entry.name == right) found[1] = &entry;
+  }
+  if (found[0] == nullptr || found[1] == nullptr) return;
+  std::swap(found[0]->value, found[1]->value);
+  found[0]->origin = found[1]->origin = nullptr;
+  touch(node);
+}
+
 void Editor::set_input(Node& node, std::size_t slot, Value* value) {
   if (slot >= node.inputs_.size()) node.inputs_.resize(slot + 1, nullptr);
   if (node.inputs_[slot] == value) return;
@@ -299,6 +316,85 @@ Value& Editor::add_output(Node& node, std::string_view base_name) {
   Builder(*model_).add_node_output(node, &value);
   touch(node);
   return value;
+}
+
+Status Editor::erase_output(Node& node, std::size_t slot) {
+  Value* value = node.outputs_[slot];
+  if (value != nullptr && !value->uses_.empty()) {
+    return Error(
+        Code::kInternal, "erase-used-output",
+        "output '" + value->name_ + "' still has " + std::to_string(value->uses_.size()) + " uses",
+        {{}, {}, node.label()});
+  }
+  if (value != nullptr) value->erased_ = true;
+  node.outputs_.erase(node.outputs_.begin() + static_cast<std::ptrdiff_t>(slot));
+  touch(node);
+  return ok_status();
+}
+
+// ----------------------------------------------------------------------------------- bodies
+
+void Editor::add_output(Graph& body, Value& value) {
+  Builder(*model_).add_output(body, value);
+  touch(body);
+}
+
+void Editor::erase_output(Graph& body, std::size_t slot) {
+  drop_use(body.outputs_[slot], {&body, nullptr, static_cast<std::uint32_t>(slot)});
+  for (std::size_t i = slot + 1; i < body.outputs_.size(); ++i) {
+    const Use before{&body, nullptr, static_cast<std::uint32_t>(i)};
+    auto& uses = body.outputs_[i]->uses_;
+    std::find(uses.begin(), uses.end(), before)->slot = static_cast<std::uint32_t>(i - 1);
+  }
+  body.outputs_.erase(body.outputs_.begin() + static_cast<std::ptrdiff_t>(slot));
+  touch(body);
+}
+
+std::vector<Value*> Editor::unwrap(Graph& body) {
+  Node& owner = *body.owner_;
+  Graph& outer = *owner.graph_;
+  std::vector<Value*> outputs = body.outputs_;
+  for (std::uint32_t slot = 0; slot < outputs.size(); ++slot) {
+    drop_use(outputs[slot], {&body, nullptr, slot});
+  }
+  body.outputs_.clear();
+  (void)unique_name("unwrapped");  // fills the table of names
+  const auto adopt = [&](Value& value) {
+    value.graph_ = &outer;
+    if (!names_->repeated.contains(value.name_)) return;
+    value.name_ = unique_name(value.name_);
+    value.tensor_origin_ = nullptr;
+    for (const Use& use : value.uses_) {
+      if (use.node != nullptr) touch(*use.node);
+    }
+    if (value.producer_ != nullptr) touch(*value.producer_);
+  };
+  for (Value* value : body.initializers_) {
+    adopt(*value);
+    outer.initializers_.push_back(value);
+  }
+  body.initializers_.clear();
+  while (Node* node = body.first_) {
+    body.first_ = node->next_;
+    for (std::uint32_t slot = 0; slot < node->inputs_.size(); ++slot) {
+      if (node->inputs_[slot] == nullptr) continue;
+      auto& uses = node->inputs_[slot]->uses_;
+      std::find(uses.begin(), uses.end(), Use{&body, node, slot})->graph = &outer;
+    }
+    node->graph_ = &outer;
+    for (Value* value : node->outputs_) {
+      if (value != nullptr) adopt(*value);
+    }
+    if (!node->name_.empty() && names_->repeated.contains(node->name_)) {
+      node->name_ = unique_name(node->name_);
+      touch(*node);
+    }
+    link_after(outer, owner.previous_, *node);
+  }
+  body.last_ = nullptr;
+  body.node_count_ = 0;
+  touch(body);
+  return outputs;
 }
 
 // --------------------------------------------------------------------------------- rewiring

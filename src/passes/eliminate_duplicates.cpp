@@ -1,92 +1,24 @@
-// Nodes of one graph that compute the same thing become one (common subexpressions):
+// Nodes that compute the same thing become one (common subexpressions):
 //
 //   s1 = Shape(x), s2 = Shape(x)   =>   s1 = Shape(x), readers of s2 read s1
 //
-// Same operator, inputs and attributes, and deterministic. In topological order, so that equal
-// chains collapse from their beginning.
-#include <cstring>
+// Same operator, inputs (in any order where that makes no difference) and attributes, and
+// deterministic. A node of a nested graph gives way to an equal one of the graphs around it that
+// comes before. In topological order, so that equal chains collapse from their beginning.
+#include <algorithm>
+#include <array>
 #include <unordered_map>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/rewrite.h"
+#include "passes/common/same_graph.h"
 #include "passes/passes.h"
 #include "support/hash.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
-
-template <class... Cases>
-struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-template <class... Cases>
-Overloaded(Cases...) -> Overloaded<Cases...>;
-
-std::uint64_t float_bits(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-// False when the value can not be compared.
-bool hash_attribute(const AttributeValue& value, Hasher& hasher) {
-  return std::visit(
-      Overloaded{[&](std::int64_t number) {
-                   return hasher.integer(static_cast<std::uint64_t>(number)), true;
-                 },
-                 [&](float number) { return hasher.integer(float_bits(number)), true; },
-                 [&](const std::string& text) { return hasher.text(text), true; },
-                 [&](const Tensor& tensor) {
-                   if (tensor.is_opaque()) return false;
-                   for (std::int64_t size : tensor.dims())
-                     hasher.integer(static_cast<std::uint64_t>(size));
-                   return hasher.integer(tensor.storage()->digest()), true;
-                 },
-                 [&](const std::vector<std::int64_t>& list) {
-                   for (std::int64_t number : list)
-                     hasher.integer(static_cast<std::uint64_t>(number));
-                   return true;
-                 },
-                 [&](const std::vector<float>& list) {
-                   for (float number : list) hasher.integer(float_bits(number));
-                   return true;
-                 },
-                 [&](const std::vector<std::string>& list) {
-                   for (const std::string& text : list) hasher.text(text);
-                   return true;
-                 },
-                 [](const auto&) { return false; }},
-      value);
-}
-
-Result<bool> same_attribute(const AttributeValue& left, const AttributeValue& right) {
-  if (left.index() != right.index()) return false;
-  if (const auto* tensor = std::get_if<Tensor>(&left)) {
-    return same_content(*tensor, std::get<Tensor>(right));
-  }
-  if (const auto* number = std::get_if<float>(&left)) {
-    return float_bits(*number) == float_bits(std::get<float>(right));
-  }
-  if (const auto* list = std::get_if<std::vector<float>>(&left)) {
-    return std::ranges::equal(*list, std::get<std::vector<float>>(right), {}, float_bits,
-                              float_bits);
-  }
-  if (const auto* number = std::get_if<std::int64_t>(&left)) {
-    return *number == std::get<std::int64_t>(right);
-  }
-  if (const auto* text = std::get_if<std::string>(&left)) {
-    return *text == std::get<std::string>(right);
-  }
-  if (const auto* list = std::get_if<std::vector<std::int64_t>>(&left)) {
-    return *list == std::get<std::vector<std::int64_t>>(right);
-  }
-  if (const auto* list = std::get_if<std::vector<std::string>>(&left)) {
-    return *list == std::get<std::vector<std::string>>(right);
-  }
-  return false;
-}
 
 class EliminateDuplicates final : public Pass {
  public:
@@ -98,37 +30,65 @@ class EliminateDuplicates final : public Pass {
   explicit EliminateDuplicates(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Graph*> graphs;
-    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
-    for (Graph* graph : graphs) MCOMPRESS_TRY(merge_in(*graph, context));
+    commutes_ = model.opset("") >= kNumpyBroadcast;
+    MCOMPRESS_TRY(merge_in(model.graph(), context));
     context.report().count("merged", merged_);
     return ok_status();
   }
 
  private:
+  // Before that, the second operand may be aligned by an attribute.
+  static constexpr std::int64_t kNumpyBroadcast = 7;
+
+  // `seen_` holds what can be seen from here: of this graph and of those around it.
   Status merge_in(Graph& graph, PassContext& context) {
-    std::unordered_map<std::uint64_t, std::vector<Node*>> seen;
+    std::vector<std::uint64_t> added;
     for (Node* node : graph.nodes()) {
+      for (Graph* body : node->bodies()) MCOMPRESS_TRY(merge_in(*body, context));
       const auto key = key_of(*node);
       if (!key) continue;
-      std::vector<Node*>& earlier = seen[*key];
+      std::vector<Node*>& earlier = seen_[*key];
       bool merged = false;
       for (Node* other : earlier) {
         MCOMPRESS_ASSIGN(const bool same, same_work(*node, *other));
         if (!same) continue;
         MCOMPRESS_ASSIGN(merged, merge(*node, *other, context));
-        break;
+        if (merged) break;
       }
-      if (!merged) earlier.push_back(node);
+      if (merged) continue;
+      earlier.push_back(node);
+      added.push_back(*key);
     }
+    for (std::uint64_t key : added) seen_[key].pop_back();
     return ok_status();
   }
 
-  static std::optional<std::uint64_t> key_of(const Node& node) {
+  // Inputs in an order of their own where the operator does not care about it.
+  std::vector<const Value*> operands(const Node& node) const {
+    static constexpr std::array<std::string_view, 10> kCommutative = {
+        "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Mul", "Or", "Sum", "Xor"};
+    std::vector<const Value*> list(node.inputs().begin(), node.inputs().end());
+    while (!list.empty() && list.back() == nullptr) list.pop_back();
+    if (commutes_ && list.size() == 2 && list[0] != nullptr && list[1] != nullptr &&
+        std::ranges::find(kCommutative, node.op_type()) != kCommutative.end()) {
+      std::ranges::sort(list, {}, [](const Value* value) { return value->id(); });
+    }
+    return list;
+  }
+
+  // Leaving a result out changes none of the others.
+  static bool has_optional_outputs(const Node& node) {
+    static constexpr std::array<std::string_view, 6> kOptional = {
+        "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool", "RNN"};
+    return std::ranges::find(kOptional, node.op_type()) != kOptional.end();
+  }
+
+  std::optional<std::uint64_t> key_of(const Node& node) const {
     if (!is_deterministic(node) || node.outputs().empty()) return std::nullopt;
     Hasher hasher;
-    hasher.text(node.op_type()).integer(node.outputs().size());
-    for (const Value* value : node.inputs()) {
+    hasher.text(node.op_type());
+    if (!has_optional_outputs(node)) hasher.integer(node.outputs().size());
+    for (const Value* value : operands(node)) {
       hasher.integer(value != nullptr ? std::uint64_t{value->id()} + 1 : 0);
     }
     // The order in which attributes are written does not matter.
@@ -142,20 +102,26 @@ class EliminateDuplicates final : public Pass {
     return hasher.integer(attributes).digest();
   }
 
-  static Result<bool> same_work(const Node& left, const Node& right) {
-    if (left.op_type() != right.op_type() ||
-        left.attributes().size() != right.attributes().size() ||
-        !std::ranges::equal(left.inputs(), right.inputs()) ||
-        left.outputs().size() != right.outputs().size()) {
+  // Whether all that `node` makes, `other` makes as well.
+  Result<bool> same_work(const Node& node, const Node& other) const {
+    if (node.op_type() != other.op_type() ||
+        node.attributes().size() != other.attributes().size() ||
+        operands(node) != operands(other)) {
       return false;
     }
-    for (std::size_t i = 0; i < left.outputs().size(); ++i) {
-      if ((left.output(i) == nullptr) != (right.output(i) == nullptr)) return false;
+    if (!has_optional_outputs(node) && node.outputs().size() != other.outputs().size()) {
+      return false;
     }
-    for (const Attribute& entry : left.attributes()) {
-      const AttributeValue* other = right.attribute(entry.name);
-      if (other == nullptr) return false;
-      MCOMPRESS_ASSIGN(const bool same, same_attribute(entry.value, *other));
+    for (std::size_t i = 0; i < node.outputs().size(); ++i) {
+      if (node.output(i) != nullptr && !node.output(i)->uses().empty() &&
+          other.output(i) == nullptr) {
+        return false;
+      }
+    }
+    for (const Attribute& entry : node.attributes()) {
+      const AttributeValue* same_name = other.attribute(entry.name);
+      if (same_name == nullptr) return false;
+      MCOMPRESS_ASSIGN(const bool same, same_attribute(entry.value, *same_name));
       if (!same) return false;
     }
     return true;
@@ -163,7 +129,7 @@ class EliminateDuplicates final : public Pass {
 
   Result<bool> merge(Node& node, Node& other, PassContext& context) {
     for (std::size_t i = 0; i < node.outputs().size(); ++i) {
-      if (node.output(i) == nullptr) continue;
+      if (node.output(i) == nullptr || node.output(i)->uses().empty()) continue;
       std::string why = context.edit().why_not_replace(*node.output(i), *other.output(i));
       if (why.empty() && node.output(i)->is_graph_output() && other.output(i)->is_graph_output()) {
         why = "both are graph outputs";
@@ -175,7 +141,7 @@ class EliminateDuplicates final : public Pass {
     }
     chose(context, node, "does the work of '" + other.label() + "' again");
     for (std::size_t i = 0; i < node.outputs().size(); ++i) {
-      if (node.output(i) == nullptr) continue;
+      if (node.output(i) == nullptr || node.output(i)->uses().empty()) continue;
       MCOMPRESS_TRY(context.edit().replace_all(*node.output(i), *other.output(i)));
     }
     MCOMPRESS_TRY(context.edit().erase(node));
@@ -183,6 +149,8 @@ class EliminateDuplicates final : public Pass {
     return true;
   }
 
+  std::unordered_map<std::uint64_t, std::vector<Node*>> seen_;
+  bool commutes_ = false;
   std::int64_t merged_ = 0;
 };
 

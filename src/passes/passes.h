@@ -11,6 +11,8 @@ PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
 PassInfo fold_constants_info();
+PassInfo fold_control_flow_info();
+PassInfo fold_shapes_info();
 PassInfo fuse_activation_info();
 PassInfo fuse_affine_info();
 PassInfo fuse_batchnorm_info();
@@ -24,9 +26,15 @@ PassInfo fuse_transpose_gemm_info();
 PassInfo infer_shapes_info();
 PassInfo inline_functions_info();
 PassInfo lift_constants_info();
+PassInfo merge_casts_info();
+PassInfo merge_reshapes_info();
+PassInfo merge_slices_info();
+PassInfo pin_inputs_info();
+PassInfo push_transposes_info();
 PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
+PassInfo simplify_arithmetic_info();
 
 }  // namespace mcompress

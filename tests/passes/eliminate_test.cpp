@@ -294,12 +294,18 @@ TEST(EliminateDuplicates, OnlyOfEqualAttributesAndOutputs) {
   EXPECT_EQ(merged("a = LeakyRelu<alpha=0.5>(x) b = LeakyRelu<alpha=0.25>(x) y = Add(a, b)"), 0);
   EXPECT_EQ(merged("a = Elu<alpha=0.0>(x) b = Elu<alpha=-0.0>(x) y = Add(a, b)"), 0);
   EXPECT_EQ(merged("a = Neg(x) b = Abs(x) y = Add(a, b)"), 0);
-  EXPECT_EQ(merged("a = Mul(x, one) b = Mul(one, x) y = Add(a, b)"), 0);
+  EXPECT_EQ(merged("a = Mul(x, one) b = Mul(one, x) y = Add(a, b)"), 1);
+  EXPECT_EQ(merged("a = Sub(x, one) b = Sub(one, x) y = Add(a, b)"), 0);
+  // Three terms are not added in any order with the same result.
+  EXPECT_EQ(merged("a = Sum(x, one, zero) b = Sum(one, x, zero) y = Add(a, b)"), 0);
   // Both outputs of one go where those of the other went.
   EXPECT_EQ(merged("a, m = MaxPool<kernel_shape=[1]>(x) b, n = MaxPool<kernel_shape=[1]>(x) "
                    "s = Add(a, b) t = Add(m, n) f = Cast<to=1>(t) y = Add(s, f)"),
             1);
   EXPECT_EQ(merged("a, m = MaxPool<kernel_shape=[1]>(x) b = MaxPool<kernel_shape=[1]>(x) "
+                   "f = Cast<to=1>(m) s = Add(a, b) y = Add(s, f)"),
+            1);
+  EXPECT_EQ(merged("b = MaxPool<kernel_shape=[1]>(x) a, m = MaxPool<kernel_shape=[1]>(x) "
                    "f = Cast<to=1>(m) s = Add(a, b) y = Add(s, f)"),
             0);
 }
@@ -318,6 +324,25 @@ g (bool c, float[2] x) => (float[2] y) {
   // Two in the one branch; in the other one of the two is what the branch gives back.
   EXPECT_EQ(checked.run->count("eliminate-duplicates", "merged"), 2);
   EXPECT_EQ(count_nodes(*checked.after, "Exp"), 2);
+}
+
+TEST(EliminateDuplicates, ANodeOfABodyReadsWhatStandsOutsideBeforeIt) {
+  const auto checked = check_passes(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (bool c, float[2] x) => (float[2] y) {
+  n = Exp(x)
+  z = If (c) <
+    then_branch = t () => (float[2] o) { a = Exp(x) b = Neg(x) o = Add(a, b) },
+    else_branch = e () => (float[2] p) { p = Exp(x) }
+  >
+  m = Neg(x)
+  y = Sum(m, n, z)
+})",
+                                    {"eliminate-duplicates"}, 0.0);
+  EXPECT_EQ(checked.run->count("eliminate-duplicates", "merged"), 1);
+  EXPECT_EQ(count_nodes(*checked.after, "Exp"), 2);  // a body has to make its output itself
+  EXPECT_EQ(count_nodes(*checked.after, "Neg"), 2);  // the outer one comes too late
+  EXPECT_NE(checked.run->why("Exp node that makes 'p'").find("nested graph"), std::string::npos);
 }
 
 TEST(EliminateDuplicates, CustomOperatorsAndCallsStay) {

@@ -1,0 +1,209 @@
+// Operators that a cheaper one replaces without a change of the result:
+//
+//   Pow(x, 2)        =>   Mul(x, x)
+//   Pow(x, 0.5)      =>   Sqrt(x)            where x is known not to be negative
+//   Div(x, 2^k)      =>   Mul(x, 2^-k)       the reciprocal is exact
+//   Not(Not(x))      =>   x
+//   Where(true, a, b), Where(false, a, b)   =>   a or b, where that has the shape of the result
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "ir/facts.h"
+#include "ir/walk.h"
+#include "passes/common/rewrite.h"
+#include "passes/common/symbolic_shapes.h"
+#include "passes/passes.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+bool is_floating(const Value& value) {
+  static constexpr std::array<DataType, 4> kTypes = {DataType::kFloat, DataType::kDouble,
+                                                     DataType::kFloat16, DataType::kBfloat16};
+  return std::ranges::find(kTypes, element_type(value)) != kTypes.end();
+}
+
+// No element is below zero, nor is one a negative zero that a square root would keep. NaN may be.
+bool is_never_negative(const Value* value, int depth = 8) {
+  if (value == nullptr || depth == 0 || value->producer() == nullptr) return false;
+  const Node& node = *value->producer();
+  if (!node.domain().empty()) return false;
+  static constexpr std::array<std::string_view, 6> kPositive = {
+      "Abs", "Exp", "ReduceL2", "Sigmoid", "Softmax", "ReduceSumSquare"};
+  static constexpr std::array<std::string_view, 5> kKeep = {"Identity", "ReduceMax", "ReduceMean",
+                                                            "ReduceSum", "Reshape"};
+  const std::string_view op = node.op_type();
+  if (std::ranges::find(kPositive, op) != kPositive.end()) return true;
+  if (op == "Mul" && node.input(0) == node.input(1)) return true;
+  if (op == "Pow" && constant_scalar(node.input(1)) == 2.0) return true;
+  if (std::ranges::find(kKeep, op) != kKeep.end()) {
+    return is_never_negative(node.input(0), depth - 1);
+  }
+  if (op == "Add") {
+    for (std::size_t slot : {std::size_t{0}, std::size_t{1}}) {
+      const auto number = constant_scalar(node.input(slot));
+      if (number && *number > 0.0 && is_never_negative(node.input(1 - slot), depth - 1)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+class SimplifyArithmetic final : public Pass {
+ public:
+  struct Options {};
+  static const Schema<Options>& schema() {
+    static const Schema<Options> schema;
+    return schema;
+  }
+  explicit SimplifyArithmetic(Options) {}
+
+  Status run(Model& model, PassContext& context) override {
+    constexpr std::int64_t kNumpyBroadcast = 7;
+    if (model.opset("") >= kNumpyBroadcast) {
+      const SymbolicShapes shapes(model);
+      shapes_ = &shapes;
+      std::vector<Node*> nodes;
+      for_each_graph(model.graph(), [&](Graph& graph) {
+        for (Node* node : graph.nodes()) {
+          if (node->domain().empty() && node->input(0) != nullptr) nodes.push_back(node);
+        }
+      });
+      for (Node* node : nodes) {
+        if (context.edit().erased(*node)) continue;
+        if (node->is("Pow")) MCOMPRESS_TRY(power(*node, context));
+        if (node->is("Div")) MCOMPRESS_TRY(quotient(*node, context));
+        if (node->is("Not")) MCOMPRESS_TRY(negation(*node, context));
+        if (node->is("Where")) MCOMPRESS_TRY(choice(*node, context));
+      }
+    }
+    context.report().count("replaced", replaced_);
+    context.report().count("removed", removed_);
+    return ok_status();
+  }
+
+ private:
+  Status power(Node& node, PassContext& context) {
+    Value& base = *node.input(0);
+    const auto exponent = constant_scalar(node.input(1));
+    if (!exponent || (*exponent != 2.0 && *exponent != 0.5) || !is_floating(base))
+      return ok_status();
+    const auto rank = rank_of(base);
+    const auto added = rank_of(*node.input(1));
+    if (*added > rank.value_or(0)) {
+      context.explain().skipped(
+          node, "its exponent may add dimensions to '" + std::string(base.name()) + "'");
+      return ok_status();
+    }
+    Value& before = *node.input(1);
+    Editor& editor = context.edit();
+    if (*exponent == 2.0) {
+      chose(context, node, "is a Mul of '" + std::string(base.name()) + "' with itself");
+      editor.set_op_type(node, "", "Mul");
+      editor.set_input(node, 1, &base);
+    } else if (is_never_negative(&base)) {
+      chose(context, node, "is a Sqrt");
+      editor.set_op_type(node, "", "Sqrt");
+      editor.remove_trailing_input(node);
+    } else {
+      context.explain().skipped(
+          node, "'" + std::string(base.name()) + "' may be negative, a Sqrt would differ");
+      return ok_status();
+    }
+    ++replaced_;
+    return erase_unused(context, before);
+  }
+
+  Status quotient(Node& node, PassContext& context) {
+    if (!is_constant(node.input(1)) || !is_floating(*node.input(0))) return ok_status();
+    const auto numbers = constant_reals(node.input(1));
+    if (!numbers || numbers->empty()) return ok_status();
+    const DataType type = element_type(*node.input(1));
+    // Powers of two whose reciprocal is a normal number as well, in float16 too.
+    const int most = type == DataType::kFloat16 ? 14 : 126;
+    const bool exact = std::ranges::all_of(*numbers, [&](double number) {
+      int exponent = 0;
+      return std::abs(std::frexp(number, &exponent)) == 0.5 && std::abs(exponent - 1) <= most;
+    });
+    if (!exact) {
+      context.explain().skipped(
+          node, "the reciprocal of '" + std::string(node.input(1)->name()) + "' is not exact");
+      return ok_status();
+    }
+    // One number is enough for a tensor of equal ones as well.
+    const auto tensor = constant_of(node.input(1));
+    const double first = numbers->front();
+    if (std::ranges::any_of(*numbers, [&](double number) { return number != first; })) {
+      context.explain().skipped(node, "its divisors differ");
+      return ok_status();
+    }
+    auto reciprocal =
+        number_tensor(1.0 / first, type, {tensor->dims().begin(), tensor->dims().end()});
+    if (!reciprocal.ok()) return ok_status();
+    chose(context, node, "is a Mul, the reciprocal is exact");
+    Value& before = *node.input(1);
+    Value& factor = add_constant(context, node.graph(), before.name(), std::move(*reciprocal));
+    context.edit().set_op_type(node, "", "Mul");
+    context.edit().set_input(node, 1, &factor);
+    ++replaced_;
+    return erase_unused(context, before);
+  }
+
+  Status negation(Node& node, PassContext& context) {
+    Node* inner = made_by(node.input(0), "Not");
+    if (inner == nullptr || inner->input(0) == nullptr) return ok_status();
+    return replace_by(node, *inner->input(0), "removed, it undoes " + inner->label(), context);
+  }
+
+  Status choice(Node& node, PassContext& context) {
+    const auto picks = constant_reals(node.input(0));
+    if (!picks || picks->empty()) return ok_status();
+    const bool first = picks->front() != 0.0;
+    if (std::ranges::any_of(*picks, [&](double pick) { return (pick != 0.0) != first; })) {
+      return ok_status();
+    }
+    Value* picked = node.input(first ? 1 : 2);
+    const Terms* from = picked != nullptr ? shapes_->dims(*picked) : nullptr;
+    const Terms* to = shapes_->dims(*node.output(0));
+    if (from == nullptr || to == nullptr || *from != *to) {
+      context.explain().skipped(node, "it always takes one side, but may change its shape");
+      return ok_status();
+    }
+    return replace_by(node, *picked, "removed, it always takes the same side", context);
+  }
+
+  Status replace_by(Node& node, Value& value, std::string what, PassContext& context) {
+    Decision decision;
+    decision.subject = node.label();
+    decision.op_type = node.op_type();
+    decision.what = std::move(what);
+    const std::vector<Value*> inputs(node.inputs().begin(), node.inputs().end());
+    MCOMPRESS_ASSIGN(std::string why, bypass(context, node, value));
+    if (!why.empty()) {
+      context.explain().skipped(node, std::move(why));
+      return ok_status();
+    }
+    context.explain().chose(std::move(decision));
+    ++removed_;
+    for (Value* input : inputs) {
+      if (input != nullptr && input != &value) MCOMPRESS_TRY(erase_unused(context, *input));
+    }
+    return ok_status();
+  }
+
+  const SymbolicShapes* shapes_ = nullptr;
+  std::int64_t replaced_ = 0, removed_ = 0;
+};
+
+}  // namespace
+
+PassInfo simplify_arithmetic_info() {
+  return pass_info<SimplifyArithmetic>(
+      "simplify-arithmetic", "replace powers, divisions and choices by cheaper operators",
+      Reach::kNestedGraphs, true, {"lift-constants", "infer-shapes", "fold-constants"});
+}
+
+}  // namespace mcompress
