@@ -275,8 +275,11 @@ class PinInputs final : public Pass {
 }  // namespace
 
 PassInfo pin_inputs_info() {
-  return pass_info<PinInputs>("pin-inputs", "give open dimensions of the inputs sizes for good",
-                              Reach::kNestedGraphs, false, {});
+  PassInfo info =
+      pass_info<PinInputs>("pin-inputs", "give open dimensions of the inputs sizes for good",
+                           Reach::kNestedGraphs, false, {});
+  info.keeps_results = false;  // names that it pinned are gone: not to be asked for again
+  return info;
 }
 
 }  // namespace mcompress
