@@ -83,11 +83,10 @@ class PipelineRun {
  private:
   void choose_guard() {
     mode_ = services_.runtime != nullptr ? options_.guard : GuardMode::kOff;
-    if (mode_ == GuardMode::kAuto) {
-      constexpr std::uint64_t kSmallModel = std::uint64_t{256} << 20;
-      mode_ = constant_bytes(model_) <= kSmallModel ? GuardMode::kModel : GuardMode::kSite;
-    }
     if (mode_ == GuardMode::kOff) return;
+    constexpr std::uint64_t kSmallModel = std::uint64_t{256} << 20;
+    small_ = constant_bytes(model_) <= kSmallModel;
+    if (mode_ == GuardMode::kAuto) mode_ = small_ ? GuardMode::kModel : GuardMode::kSite;
     guard_.emplace(*services_.runtime, services_.calibration_data, recipe_.seed,
                    options_.guard_tolerance);
   }
@@ -180,6 +179,7 @@ class PipelineRun {
       verdict = guard_->compare(model_);
     } else {
       verdict = guard_->compare_sites(*before, model_);
+      if (!verdict.holds() && small_) ask_whole_model(*before, verdict);
     }
     add(verdict);
     if (verdict.holds()) return outcome;
@@ -198,6 +198,14 @@ class PipelineRun {
     outcome.changed = false;
     outcome.banned = true;
     return outcome;
+  }
+
+  // A pass may change a value and make up for it far behind, as a factor that moves through a
+  // Reshape does: what looks broken where it was cut may be right as a whole.
+  void ask_whole_model(const Model& before, Verdict& verdict) {
+    guard_->remember(before);
+    Verdict whole = guard_->compare(model_);
+    if (whole.checked > 0) verdict.broken = std::move(whole.broken);
   }
 
   Outcome run_step(std::size_t place, int turn) {
@@ -281,6 +289,7 @@ class PipelineRun {
   Editor editor_;
   GuardMode mode_ = GuardMode::kOff;
   std::optional<NumericGuard> guard_;
+  bool small_ = false;
   bool remembered_ = false;
   std::size_t dumps_ = 0;
   std::int64_t sites_ = 0, checked_ = 0;
