@@ -25,6 +25,8 @@ class OpsetMigration {
   std::string plan(Node& node);
   // Makes the edits; returns the number of nodes concerned.
   std::size_t apply();
+  // By how many nodes the edits make the model longer.
+  std::int64_t added_nodes() const { return added_nodes_; }
 
  private:
   using Handler = std::string (OpsetMigration::*)(Node&);
@@ -66,6 +68,29 @@ class OpsetMigration {
   PassContext& context_;
   std::int64_t from_, to_;
   std::vector<std::pair<Node*, std::function<void()>>> edits_;
+  std::int64_t added_nodes_ = 0;
+};
+
+// The default domain of the whole model: all of its nodes and functions.
+class ModelMigration {
+ public:
+  ModelMigration(Model& model, PassContext& context, std::int64_t to);
+  struct Obstacle {
+    const Node* node = nullptr;  // null: the model, or a function of it
+    std::string subject;         // as a user knows it; empty: the model
+    std::string why;
+  };
+  const std::vector<Obstacle>& obstacles() const { return obstacles_; }
+  std::int64_t added_nodes() const { return migration_.added_nodes(); }
+  // Only without obstacles. Returns the number of nodes that were rewritten.
+  std::size_t apply();
+
+ private:
+  Model& model_;
+  PassContext& context_;
+  std::int64_t from_, to_;
+  OpsetMigration migration_;
+  std::vector<Obstacle> obstacles_;
 };
 
 }  // namespace mcompress
