@@ -164,6 +164,10 @@ std::string_view kind_text(OperatorRule::Kind kind) {
   return "absorbed";
 }
 
+std::string full_name(const NativeOperator& native) {
+  return native.domain.empty() ? native.op_type : native.domain + ":" + native.op_type;
+}
+
 Datum to_datum(const Target& target) {
   Datum map = Datum::map();
   map.set("name", Datum::string(target.name));
@@ -182,6 +186,17 @@ Datum to_datum(const Target& target) {
     operators.set(rule.op_type, std::move(entry));
   }
   map.set("operators", std::move(operators));
+  Datum natives = Datum::map();
+  for (const NativeOperator& native : target.natives) {
+    Datum entry = Datum::map();
+    entry.set("since", Datum::integer(native.since));
+    if (native.worth_raising) entry.set("worth-raising", Datum::boolean(true));
+    Datum activations = Datum::list();
+    for (const std::string& name : native.activations) activations.push(Datum::string(name));
+    if (!native.activations.empty()) entry.set("activations", std::move(activations));
+    natives.set(full_name(native), std::move(entry));
+  }
+  map.set("native", std::move(natives));
   return map;
 }
 
@@ -200,7 +215,14 @@ std::string page(const Target& target) {
   for (const OperatorRule& rule : target.rules) {
     table.row({rule.op_type, std::string(kind_text(rule.kind)), std::to_string(rule.since)});
   }
-  return text + table.text(2);
+  text += table.text(2);
+  Table natives;
+  natives.row({"merged operator", "from opset", "worth raising the opset"});
+  for (const NativeOperator& native : target.natives) {
+    natives.row(
+        {full_name(native), std::to_string(native.since), native.worth_raising ? "yes" : "no"});
+  }
+  return target.natives.empty() ? text : text + natives.text(2);
 }
 
 struct TargetsOptions {

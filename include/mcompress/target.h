@@ -1,4 +1,5 @@
-// Targets: what a runtime on a kind of machine executes in integers, as data.
+// Targets: what a runtime on a kind of machine executes in integers, and which operators it has
+// kernels for, as data.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,16 @@ struct OperatorRule {
   std::int64_t since = 1;  // smallest opset at which the form is recognised
 };
 
+// An operator that the target runs at least as fast as the operators it stands for.
+struct NativeOperator {
+  std::string domain;  // "": the default one
+  std::string op_type;
+  std::int64_t since = 1;      // smallest opset of the domain that has it
+  bool worth_raising = false;  // so much faster that a model should move to that opset for it
+  std::vector<std::string> activations;  // those that the kernel applies to its own result
+  bool applies(std::string_view activation) const;
+};
+
 class Target {
  public:
   std::string name;
@@ -41,6 +52,9 @@ class Target {
   // Weighted operators below these sizes run slower in integers than in float32.
   std::int64_t min_weight_elements = 0;
   const OperatorRule* find(std::string_view op_type) const;
+  std::vector<NativeOperator> natives;
+  // Null: the target takes the operator apart, has no kernel for it or runs it slower.
+  const NativeOperator* native(std::string_view op_type, std::string_view domain = {}) const;
 
   static Result<Target> from_datum(const Datum& datum);
 };

@@ -321,7 +321,9 @@ class FuseAffine final : public Pass {
 PassInfo fuse_affine_info() {
   return pass_info<FuseAffine>(
       "fuse-affine", "fold constant Mul, Div, Add and Sub into the linear operators around them",
-      Reach::kNestedGraphs, true, {"lift-constants", "fold-constants"});
+      Reach::kNestedGraphs, true,
+      {"lift-constants", "fold-constants", "fuse-layer-norm", "fuse-rms-norm", "fuse-gelu",
+       "fuse-hard-swish", "fuse-swish", "fuse-mish"});
 }
 
 }  // namespace mcompress

@@ -2,9 +2,7 @@
 // rewritten (attributes that became inputs, Softmax over flattened axes, Upsample to Resize); the
 // others only count as compatible when every version in between means the same. One operator that
 // can not move keeps the whole model where it is.
-#include "ir/walk.h"
 #include "passes/common/opset_migration.h"
-#include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -30,41 +28,14 @@ class RaiseOpset final : public Pass {
     context.report().count("from", from);
     context.report().count("to", from);
     if (from >= options_.to) return ok_status();
-    if (from < kOldestModernOpset) {
-      decline(context, {},
-              "opset " + std::to_string(from) + " is older than " +
-                  std::to_string(kOldestModernOpset) + ", the oldest that can be moved");
-      return ok_status();
+    ModelMigration migration(model, context, options_.to);
+    for (const auto& [node, subject, why] : migration.obstacles()) {
+      decline(context, subject, why);
+      if (node != nullptr) context.explain().skipped(*node, why);
     }
-    bool possible = true;
-    OpsetMigration migration(context, from, options_.to);
-    for_each_node(model.graph(), [&](Node& node) {
-      std::string why = migration.plan(node);
-      if (why.empty()) return;
-      possible = false;
-      decline(context, node.label(), why);
-      context.explain().skipped(node, std::move(why));
-    });
-    // A function brings its own imports, which must mean the same as the model's.
-    for (const Function& function : model.functions()) {
-      for_each_node(*function.body, [&](Node& node) {
-        const auto version = [&](std::int64_t opset) {
-          return onnx_catalog().since_version("", node.op_type(), opset);
-        };
-        if (!node.domain().empty() || version(from) == version(options_.to)) return;
-        possible = false;
-        decline(context, function.name,
-                "the function uses " + std::string(node.op_type()) +
-                    ", which changes before opset " + std::to_string(options_.to));
-      });
-    }
-    if (!possible) return ok_status();
-    // Some rewrites add constants that no input lists.
-    if (model.ir_version() < 4) modernise_initializers(model, context);
+    if (!migration.obstacles().empty()) return ok_status();
     MCOMPRESS_ASSIGN(const std::size_t rewritten, migration.apply());
     context.report().count("rewritten", static_cast<std::int64_t>(rewritten));
-    context.edit().set_opset("", options_.to);
-    context.edit().require_ir_version(ir_version_of_opset(options_.to));
     context.report().count("to", options_.to);
     return ok_status();
   }

@@ -203,7 +203,9 @@ class SimplifyArithmetic final : public Pass {
 PassInfo simplify_arithmetic_info() {
   return pass_info<SimplifyArithmetic>(
       "simplify-arithmetic", "replace powers, divisions and choices by cheaper operators",
-      Reach::kNestedGraphs, true, {"lift-constants", "infer-shapes", "fold-constants"});
+      Reach::kNestedGraphs, true,
+      {"lift-constants", "infer-shapes", "fold-constants", "fuse-layer-norm", "fuse-rms-norm",
+       "fuse-gelu", "fuse-hard-swish", "fuse-swish", "fuse-mish"});
 }
 
 }  // namespace mcompress

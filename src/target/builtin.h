@@ -11,6 +11,11 @@ namespace mcompress {
 // one drops its Q/DQ pair; an absorbed one disappears when the range of its output makes it
 // redundant. Weights are scaled so that the 16-bit sums of AVX2 without VNNI can not saturate:
 // the same file is then right on every CPU.
+//
+// Native operators: Gelu and the normalisations have kernels of their own. HardSwish and Mish are
+// taken apart when a model is loaded, into just what stands in older models, so that they cost
+// nothing but gain nothing either; Swish becomes one operator more than Sigmoid and Mul, and is not
+// listed. Those of com.microsoft are what the runtime itself makes of a model on loading it.
 inline constexpr std::string_view kOnnxRuntimeCpu = R"({
   "name": "onnxruntime-cpu",
   "description": "ONNX Runtime, CPU provider: AVX2, AVX-512, VNNI and ARM64",
@@ -38,6 +43,24 @@ inline constexpr std::string_view kOnnxRuntimeCpu = R"({
     "Resize": {"kind": "same-scale", "since": 10},
     "Relu": {"kind": "absorbed", "since": 6},
     "Clip": {"kind": "absorbed", "since": 6}
+  },
+  "native": {
+    "Gelu": {"since": 20, "worth-raising": true},
+    "HardSigmoid": {"since": 6},
+    "HardSwish": {"since": 14},
+    "LayerNormalization": {"since": 17, "worth-raising": true},
+    "Mish": {"since": 18},
+    "RMSNormalization": {"since": 23},
+    "com.microsoft:BiasGelu": {"since": 1},
+    "com.microsoft:FastGelu": {"since": 1},
+    "com.microsoft:FusedConv": {"since": 1, "activations":
+      ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Clip", "HardSwish"]},
+    "com.microsoft:FusedGemm": {"since": 1, "activations":
+      ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Elu", "Softplus", "Softsign"]},
+    "com.microsoft:FusedMatMul": {"since": 1},
+    "com.microsoft:Gelu": {"since": 1},
+    "com.microsoft:QuickGelu": {"since": 1},
+    "com.microsoft:SkipLayerNormalization": {"since": 1}
   }
 })";
 
@@ -65,6 +88,15 @@ inline constexpr std::string_view kGenericQdq = R"({
     "Transpose": {"kind": "same-scale", "since": 1},
     "Relu": {"kind": "absorbed", "since": 6},
     "Clip": {"kind": "absorbed", "since": 6}
+  },
+  "native": {
+    "Gelu": {"since": 20},
+    "HardSigmoid": {"since": 6},
+    "HardSwish": {"since": 14},
+    "LayerNormalization": {"since": 17},
+    "Mish": {"since": 18},
+    "RMSNormalization": {"since": 23},
+    "Swish": {"since": 24}
   }
 })";
 

@@ -1,5 +1,6 @@
 #include "mcompress/target.h"
 
+#include <algorithm>
 #include <array>
 
 #include "support/json.h"
@@ -43,7 +44,46 @@ Result<OperatorRule> rule_of(const std::string& op_type, const Datum& datum) {
   return rule;
 }
 
+// "Gelu", or "com.microsoft:BiasGelu".
+Result<NativeOperator> native_of(const std::string& name, const Datum& datum) {
+  NativeOperator native;
+  const std::size_t colon = name.find(':');
+  if (colon != std::string::npos) native.domain = name.substr(0, colon);
+  native.op_type = colon != std::string::npos ? name.substr(colon + 1) : name;
+  if (datum.as_map() == nullptr) {
+    return target_error("native operator '" + name + "' must be a map", datum);
+  }
+  for (const auto& [key, value] : *datum.as_map()) {
+    const auto* number = std::get_if<std::int64_t>(&value.value());
+    const bool* flag = std::get_if<bool>(&value.value());
+    if (key == "since" && number != nullptr) {
+      native.since = *number;
+    } else if (key == "worth-raising" && flag != nullptr) {
+      native.worth_raising = *flag;
+    } else if (key == "activations" && value.as_list() != nullptr) {
+      for (const Datum& item : *value.as_list()) {
+        if (item.as_string() == nullptr) return target_error("an activation is a name", item);
+        native.activations.push_back(*item.as_string());
+      }
+    } else {
+      return target_error("unknown key or wrong type: '" + key + "'", value);
+    }
+  }
+  return native;
+}
+
 }  // namespace
+
+bool NativeOperator::applies(std::string_view activation) const {
+  return std::ranges::find(activations, activation) != activations.end();
+}
+
+const NativeOperator* Target::native(std::string_view op_type, std::string_view domain) const {
+  for (const NativeOperator& native : natives) {
+    if (native.op_type == op_type && native.domain == domain) return &native;
+  }
+  return nullptr;
+}
 
 const OperatorRule* Target::find(std::string_view op_type) const {
   for (const OperatorRule& rule : rules) {
@@ -80,6 +120,11 @@ Result<Target> Target::from_datum(const Datum& datum) {
       for (const auto& [op_type, entry] : *value.as_map()) {
         MCOMPRESS_ASSIGN(OperatorRule rule, rule_of(op_type, entry));
         target.rules.push_back(std::move(rule));
+      }
+    } else if (key == "native" && value.as_map() != nullptr) {
+      for (const auto& [name, entry] : *value.as_map()) {
+        MCOMPRESS_ASSIGN(NativeOperator native, native_of(name, entry));
+        target.natives.push_back(std::move(native));
       }
     } else {
       return target_error("unknown key or wrong type: '" + key + "'", value);

@@ -34,6 +34,8 @@ class OpsetMigration {
   // turns out not to fit only then, which is rare: operators that the older opset lacks and that
   // are written out in others, types that an older form does not take.
   Result<std::size_t> apply();
+  // By how many nodes the edits make the model longer.
+  std::int64_t added_nodes() const { return added_nodes_; }
   // "version 13 to version 11": of the operator of a node.
   std::string form_of(const Node& node) const;
 
@@ -154,6 +156,30 @@ class OpsetMigration {
   std::vector<std::pair<Node*, std::unique_ptr<Model>>> expansions_;
   std::vector<Node*> checked_;  // to be compared with the schema when edited
   std::vector<Value*> unread_;
+  std::int64_t added_nodes_ = 0;
+};
+
+// The default domain of the whole model, to a newer opset: all of its nodes and functions.
+class ModelMigration {
+ public:
+  ModelMigration(Model& model, PassContext& context, std::int64_t to);
+  struct Obstacle {
+    const Node* node = nullptr;  // null: the model, or a function of it
+    std::string subject;         // as a user knows it; empty: the model
+    std::string why;
+  };
+  const std::vector<Obstacle>& obstacles() const { return obstacles_; }
+  std::int64_t added_nodes() const { return migration_.added_nodes(); }
+  // Only without obstacles. Returns the number of nodes that were rewritten. Fails as
+  // OpsetMigration::apply() does.
+  Result<std::size_t> apply();
+
+ private:
+  Model& model_;
+  PassContext& context_;
+  std::int64_t from_, to_;
+  OpsetMigration migration_;
+  std::vector<Obstacle> obstacles_;
 };
 
 }  // namespace mcompress

@@ -232,6 +232,8 @@ std::string OpsetMigration::raise_softmax(Node& node) {
       return {};
     }
   }
+  constexpr std::int64_t kMore = 3;
+  added_nodes_ += kMore;
   later(node, [this, &node, input, axis] {
     Editor& editor = context_.edit();
     Value& output = *node.output(0);

@@ -1,0 +1,31 @@
+// Several nodes become one operator.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mcompress/pass.h"
+#include "passes/common/expression.h"
+
+namespace mcompress {
+
+// Why merged operators are not for the elements of this value: their kernels are for float32.
+// Empty: they are.
+std::string why_not_float(const Value& value);
+
+// The node becomes another operator that reads other inputs. What it read before and nobody reads
+// now goes.
+Status become(PassContext& context, Node& node, NewNode form);
+
+// A gate that an operator of one input, x, can stand for.
+struct GateSite {
+  Gate gate;
+  std::vector<NewAttribute> attributes;
+};
+// Writes the sites as `op_type` of the default domain, where they may and the target has it;
+// reports "eligible" and "fused".
+Status merge_gates(Model& model, PassContext& context, std::string_view op_type,
+                   std::vector<GateSite> sites);
+
+}  // namespace mcompress

@@ -1,0 +1,61 @@
+// The Gaussian error linear unit written out, in any order and grouping, becomes one operator:
+//
+//   0.5 x (1 + Erf(x / sqrt(2)))                         =>   Gelu(x)
+//   0.5 x (1 + Tanh(sqrt(2 / pi) (x + 0.044715 x^3)))    =>   Gelu<approximate = "tanh">(x)
+#include <numbers>
+
+#include "ir/walk.h"
+#include "passes/common/merge.h"
+#include "passes/passes.h"
+
+namespace mcompress {
+namespace {
+
+bool is_half_gate(const Expression& outer) { return outer.is({{{1, 0}, 0.5}, {{1, 1}, 0.5}}); }
+
+bool is_erf_argument(const Expression& inner) { return inner.is({{{1}, std::numbers::sqrt2 / 2}}); }
+
+bool is_tanh_argument(const Expression& inner) {
+  const double slope = std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
+  constexpr double kCubic = 0.044715;
+  return inner.is({{{1}, slope}, {{3}, slope * kCubic}});
+}
+
+class FuseGelu final : public Pass {
+ public:
+  struct Options {};
+  static const Schema<Options>& schema() {
+    static const Schema<Options> schema;
+    return schema;
+  }
+  explicit FuseGelu(Options) {}
+
+  Status run(Model& model, PassContext& context) override {
+    std::vector<GateSite> sites;
+    for_each_node(model.graph(), [&](Node& node) {
+      const bool erf = node.is("Erf");
+      if ((!erf && !node.is("Tanh")) || node.input(0) == nullptr || node.output(0) == nullptr) {
+        return;
+      }
+      const GateRules rules = {
+          erf ? is_erf_argument : is_tanh_argument,
+          [](const Expression&, const Expression& outer) { return is_half_gate(outer); }};
+      auto gate = find_gate(*node.input(0), *node.output(0), {&node}, rules);
+      if (!gate) return;
+      GateSite site{std::move(*gate), {}};
+      if (!erf) site.attributes.push_back(attribute("approximate", std::string_view("tanh")));
+      sites.push_back(std::move(site));
+    });
+    return merge_gates(model, context, "Gelu", std::move(sites));
+  }
+};
+
+}  // namespace
+
+PassInfo fuse_gelu_info() {
+  return pass_info<FuseGelu>("fuse-gelu", "merge a Gelu written out with Erf or Tanh",
+                             Reach::kNestedGraphs, true,
+                             {"lift-constants", "infer-shapes", "fold-constants"});
+}
+
+}  // namespace mcompress
