@@ -280,6 +280,7 @@ class MergeSlices final : public Pass {
       return ok_status();
     }
     std::vector<std::string> names;
+    names.reserve(pieces.size());
     for (const Piece& piece : pieces) names.emplace_back(piece.slice->output(0)->name());
     NewNode spec{.op_type = "Split", .inputs = {&source}, .outputs = pieces.size()};
     spec.base_name = std::string(source.name()) + "_split";

@@ -162,6 +162,7 @@ class PushTransposes final : public Pass {
       found[root(index.at(member.node))].members.push_back(std::move(member));
     }
     std::vector<Region> regions;
+    regions.reserve(found.size());
     for (auto& [key, region] : found) regions.push_back(std::move(region));
     return regions;
   }

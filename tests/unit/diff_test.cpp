@@ -12,7 +12,6 @@ namespace mcompress {
 namespace {
 
 using testing::model_from_text;
-using testing::weights;
 
 ModelDiff diff_of(const Model& before, const Model& after) {
   auto diff = diff_models(before, after);

@@ -64,7 +64,7 @@ TEST(Schedule, TheOrderOfTheRecipeDoesNotMatter) {
       registry_of({info("a", {"c"}), info("b"), info("c"), info("d", {"a"})});
   std::vector<std::string> steps = {"a", "b", "c", "d"};
   const std::string first = scheduled(registry, steps);
-  while (std::ranges::next_permutation(steps).found) EXPECT_EQ(scheduled(registry, steps), first);
+  while (std::next_permutation(steps.begin(), steps.end())) EXPECT_EQ(scheduled(registry, steps), first);
 }
 
 // Runs until the list is empty; `changes(step, turn)` tells what a step does.
@@ -132,7 +132,7 @@ TEST(Schedule, TheOrderOfRealPassesDoesNotChangeTheBytes) {
       const std::string bytes = save_model_bytes(*model).value();
       if (turn == 0) first = bytes;
       EXPECT_EQ(bytes, first) << fixture.name;
-      std::ranges::rotate(names, names.begin() + 4);
+      std::rotate(names.begin(), names.begin() + 4, names.end());
     }
   }
 }
