@@ -64,7 +64,8 @@ TEST(Schedule, TheOrderOfTheRecipeDoesNotMatter) {
       registry_of({info("a", {"c"}), info("b"), info("c"), info("d", {"a"})});
   std::vector<std::string> steps = {"a", "b", "c", "d"};
   const std::string first = scheduled(registry, steps);
-  while (std::next_permutation(steps.begin(), steps.end())) EXPECT_EQ(scheduled(registry, steps), first);
+  while (std::next_permutation(steps.begin(), steps.end()))
+    EXPECT_EQ(scheduled(registry, steps), first);
 }
 
 // Runs until the list is empty; `changes(step, turn)` tells what a step does.
