@@ -26,9 +26,10 @@ struct Verdict {
 
 class NumericGuard {
  public:
-  // `data` may be null: made-up inputs only.
-  NumericGuard(Runtime& runtime, DataSource* data, std::uint64_t seed, double tolerance)
-      : runtime_(runtime), data_(data), seed_(seed), tolerance_(tolerance) {}
+  // `data` may be null: made-up inputs only. `threads` of the runtime.
+  NumericGuard(Runtime& runtime, DataSource* data, std::uint64_t seed, double tolerance,
+               int threads)
+      : runtime_(runtime), data_(data), seed_(seed), tolerance_(tolerance), threads_(threads) {}
 
   // Runs the model as it is and keeps its outputs: what compare() compares with. A model that can
   // not be run gives verdicts of nothing checked.
@@ -44,8 +45,9 @@ class NumericGuard {
     std::vector<NamedTensor> feeds;
     std::vector<Tensor> results;
   };
-  Result<Run> run_first(Session& session, std::span<const std::string> outputs,
-                        std::vector<std::vector<NamedTensor>> candidates);
+  static Result<Run> run_once(Session& session, std::span<const std::string> outputs,
+                              std::vector<NamedTensor> feeds);
+  Result<Run> run_made_up(Session& session, std::span<const std::string> outputs);
   Result<std::string> difference(Session& candidate, std::span<const std::string> fetch,
                                  std::span<const std::string> labels, const Run& run) const;
   Verdict compare_sites(const Model& before, const Model& after, std::size_t depth, Types& types);
@@ -57,6 +59,7 @@ class NumericGuard {
   DataSource* data_;
   std::uint64_t seed_;
   double tolerance_;
+  int threads_;
   std::vector<std::string> outputs_;
   std::vector<Run> reference_;
   std::string why_no_reference_;

@@ -88,7 +88,7 @@ class PipelineRun {
     small_ = constant_bytes(model_) <= kSmallModel;
     if (mode_ == GuardMode::kAuto) mode_ = small_ ? GuardMode::kModel : GuardMode::kSite;
     guard_.emplace(*services_.runtime, services_.calibration_data, recipe_.seed,
-                   options_.guard_tolerance);
+                   options_.guard_tolerance, executor_.threads());
   }
 
   const PassInfo& info_of(std::size_t step) const {
