@@ -109,7 +109,7 @@ std::optional<Sigmoid> as_hard_sigmoid(const Clamp& clamp, const Expression& inn
 }
 
 bool is_affine(const Expression& inner) {
-  return inner.of({1}) != 0.0 && std::ranges::all_of(inner.terms(), [](const Term& term) {
+  return inner.of({1}) != 0.0 && std::ranges::all_of(inner.terms(), [](const ScaledTerm& term) {
            return term.powers[0] == 0 || term.powers[0] == 1;
          });
 }

@@ -18,12 +18,12 @@ bool is_arithmetic(const Node& node) {
          node.is("Reciprocal") || node.is("Pow");
 }
 
-bool same_product(const Term& a, const Term& b) {
+bool same_product(const ScaledTerm& a, const ScaledTerm& b) {
   return a.powers == b.powers && a.constants == b.constants;
 }
 
-Term times(const Term& a, const Term& b) {
-  Term product = a;
+ScaledTerm times(const ScaledTerm& a, const ScaledTerm& b) {
+  ScaledTerm product = a;
   product.coefficient *= b.coefficient;
   for (std::size_t i = 0; i < product.powers.size(); ++i) product.powers[i] += b.powers[i];
   product.constants.insert(product.constants.end(), b.constants.begin(), b.constants.end());
@@ -33,16 +33,16 @@ Term times(const Term& a, const Term& b) {
 
 std::optional<Expression> times(const Expression& a, const Expression& b) {
   if (a.terms().size() * b.terms().size() > kMostTerms) return std::nullopt;
-  std::vector<Term> terms;
-  for (const Term& left : a.terms()) {
-    for (const Term& right : b.terms()) terms.push_back(times(left, right));
+  std::vector<ScaledTerm> terms;
+  for (const ScaledTerm& left : a.terms()) {
+    for (const ScaledTerm& right : b.terms()) terms.push_back(times(left, right));
   }
   return Expression(std::move(terms));
 }
 
 std::optional<Expression> plus(const Expression& a, const Expression& b, double factor) {
-  std::vector<Term> terms = a.terms();
-  for (Term term : b.terms()) {
+  std::vector<ScaledTerm> terms = a.terms();
+  for (ScaledTerm term : b.terms()) {
     term.coefficient *= factor;
     terms.push_back(std::move(term));
   }
@@ -54,7 +54,7 @@ std::optional<Expression> plus(const Expression& a, const Expression& b, double 
 // 1 / a, of one product of symbols.
 std::optional<Expression> inverse(const Expression& a) {
   if (a.terms().size() != 1) return std::nullopt;
-  Term term = a.terms().front();
+  ScaledTerm term = a.terms().front();
   if (!term.constants.empty() || term.coefficient == 0.0) return std::nullopt;
   term.coefficient = 1.0 / term.coefficient;
   for (int& power : term.powers) power = -power;
@@ -68,11 +68,11 @@ bool nearly(double a, double b) {
   return std::abs(a - b) <= kRounding * std::max(std::abs(a), std::abs(b));
 }
 
-Expression::Expression(std::vector<Term> terms) {
+Expression::Expression(std::vector<ScaledTerm> terms) {
   std::vector<double> magnitudes;  // what was added up, to tell what cancelled out
-  for (Term& term : terms) {
-    const auto same =
-        std::ranges::find_if(terms_, [&](const Term& other) { return same_product(term, other); });
+  for (ScaledTerm& term : terms) {
+    const auto same = std::ranges::find_if(
+        terms_, [&](const ScaledTerm& other) { return same_product(term, other); });
     if (same == terms_.end()) {
       magnitudes.push_back(std::abs(term.coefficient));
       terms_.push_back(std::move(term));
@@ -91,7 +91,7 @@ Expression::Expression(std::vector<Term> terms) {
 }
 
 double Expression::of(const std::vector<int>& powers) const {
-  for (const Term& term : terms_) {
+  for (const ScaledTerm& term : terms_) {
     if (term.constants.empty() && term.powers == powers) return term.coefficient;
   }
   return 0.0;
@@ -110,14 +110,14 @@ std::optional<Expression> Expander::expand(const Value& value) {
 }
 
 Expression Expander::number(double coefficient) const {
-  return Expression({Term{coefficient, std::vector<int>(options_.symbols, 0), {}}});
+  return Expression({ScaledTerm{coefficient, std::vector<int>(options_.symbols, 0), {}}});
 }
 
 std::optional<Expression> Expander::visit(const Value& value, int depth) {
   if (depth > kMostDepth || --budget_ < 0) return std::nullopt;
   for (const Symbol& symbol : symbols_) {
     if (symbol.value != &value) continue;
-    Term term{symbol.scale, std::vector<int>(options_.symbols, 0), {}};
+    ScaledTerm term{symbol.scale, std::vector<int>(options_.symbols, 0), {}};
     term.powers[symbol.index] = symbol.power;
     return Expression({std::move(term)});
   }
@@ -132,7 +132,7 @@ std::optional<Expression> Expander::visit(const Value& value, int depth) {
       return number(*scalar);
     }
     if (!options_.constants) return std::nullopt;
-    return Expression({Term{1.0, std::vector<int>(options_.symbols, 0), {&value}}});
+    return Expression({ScaledTerm{1.0, std::vector<int>(options_.symbols, 0), {&value}}});
   }
   if (value.producer() == nullptr) return std::nullopt;
   auto result = node(*value.producer(), depth);

@@ -21,7 +21,7 @@ struct Symbol {
   double scale = 1;
 };
 
-struct Term {
+struct ScaledTerm {
   double coefficient = 1;
   std::vector<int> powers;              // one per symbol
   std::vector<const Value*> constants;  // factors with more than one element, in order of id
@@ -30,15 +30,15 @@ struct Term {
 class Expression {
  public:
   Expression() = default;
-  explicit Expression(std::vector<Term> terms);  // adds up equal products
-  const std::vector<Term>& terms() const { return terms_; }
+  explicit Expression(std::vector<ScaledTerm> terms);  // adds up equal products
+  const std::vector<ScaledTerm>& terms() const { return terms_; }
   // The coefficient of a product without constant factors; 0 when there is none.
   double of(const std::vector<int>& powers) const;
   // Whether it is `wanted` (coefficient per product), up to the rounding of float constants.
   bool is(const std::vector<std::pair<std::vector<int>, double>>& wanted) const;
 
  private:
-  std::vector<Term> terms_;
+  std::vector<ScaledTerm> terms_;
 };
 
 // Whether two numbers are one constant, rounded differently.

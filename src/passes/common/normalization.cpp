@@ -253,11 +253,11 @@ class Finder {
   }
 
   bool reads_as_normalization(const Expression& sum, Normalization& candidate) const {
-    const Term* scaled = nullptr;
-    const Term* shifted = nullptr;
-    const Term* constant = nullptr;
-    for (const Term& term : sum.terms()) {
-      const Term** place = nullptr;
+    const ScaledTerm* scaled = nullptr;
+    const ScaledTerm* shifted = nullptr;
+    const ScaledTerm* constant = nullptr;
+    for (const ScaledTerm& term : sum.terms()) {
+      const ScaledTerm** place = nullptr;
       if (term.powers == Powers{1, 0, -1, 0}) place = &scaled;
       if (term.powers == Powers{0, 1, -1, 0}) place = &shifted;
       if (term.powers == Powers{0, 0, 0, 0}) place = &constant;
