@@ -7,19 +7,17 @@
 //    the layers that harm most go back to float32.
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "ir/walk.h"
 #include "mcompress/pipeline.h"
 #include "numeric/quantize.h"
-#include "passes/common/guard.h"
+#include "passes/common/mixed_precision.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/static_emit.h"
 #include "passes/common/static_plan.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
-#include "support/text.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -33,8 +31,6 @@ constexpr std::array<Method, 4> kMethods = {{{"minmax", RangeMethod::kMinMax},
                                              {"percentile", RangeMethod::kPercentile},
                                              {"entropy", RangeMethod::kEntropy},
                                              {"mse", RangeMethod::kMse}}};
-
-constexpr double kExactDb = 200;
 
 class QuantizeStatic final : public Pass {
  public:
@@ -191,89 +187,37 @@ class QuantizeStatic final : public Pass {
     return emit;
   }
 
-  // Applies the plan to a copy and compares. While the outputs are too far off, the layers with
-  // the largest relative noise go back to float32: 1, 2, 4... of them, best state kept. Leaves
-  // the choice in `chosen`.
+  // Lets layers go back to float32 where the plan written into a copy is too far from the original.
   Status guard(Model& model, PassContext& context, const Selection& selection,
                PlanOptions& chosen) {
-    PlanOptions trial = chosen;
-    trial.explain = false;
-    Explain unheard;
-    const StaticPlan plan = plan_static(model.graph(), context.target(), selection, trial, unheard);
-    if (plan.nodes.empty()) return ok_status();
-    MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    Guard guard(*runtime, *context.calibration_data(), options_.guard_samples);
-    MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
-
     const CalibrationTable& table = *chosen.table;
-    std::map<std::string, double> weight_sqnr;
-    const auto measure = [&]() -> Result<double> {
-      const std::unique_ptr<Model> copy = model.clone();
+    const auto plan_for = [&](Model& copy, PlanOptions options, Explain& decisions) {
+      options.explain = false;
+      return plan_static(copy.graph(), context.target(), selection, options, decisions);
+    };
+    Explain unheard;
+    const StaticPlan plan = plan_for(model, chosen, unheard);
+    if (plan.nodes.empty()) return ok_status();
+    const auto emit = [&](const PlanOptions& options) -> Result<StaticTrial> {
+      StaticTrial trial;
+      std::unique_ptr<Model> copy = model.clone();
       Explain decisions;
-      const StaticPlan attempt =
-          plan_static(copy->graph(), context.target(), selection, trial, decisions);
-      if (attempt.nodes.empty()) return kExactDb;
+      const StaticPlan attempt = plan_for(*copy, options, decisions);
+      if (attempt.nodes.empty()) return trial;
       Editor edit(*copy, &onnx_catalog());
       MCOMPRESS_TRY(emit_static(attempt, context.target(), emit_options(attempt, table, context),
                                 edit, context.tensors(), context.executor(), decisions));
       for (const Decision& decision : decisions.all()) {
-        if (decision.sqnr_db) weight_sqnr[decision.subject] = *decision.sqnr_db;
+        if (decision.sqnr_db) trial.weight_sqnr[decision.subject] = *decision.sqnr_db;
       }
-      return guard.sqnr_db(*copy);
+      trial.model = std::move(copy);
+      return trial;
     };
-
-    MCOMPRESS_ASSIGN(const double first, measure());
-    context.report().number("sqnr_db", first);
-    if (first >= options_.min_sqnr) return ok_status();
-
-    const std::vector<std::uint32_t> worst = by_noise(plan, table, weight_sqnr, context);
-    const auto never = chosen.keep_float;
-    double best = first;
-    for (std::size_t count = 1; best < options_.min_sqnr; count *= 2) {
-      const std::size_t taken = std::min(count, worst.size());
-      trial.keep_float = never;
-      trial.keep_float.insert(worst.begin(), worst.begin() + static_cast<std::ptrdiff_t>(taken));
-      MCOMPRESS_ASSIGN(const double reached, measure());
-      if (reached > best) {
-        best = reached;
-        chosen.keep_float = trial.keep_float;
-      }
-      if (taken == worst.size()) break;
-    }
-    context.report().number("guarded_sqnr_db", best);
-    const std::string why = "in integers the outputs had " + fixed(first, 1) +
-                            " dB on the calibration data, below " + fixed(options_.min_sqnr, 1) +
-                            " dB, and this layer's own noise is among the largest";
-    for (const std::uint32_t id : chosen.keep_float) chosen.keep_reason.try_emplace(id, why);
-    return ok_status();
-  }
-
-  // Weighted nodes, largest noise to signal ratio first: that of the weight, and those of
-  // rounding what it reads and what it makes (scale^2 / 12 over the mean square).
-  std::vector<std::uint32_t> by_noise(const StaticPlan& plan, const CalibrationTable& table,
-                                      const std::map<std::string, double>& weight_sqnr,
-                                      PassContext& context) {
-    const EmitOptions emit = emit_options(plan, table, context);
-    const auto noise_of = [&](const Value& value) {
-      const auto scale = emit.scales.find(value.id());
-      const ValueStats* stats = table.find(value.name());
-      if (scale == emit.scales.end() || stats == nullptr || stats->mean_square <= 0) return 0.0;
-      const double step = scale->second.scale;
-      return step * step / 12 / stats->mean_square;
-    };
-    std::vector<std::pair<double, std::uint32_t>> ranked;
-    for (const IntegerNode& node : plan.nodes) {
-      if (node.kind != OperatorRule::Kind::kWeighted) continue;
-      double noise = noise_of(*node.node->input(0)) + noise_of(*node.output);
-      const auto weight = weight_sqnr.find(std::string(node.weight->name()));
-      if (weight != weight_sqnr.end()) noise += std::pow(10, -weight->second / 10);
-      ranked.emplace_back(-noise, node.node->id());
-    }
-    std::sort(ranked.begin(), ranked.end());
-    std::vector<std::uint32_t> ids;
-    ids.reserve(ranked.size());
-    for (const auto& [noise, id] : ranked) ids.push_back(id);
-    return ids;
+    MixedPrecisionOptions wanted;
+    wanted.min_sqnr = options_.min_sqnr;
+    wanted.samples = options_.guard_samples;
+    return restore_precision(model, context, plan, emit_options(plan, table, context).scales, emit,
+                             wanted, chosen);
   }
 
   Options options_;
