@@ -13,7 +13,6 @@ namespace mcompress {
 namespace {
 
 constexpr int kMaxCode = 127;
-constexpr int kPairLimit = 128;  // 128 * 255 = 32640 < 2^15
 // Fractions of absmax/127 that the search tries; 1 first, so that ties keep the full range. A
 // depthwise channel is so short that a slightly wider grid can fit it better, too.
 constexpr std::array<float, 5> kFractions = {1.0F, 0.96F, 0.92F, 0.88F, 0.82F};

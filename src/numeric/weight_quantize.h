@@ -10,10 +10,13 @@
 
 namespace mcompress {
 
+// What codes 2i and 2i + 1 of one sign may sum to without saturation: 128 * 255 < 2^15.
+inline constexpr int kPairLimit = 128;
+
 struct WeightRounding {
   // Keep every pair of neighbouring products inside 16 bits for uint8 activations: x86 CPUs
   // without VNNI add two uint8 x int8 products with saturation (VPMADDUBSW), so the same-sign
-  // magnitudes of codes 2j and 2j+1 may sum to 128 at most (128 * 255 < 2^15).
+  // magnitudes of codes 2j and 2j+1 may sum to kPairLimit at most.
   bool saturation_free = false;
   // Try scales below absmax/127 and keep the one with the least squared error.
   bool search_scale = true;

@@ -11,6 +11,7 @@
 #include "ir/walk.h"
 #include "mcompress/pipeline.h"
 #include "numeric/quantize.h"
+#include "passes/common/gptq_rounding.h"
 #include "passes/common/mixed_precision.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
@@ -42,6 +43,9 @@ class QuantizeStatic final : public Pass {
     double min_sqnr = 20;
     std::int64_t guard_samples = 4;
     std::int64_t samples = 0;
+    std::string gptq = "auto";
+    std::int64_t gptq_samples = 64, gptq_levels = 4;
+    double gptq_damping = 0.01;
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
@@ -69,7 +73,24 @@ class QuantizeStatic final : public Pass {
             .field("samples", &Options::samples,
                    "use the first N calibration samples; 0: as many as the ranges need, spread "
                    "evenly over the data")
-            .range(0, 1e9);
+            .range(0, 1e9)
+            .field("gptq", &Options::gptq,
+                   "round weights by what they do to the outputs of their layers; auto: with "
+                   "--effort best")
+            .choices({"auto", "on", "off"})
+            .field("gptq-samples", &Options::gptq_samples,
+                   "calibration samples from which GPTQ learns the inputs of layers")
+            .range(1, 1e6)
+            .level(OptionSpec::Level::kAdvanced)
+            .field("gptq-damping", &Options::gptq_damping,
+                   "share of the mean energy of a layer's inputs that GPTQ adds to each of them")
+            .range(1e-6, 10)
+            .level(OptionSpec::Level::kAdvanced)
+            .field("gptq-levels", &Options::gptq_levels,
+                   "parts of the network that GPTQ rounds one after the other, each seeing what "
+                   "the parts before it make in integers")
+            .range(1, 1e4)
+            .level(OptionSpec::Level::kAdvanced);
     return kSchema;
   }
   explicit QuantizeStatic(Options options) : options_(std::move(options)) {}
@@ -102,6 +123,9 @@ class QuantizeStatic final : public Pass {
     modernise_initializers(model, context);
     PlanOptions plan_options = widest;
     plan_options.table = &table;
+    if (wants_gptq() && context.calibration_data() != nullptr) {
+      MCOMPRESS_TRY(round_weights(model, context, selection, plan_options));
+    }
     if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(guard(model, context, selection, plan_options));
     }
@@ -149,6 +173,29 @@ class QuantizeStatic final : public Pass {
       decision.bytes_before = decision.bytes_after = weight->initializer()->byte_size();
       context.explain().skipped(std::move(decision));
     });
+  }
+
+  bool wants_gptq() const { return options_.gptq == "on"; }
+
+  // Fills rounded_.
+  Status round_weights(const Model& model, PassContext& context, const Selection& selection,
+                       const PlanOptions& planned) {
+    PlanOptions silent = planned;
+    silent.explain = false;
+    const CalibrationTable& table = *planned.table;
+    StaticRecipe recipe;
+    recipe.plan = [&, silent](Graph& graph) {
+      Explain unheard;
+      return plan_static(graph, context.target(), selection, silent, unheard);
+    };
+    recipe.emit = [&](const StaticPlan& plan) { return emit_options(plan, table, context); };
+    GptqRoundingOptions options;
+    options.samples = options_.gptq_samples;
+    options.levels = options_.gptq_levels;
+    options.damping = options_.gptq_damping;
+    options.bias_correction = options_.bias_correction;
+    return round_by_gptq_if_better(model, recipe, options, options_.guard_samples, context,
+                                   rounded_);
   }
 
   EmitOptions emit_options(const StaticPlan& plan, const CalibrationTable& table,

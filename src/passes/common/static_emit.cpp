@@ -20,6 +20,27 @@ Tensor typed_tensor(DataType type, const std::vector<T>& values, std::vector<std
 
 std::int64_t count_of(std::size_t size) { return static_cast<std::int64_t>(size); }
 
+// The Add right behind a MatMul that gives it a constant bias, and the slot of that; or null.
+struct FollowingAdd {
+  Node* add = nullptr;
+  std::size_t slot = 0;
+};
+FollowingAdd following_add(const Node& node, std::int64_t channels) {
+  const Value& output = *node.output(0);
+  if (output.uses().size() != 1 || output.uses().front().node == nullptr) return {};
+  Node& add = *output.uses().front().node;
+  if (!add.is("Add") || &add.graph() != &node.graph()) return {};
+  const std::size_t slot = add.input(0) == &output ? 1 : 0;
+  const Value* addend = add.input(slot);
+  if (addend == nullptr || addend->constant() == nullptr) return {};
+  const Tensor& tensor = *addend->constant();
+  if (tensor.dtype() != DataType::kFloat || tensor.elements() != channels ||
+      tensor.dims().empty() || tensor.dims().back() != tensor.elements()) {
+    return {};
+  }
+  return {&add, slot};
+}
+
 class Emitter {
  public:
   Emitter(const StaticPlan& plan, const Target& target, const EmitOptions& options, Editor& edit,
@@ -171,7 +192,11 @@ class Emitter {
     decision.subject = base;
     decision.op_type = node.op_type();
     decision.what = "int8 weights, per channel; integer kernel";
-    decision.why = corrected ? "bias corrected for the mean of the weight error" : "";
+    decision.why = quantized.how;
+    if (corrected) {
+      decision.why += decision.why.empty() ? "" : "; ";
+      decision.why += "bias corrected for the mean of the weight error";
+    }
     decision.bytes_before = weight.byte_size();
     decision.bytes_after = quantized.codes.byte_size() + 5 * channels;
     decision.sqnr_db = quantized.sqnr_db;
@@ -207,18 +232,12 @@ class Emitter {
 
   // MatMul has no bias of its own: the correction goes into the constant added right behind it.
   void correct_following_add(Node& node, const std::vector<double>& shift) {
-    const Value& output = *node.output(0);
-    if (output.uses().size() != 1 || output.uses().front().node == nullptr) return;
-    Node& add = *output.uses().front().node;
-    if (!add.is("Add") || &add.graph() != &node.graph()) return;
-    const std::size_t slot = add.input(0) == &output ? 1 : 0;
+    const FollowingAdd found = following_add(node, count_of(shift.size()));
+    if (found.add == nullptr) return;
+    Node& add = *found.add;
+    const std::size_t slot = found.slot;
     Value* addend = add.input(slot);
-    if (addend == nullptr || addend->constant() == nullptr) return;
     const Tensor& tensor = *addend->constant();
-    if (tensor.dtype() != DataType::kFloat || tensor.elements() != count_of(shift.size()) ||
-        tensor.dims().empty() || tensor.dims().back() != tensor.elements()) {
-      return;
-    }
     auto values = read_floats(tensor);
     if (!values.ok()) return;
     for (std::size_t c = 0; c < shift.size(); ++c) {
@@ -249,6 +268,10 @@ class Emitter {
 };
 
 }  // namespace
+
+bool has_room_for_shift(const IntegerNode& node) {
+  return !node.node->is("MatMul") || following_add(*node.node, node.layout.channels).add != nullptr;
+}
 
 Status emit_static(const StaticPlan& plan, const Target& target, const EmitOptions& options,
                    Editor& edit, TensorFactory& tensors, const Executor& executor,

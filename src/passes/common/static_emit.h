@@ -32,6 +32,10 @@ struct EmitOptions {
   RoundedWeights* rounded = nullptr;  // filled and used; null: every weight is rounded anew
 };
 
+// Whether a shift of a weighted node's output can be taken off by a bias: Conv and Gemm have one or
+// get one, a MatMul needs a constant that is added right behind it.
+bool has_room_for_shift(const IntegerNode& node);
+
 // before:  x ── Conv(W, b) ── Relu ── y
 // after:   x ── Q ── DQ ── Conv(DQ(Wq), DQ(bq)) ── Q ── DQ ── y      (Relu: the range starts at 0)
 //

@@ -79,7 +79,8 @@ class ChannelOrder {
   std::size_t slice(std::size_t channel) const { return channel * inner_; }
 
   // Channels [first, first + count) to consecutive vectors.
-  void gather(const float* weight, std::size_t first, std::size_t count, float* vectors) const {
+  template <class From, class To>
+  void gather(const From* weight, std::size_t first, std::size_t count, To* vectors) const {
     each_run(first, count, [&](std::size_t in_weight, std::size_t in_vectors, std::size_t step) {
       vectors[in_vectors] = weight[in_weight];
       for (std::size_t i = 1; i < step; ++i)
@@ -189,6 +190,38 @@ std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
     return along_axis(dims, 0);
   }
   return std::nullopt;
+}
+
+Result<std::vector<float>> channel_vectors(const Tensor& weight, const WeightView& layout) {
+  MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
+  const ChannelOrder order(layout);
+  const auto channels = static_cast<std::size_t>(layout.channels);
+  std::vector<float> vectors(channels * order.length());
+  order.gather(values.data(), 0, channels, vectors.data());
+  weight.storage()->release(0, weight.byte_size());
+  return vectors;
+}
+
+Result<std::vector<std::int16_t>> channel_codes(const Tensor& codes, const WeightView& layout) {
+  MCOMPRESS_ASSIGN(const Pinned pin, codes.storage()->pin(0, codes.byte_size()));
+  const auto* const data = reinterpret_cast<const std::int8_t*>(pin.bytes().data());
+  const ChannelOrder order(layout);
+  const auto channels = static_cast<std::size_t>(layout.channels);
+  std::vector<std::int16_t> vectors(channels * order.length());
+  order.gather(data, 0, channels, vectors.data());
+  return vectors;
+}
+
+Result<Tensor> codes_tensor(std::span<const std::int16_t> vectors, const WeightView& layout,
+                            std::span<const std::int64_t> dims, TensorFactory& tensors) {
+  const ChannelOrder order(layout);
+  std::vector<std::byte> bytes(vectors.size());
+  order.scatter(vectors.data(), 0, static_cast<std::size_t>(layout.channels), bytes.data());
+  return tensors.make(DataType::kInt8, {dims.begin(), dims.end()},
+                      [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
+                        std::memcpy(out.data(), bytes.data() + offset, out.size());
+                        return ok_status();
+                      });
 }
 
 Result<bool> is_finite(const Tensor& weight) {

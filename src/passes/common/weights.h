@@ -40,7 +40,15 @@ struct QuantizedWeight {
   double sqnr_db = 0;                     // of the weight; 200 when exact
   // Per output channel: sum of (quantized - real) weight times the mean of what it multiplies.
   std::vector<double> mean_shift;
+  std::string how = {};  // for the decision, where it was not rounded to nearest
 };
+
+// A weight as channel vectors, one after the other: [channels, length]. Fails as reading does.
+Result<std::vector<float>> channel_vectors(const Tensor& weight, const WeightView& layout);
+// Codes of the same order, for a tensor like `codes`, and back. `codes` is int8.
+Result<std::vector<std::int16_t>> channel_codes(const Tensor& codes, const WeightView& layout);
+Result<Tensor> codes_tensor(std::span<const std::int16_t> vectors, const WeightView& layout,
+                            std::span<const std::int64_t> dims, TensorFactory& tensors);
 
 // Whether no element of a float tensor is NaN or infinite. Rounding would make such ones finite.
 Result<bool> is_finite(const Tensor& weight);
