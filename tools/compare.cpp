@@ -1,172 +1,17 @@
-// eval, compare and bench: models judged by running them.
+// compare: the error of one model against another.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <numeric>
 
-#include "app.h"
-#include "judge.h"
+#include "judging.h"
+#include "mcompress/analysis.h"
 #include "mcompress/host.h"
-#include "models.h"
 #include "try.h"
 
 namespace mcompress::tools {
 namespace {
-
-struct Options {
-  std::string data;
-  std::string against;
-  std::string metric = "auto";
-  std::string characters;
-  std::string output_name;
-  std::string feeding = "auto";
-  std::vector<std::string> outputs;
-  std::int64_t k = 5;
-  std::int64_t samples = 0;
-  std::int64_t threads = 1;
-  std::int64_t runs = 0;
-  std::int64_t loads = 3;
-  std::int64_t seed = 0;
-  double seconds = 1;
-  bool json = false;
-};
-
-Schema<Options> data_schema() {
-  Schema<Options> schema;
-  schema
-      .field("data", &Options::data, "data: .npz, a folder of .npy, or a folder of ONNX test sets")
-      .unit("DATA")
-      .field("samples", &Options::samples, "use the first N samples; 0: all")
-      .range(0, 1e9)
-      .field("feeding", &Options::feeding,
-             "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-      .choices({"auto", "slice", "index"})
-      .field("threads", &Options::threads, "of the runtime")
-      .range(1, 1024)
-      .field("json", &Options::json, "the result as JSON");
-  return schema;
-}
-
-// What the three commands share: a schema, loaded models, a runtime.
-class Judging : public Command {
- public:
-  void declare(CLI::App& app, Flags& flags) override {
-    flags_ = &flags;
-    declare_arguments(app);
-    flags.add(schema().specs(), "Data and work");
-  }
-
- protected:
-  virtual void declare_arguments(CLI::App& app) = 0;
-  virtual const Schema<Options>& schema() const = 0;
-
-  Status start(bool needs_data) {
-    Diagnostics diagnostics;
-    MCOMPRESS_ASSIGN(options_, schema().parse(flags_->given(schema().specs()), diagnostics));
-    if (needs_data && options_.data.empty()) {
-      return Error(Code::kUsage, "no-data", "data are missing", {{}, "--data", {}},
-                   "give --data DATA");
-    }
-    return ok_status();
-  }
-
-  Result<std::unique_ptr<DataSource>> samples(const Model& model, Console& console) const {
-    return open_samples(options_.data, model, options_.feeding, options_.samples, console);
-  }
-
-  Flags* flags_ = nullptr;
-  Options options_;
-};
-
-class Eval final : public Judging {
- public:
-  void declare_arguments(CLI::App& app) override {
-    app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
-  }
-
-  const Schema<Options>& schema() const override {
-    static const Schema<Options> kSchema =
-        data_schema()
-            .field("against", &Options::against, "judge this model too, and how often both agree")
-            .unit("REF")
-            .field("metric", &Options::metric, "auto: what the labels suggest")
-            .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
-            .field("k", &Options::k, "for --metric topk")
-            .range(1, 1e6)
-            .field("characters", &Options::characters,
-                   "class list of a text recogniser, one per line")
-            .unit("FILE")
-            .field("output-name", &Options::output_name,
-                   "the output to judge; the first float output when not given")
-            .unit("NAME");
-    return kSchema;
-  }
-
-  Status run(Console& console) override {
-    MCOMPRESS_TRY(start(true));
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
-    runtime->warm_up();
-    MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
-    LoadedModel reference;
-    if (!options_.against.empty()) {
-      MCOMPRESS_ASSIGN(reference, load(options_.against, console));
-    }
-    MCOMPRESS_ASSIGN(const auto data, samples(*loaded.model, console));
-    const int threads = static_cast<int>(options_.threads);
-    Judged candidate(*runtime, *loaded.model, model_, threads);
-    std::optional<Judged> against;
-    if (reference.model) against.emplace(*runtime, *reference.model, options_.against, threads);
-    const EvalSettings settings{options_.metric, options_.characters, options_.output_name,
-                                options_.k};
-    MCOMPRESS_ASSIGN(const Quality quality, judge_quality(against ? &*against : nullptr, candidate,
-                                                          *data, settings, console));
-    if (options_.json) {
-      Datum map = Datum::map();
-      map.set("model", Datum::string(file_name(model_)));
-      map.set("data", Datum::string(file_name(options_.data)));
-      map.set("result", to_datum(quality.candidate, true));
-      if (quality.reference) map.set("reference", to_datum(*quality.reference, false));
-      return console.print(json_text(map));
-    }
-    return console.print(text(quality));
-  }
-
- private:
-  std::string text(const Quality& quality) const {
-    const Evaluation& result = quality.candidate;
-    std::string text = std::string(metric_name(result.metric)) + " " + percent_text(result.value);
-    if (result.decisions > 0) {
-      text += " (" + grouped(static_cast<std::uint64_t>(result.correct)) + " of " +
-              grouped(static_cast<std::uint64_t>(result.decisions)) + ")";
-    }
-    text += ", " + counted(static_cast<std::uint64_t>(result.samples), "sample") + "\n";
-    if (result.character_error_rate) {
-      text += "character errors " + percent_text(*result.character_error_rate) + "\n";
-    }
-    if (quality.reference) {
-      const double points = (result.value - quality.reference->value) * 100;
-      text += file_name(options_.against) + ": " + percent_text(quality.reference->value) +
-              ", difference " + (points >= 0 ? "+" : "") + decimal_text(points, 2) + " points\n";
-    }
-    if (result.agreement && result.metric != Metric::kAgreement) {
-      text += "agreement " + percent_text(*result.agreement) + "\n";
-    }
-    if (result.sqnr_db) text += "SQNR " + decibel_text(*result.sqnr_db) + "\n";
-    constexpr std::size_t kMostClasses = 30;
-    if (!result.classes.empty() && result.classes.size() <= kMostClasses) {
-      Table table;
-      table.row({"class", "right", "of", ""});
-      for (const ClassScore& score : result.classes) {
-        table.row({std::to_string(score.label), std::to_string(score.correct),
-                   std::to_string(score.count),
-                   percent_text(score.count > 0 ? static_cast<double>(score.correct) /
-                                                      static_cast<double>(score.count)
-                                                : 0)});
-      }
-      text += table.text();
-    }
-    return text;
-  }
-
-  std::string model_;
-};
 
 class Compare final : public Judging {
  public:
@@ -175,9 +20,22 @@ class Compare final : public Judging {
     app.add_option("MODEL", model_, "the model that is compared")->required()->type_name("");
   }
 
-  const Schema<Options>& schema() const override {
-    static const Schema<Options> kSchema =
-        data_schema().field("outputs", &Options::outputs, "these outputs only").unit("NAME,...");
+  const Schema<JudgeOptions>& schema() const override {
+    static const Schema<JudgeOptions> kSchema =
+        data_schema()
+            .field("outputs", &JudgeOptions::outputs, "these outputs only")
+            .unit("NAME,...")
+            .field("layers", &JudgeOptions::layers,
+                   "the error of each layer, by itself and with all in front of it")
+            .field("layer-samples", &JudgeOptions::layer_samples,
+                   "samples for the layers by themselves")
+            .range(0, 1e9)
+            .field("top", &JudgeOptions::top, "so many layers, the worst by themselves first")
+            .range(0, 1e6)
+            .field("memory-budget", &JudgeOptions::memory_budget,
+                   "bytes of activations held at a time, for --layers; 0: 256 MiB")
+            .unit("bytes")
+            .range(0, 9e15);
     return kSchema;
   }
 
@@ -197,12 +55,18 @@ class Compare final : public Judging {
     compare.outputs = options_.outputs;
     MCOMPRESS_ASSIGN(const Comparison comparison,
                      compare_outputs(*left, *right, *data, compare, console));
+    std::optional<LayerComparison> layers;
+    if (options_.layers) {
+      MCOMPRESS_ASSIGN(layers,
+                       layer_errors(*runtime, *reference.model, *loaded.model, *data, console));
+    }
     if (options_.json) {
       Datum map = Datum::map();
       map.set("reference", sizes(reference));
       map.set("model", sizes(loaded));
       map.set("data", Datum::string(file_name(options_.data)));
       map.set("comparison", to_datum(comparison));
+      if (layers) map.set("layers", layers_datum(*layers));
       return console.print(json_text(map));
     }
     std::string text = file_name(model_) + " (" + bytes_text(loaded.size.total()) + ") against " +
@@ -219,10 +83,112 @@ class Compare final : public Judging {
                 " samples\n";
       }
     }
+    if (layers) text += layers_text(*layers);
     return console.print(text);
   }
 
  private:
+  Result<LayerComparison> layer_errors(Runtime& runtime, const Model& reference,
+                                       const Model& candidate, DataSource& data,
+                                       Console& console) const {
+    std::vector<ValuePair> pairs = shared_values(reference, candidate);
+    // What other tools renamed is found by its place in the graph.
+    MCOMPRESS_ASSIGN(const ModelDiff diff, diff_models(reference, candidate));
+    for (const NodePair& pair : diff.pairs) {
+      if (pair.before == nullptr || pair.after == nullptr ||
+          pair.before->op_type() != pair.after->op_type()) {
+        continue;
+      }
+      const std::size_t count =
+          std::min(pair.before->outputs().size(), pair.after->outputs().size());
+      for (std::size_t i = 0; i < count; ++i) {
+        const Value *before = pair.before->output(i), *after = pair.after->output(i);
+        if (before == nullptr || after == nullptr) continue;
+        pairs.push_back({std::string(before->name()), std::string(after->name())});
+      }
+    }
+    LayerOptions options;
+    options.limit = options_.samples;
+    options.own_limit = options_.layer_samples;
+    options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    options.threads = static_cast<int>(options_.threads);
+    return compare_layers(runtime, reference, candidate, pairs, data, options, console);
+  }
+
+  std::string layers_text(const LayerComparison& comparison) const {
+    std::vector<std::size_t> order(comparison.layers.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    const auto own = [&](std::size_t i) {
+      return comparison.layers[i].own_db.value_or(std::numeric_limits<double>::infinity());
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return own(a) < own(b); });
+    if (order.size() > static_cast<std::size_t>(options_.top)) {
+      order.resize(static_cast<std::size_t>(options_.top));
+    }
+    Table table;
+    table.row({"#", "layer", "operator", "by itself", "accumulated", "cosine"});
+    for (const std::size_t i : order) {
+      const LayerError& layer = comparison.layers[i];
+      table.row({std::to_string(i + 1), layer.layer, layer.op_type,
+                 layer.own_db ? decibel_text(*layer.own_db) : "-",
+                 decibel_text(layer.accumulated_db), decimal_text(layer.cosine, 6)});
+    }
+    std::string text = counted(comparison.layers.size(), "layer") +
+                       ", the worst by themselves first (" +
+                       counted(static_cast<std::uint64_t>(comparison.own_samples), "sample") +
+                       ")\n" + table.text();
+    const auto name = [&](std::size_t i) {
+      return std::to_string(i + 1) + " '" + comparison.layers[i].layer + "'";
+    };
+    text += comparison.first_differing
+                ? "the error first appears at layer " + name(*comparison.first_differing) + "\n"
+                : "no layer differs\n";
+    std::map<std::string, std::uint64_t> reasons;
+    for (const LayerError& layer : comparison.layers) {
+      if (!layer.own_db) ++reasons[layer.why_no_own];
+    }
+    for (const auto& [reason, count] : reasons) {
+      text += counted(count, "layer") + " not by itself: " + reason + "\n";
+    }
+    if (comparison.differing_shapes > 0) {
+      text += counted(static_cast<std::uint64_t>(comparison.differing_shapes), "value") +
+              " left out: the shapes differ\n";
+    }
+    return text;
+  }
+
+  static Datum layers_datum(const LayerComparison& comparison) {
+    Datum map = Datum::map();
+    map.set("samples", Datum::integer(comparison.samples));
+    map.set("own_samples", Datum::integer(comparison.own_samples));
+    const auto index = [&map](std::string_view key, const std::optional<std::size_t>& value) {
+      if (value) map.set(key, Datum::integer(static_cast<std::int64_t>(*value)));
+    };
+    index("first_differing", comparison.first_differing);
+    index("worst_own", comparison.worst_own);
+    map.set("differing_shapes", Datum::integer(comparison.differing_shapes));
+    Datum list = Datum::list();
+    for (const LayerError& layer : comparison.layers) {
+      Datum entry = Datum::map();
+      entry.set("value", Datum::string(layer.value));
+      entry.set("layer", Datum::string(layer.layer));
+      entry.set("op_type", Datum::string(layer.op_type));
+      entry.set("accumulated_db", Datum::real(layer.accumulated_db));
+      if (layer.own_db) {
+        entry.set("own_db", Datum::real(*layer.own_db));
+      } else {
+        entry.set("why_no_own", Datum::string(layer.why_no_own));
+      }
+      entry.set("cosine", Datum::real(layer.cosine));
+      entry.set("max_abs_error", Datum::real(layer.max_abs_error));
+      entry.set("nodes", Datum::integer(layer.nodes));
+      list.push(std::move(entry));
+    }
+    map.set("list", std::move(list));
+    return map;
+  }
+
   static Datum sizes(const LoadedModel& model) {
     Datum map = Datum::map();
     map.set("file", Datum::string(file_name(model.path)));
@@ -233,79 +199,8 @@ class Compare final : public Judging {
   std::string reference_, model_;
 };
 
-class Bench final : public Judging {
- public:
-  void declare_arguments(CLI::App& app) override {
-    app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
-  }
-
-  const Schema<Options>& schema() const override {
-    static const Schema<Options> kSchema =
-        data_schema()
-            .field("against", &Options::against, "run this model in turn with MODEL")
-            .unit("REF")
-            .field("runs", &Options::runs, "rounds; 0: as many as --seconds allow")
-            .range(0, 1e9)
-            .field("seconds", &Options::seconds, "of running each model")
-            .range(0.001, 3600)
-            .unit("seconds")
-            .field("loads", &Options::loads, "how often each model is opened")
-            .range(1, 1000)
-            .field("seed", &Options::seed, "of made-up inputs")
-            .range(0, 9e15);
-    return kSchema;
-  }
-
-  Status run(Console& console) override {
-    MCOMPRESS_TRY(start(false));
-    MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
-    runtime->warm_up();
-    MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
-    LoadedModel reference;
-    if (!options_.against.empty()) {
-      MCOMPRESS_ASSIGN(reference, load(options_.against, console));
-    }
-    std::unique_ptr<DataSource> data;
-    if (!options_.data.empty()) {
-      MCOMPRESS_ASSIGN(data, samples(*loaded.model, console));
-    }
-    const int threads = static_cast<int>(options_.threads);
-    Judged candidate(*runtime, *loaded.model, model_, threads);
-    std::optional<Judged> against;
-    if (reference.model) against.emplace(*runtime, *reference.model, options_.against, threads);
-    BenchOptions bench;
-    bench.loads = options_.loads;
-    bench.seconds = options_.seconds;
-    if (options_.runs > 0) bench.min_rounds = bench.max_rounds = options_.runs;
-    MCOMPRESS_ASSIGN(const auto times,
-                     judge_latency(against ? &*against : nullptr, candidate, data.get(), bench,
-                                   static_cast<std::uint64_t>(options_.seed), console));
-    const bool both = times.size() == 2;
-    const double ratio = both && times[1].p50_ms > 0 ? times[0].p50_ms / times[1].p50_ms : 0;
-    if (options_.json) {
-      Datum map = Datum::map();
-      map.set("runtime", Datum::string(runtime->name()));
-      map.set("threads", Datum::integer(options_.threads));
-      if (both) map.set("reference", to_datum(times[0]));
-      map.set("model", to_datum(times.back()));
-      if (both) map.set("speedup_p50", Datum::real(ratio));
-      return console.print(json_text(map));
-    }
-    std::string text = std::string(runtime->name()) + ", " +
-                       counted(static_cast<std::uint64_t>(options_.threads), "thread") + "\n";
-    text += latency_table(times).text();
-    if (both) text += "p50 " + decimal_text(ratio, 2) + " x faster\n";
-    return console.print(text);
-  }
-
- private:
-  std::string model_;
-};
-
 }  // namespace
 
-std::unique_ptr<Command> make_eval() { return std::make_unique<Eval>(); }
 std::unique_ptr<Command> make_compare() { return std::make_unique<Compare>(); }
-std::unique_ptr<Command> make_bench() { return std::make_unique<Bench>(); }
 
 }  // namespace mcompress::tools

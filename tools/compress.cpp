@@ -248,11 +248,11 @@ class Compression {
     if (eval_ != nullptr || options_.bench) {
       BenchOptions bench;
       bench.loads = 1;
-      bench.warm_up = 2;
+      bench.warm_up = BenchOptions::kUntilStable;
       bench.seconds = 0.25;
       bench.min_rounds = 10;
-      MCOMPRESS_ASSIGN(latency_,
-                       judge_latency(&*before_, *after_, data, bench, recipe_.seed, console_));
+      MCOMPRESS_ASSIGN(const auto feeds, bench_feeds(data, after_->model(), recipe_.seed));
+      MCOMPRESS_ASSIGN(latency_, judge_latency(&*before_, *after_, feeds, bench, console_));
     }
     return ok_status();
   }

@@ -59,9 +59,8 @@ Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& 
   return quality;
 }
 
-Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candidate,
-                                              DataSource* data, const BenchOptions& options,
-                                              std::uint64_t seed, Progress& progress) {
+Result<std::vector<std::vector<NamedTensor>>> bench_feeds(DataSource* data, const Model& model,
+                                                          std::uint64_t seed) {
   std::vector<std::vector<NamedTensor>> samples;
   if (data != nullptr && data->count() > 0) {
     const std::int64_t step = std::max<std::int64_t>(data->fixed_batch(), 1);
@@ -73,15 +72,21 @@ Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candida
   if (samples.empty()) {
     FeedOptions feeds;
     feeds.seed = seed;
-    MCOMPRESS_ASSIGN(auto made, make_feeds(ports_of(candidate.model()), feeds));
+    MCOMPRESS_ASSIGN(auto made, make_feeds(ports_of(model), feeds));
     samples.push_back(std::move(made));
   }
+  return samples;
+}
+
+Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candidate,
+                                              std::span<const std::vector<NamedTensor>> feeds,
+                                              const BenchOptions& options, Progress& progress) {
   std::vector<BenchTarget> targets;
   for (Judged* judged : {reference, &candidate}) {
     if (judged == nullptr) continue;
     targets.push_back({judged->file(), [judged] { return judged->open_another(); }});
   }
-  return bench_sessions(targets, samples, options, progress);
+  return bench_sessions(targets, feeds, options, progress);
 }
 
 Result<std::vector<NamedTensor>> MadeUpData::batch(std::int64_t first, std::int64_t) {
@@ -149,6 +154,7 @@ Datum to_datum(const Evaluation& evaluation, bool details) {
     if (value) map.set(key, Datum::real(*value));
   };
   optional("character_error_rate", evaluation.character_error_rate);
+  optional("top5", evaluation.top5);
   optional("agreement", evaluation.agreement);
   optional("sqnr_db", evaluation.sqnr_db);
   if (!details || evaluation.classes.empty()) return map;
@@ -173,6 +179,25 @@ Datum to_datum(const Evaluation& evaluation, bool details) {
   return map;
 }
 
+Datum to_datum(const Disparity& disparity) {
+  Datum map = Datum::map();
+  map.set("mean_change", Datum::real(disparity.mean_change));
+  map.set("disparity", Datum::real(disparity.disparity));
+  map.set("worst_before", Datum::real(disparity.worst_before));
+  map.set("worst_after", Datum::real(disparity.worst_after));
+  Datum classes = Datum::list();
+  for (const ClassChange& change : disparity.classes) {
+    Datum entry = Datum::map();
+    entry.set("label", Datum::integer(change.label));
+    entry.set("count", Datum::integer(change.count));
+    entry.set("before", Datum::real(change.before));
+    entry.set("after", Datum::real(change.after));
+    classes.push(std::move(entry));
+  }
+  map.set("largest_loss_first", std::move(classes));
+  return map;
+}
+
 Datum to_datum(const BenchTimes& times) {
   Datum map = Datum::map();
   map.set("model", Datum::string(file_name(times.name)));
@@ -184,6 +209,8 @@ Datum to_datum(const BenchTimes& times) {
   map.set("mean_ms", Datum::real(times.mean_ms));
   map.set("runs_per_second", Datum::real(times.runs_per_second));
   map.set("runs", Datum::integer(times.runs));
+  map.set("warm_up", Datum::integer(times.warm_up));
+  if (times.joules_per_run) map.set("joules_per_run", Datum::real(*times.joules_per_run));
   return map;
 }
 

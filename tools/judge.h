@@ -53,10 +53,13 @@ struct Quality {
 Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
                               const EvalSettings& settings, Progress& progress);
 
-// Latency of `reference` (may be null) and `candidate`, interleaved; `data` null: made-up inputs.
+// Up to eight samples to run a model on; `data` null or empty: one that is made up.
+Result<std::vector<std::vector<NamedTensor>>> bench_feeds(DataSource* data, const Model& model,
+                                                          std::uint64_t seed);
+// Latency of `reference` (may be null) and `candidate`, interleaved.
 Result<std::vector<BenchTimes>> judge_latency(Judged* reference, Judged& candidate,
-                                              DataSource* data, const BenchOptions& options,
-                                              std::uint64_t seed, Progress& progress);
+                                              std::span<const std::vector<NamedTensor>> feeds,
+                                              const BenchOptions& options, Progress& progress);
 
 // Inputs made up for a model, a few samples of them.
 class MadeUpData final : public DataSource {
@@ -85,6 +88,7 @@ std::string milliseconds_text(double ms);
 // As facts of a report.
 Datum to_datum(const Comparison& comparison);
 Datum to_datum(const Evaluation& evaluation, bool details);
+Datum to_datum(const Disparity& disparity);
 Datum to_datum(const BenchTimes& times);
 // As lines for people.
 Table comparison_table(const Comparison& comparison);

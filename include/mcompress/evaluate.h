@@ -56,6 +56,54 @@ struct CompareOptions {
 Result<Comparison> compare_outputs(Session& reference, Session& candidate, DataSource& data,
                                    const CompareOptions& options, Progress& progress);
 
+// ----------------------------------------------------------------------------- error of layers
+
+// A value of the reference's top graph and the one of the candidate that stands for it.
+struct ValuePair {
+  std::string reference, candidate;
+};
+// Values of both top graphs that nodes make and that have one name, in the candidate's order.
+std::vector<ValuePair> shared_values(const Model& reference, const Model& candidate);
+
+struct LayerError {
+  std::string value;           // in the reference
+  std::string layer, op_type;  // the reference's node that makes it
+  std::int64_t values = 0;     // pairs in which both are finite
+  // With the errors of everything in front of it: both models run from their inputs. +inf: equal.
+  double accumulated_db = 0;
+  double cosine = 0, max_abs_error = 0;  // accumulated
+  // By itself: what stands in the candidate between this value and the nearest paired ones in front
+  // of it (its own quantizers included), run on the reference's values.
+  std::optional<double> own_db;
+  std::string why_no_own;  // where own_db is empty
+  std::int64_t nodes = 0;  // of the candidate in that part
+};
+
+struct LayerComparison {
+  std::int64_t samples = 0, own_samples = 0;
+  std::vector<LayerError> layers;  // in the candidate's execution order
+  // The first layer whose accumulated error is not zero, and the one behind which most is lost:
+  // the largest own noise relative to its signal.
+  std::optional<std::size_t> first_differing, worst_own;
+  std::int64_t differing_shapes = 0;  // samples and values whose shapes differ; left out
+};
+
+struct LayerOptions {
+  std::int64_t limit = 0;       // first N samples; 0: all
+  std::int64_t own_limit = 16;  // of them for the layers by themselves; 0: none
+  // Bytes of the reference's values and of the layers' weights held at a time; 0: 256 MiB. A
+  // smaller budget means more runs of both models, never another result.
+  std::uint64_t memory_budget = 0;
+  int threads = 1;
+};
+
+// Layer-wise error of float values. Where a quantized candidate rounds a paired value, the rounded
+// one is compared. Fails with kInput when no float value is paired.
+Result<LayerComparison> compare_layers(Runtime& runtime, const Model& reference,
+                                       const Model& candidate, std::span<const ValuePair> pairs,
+                                       DataSource& data, const LayerOptions& options,
+                                       Progress& progress);
+
 // ---------------------------------------------------------------------------- labelled quality
 
 // kAuto: text labels mean kText; labels of three or more axes, as many as the output has values,
@@ -96,6 +144,8 @@ struct Evaluation {
   std::vector<ClassScore> classes;
   std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> confusion;
   std::optional<double> character_error_rate;  // kText
+  // kTop1 over more than five classes: share of labels among the five highest.
+  std::optional<double> top5;
   // With a reference: share of equal decisions, for yes/no outputs the intersection over union of
   // the two yes sets; and the SQNR of the judged output.
   std::optional<double> agreement;
@@ -109,6 +159,60 @@ struct Evaluation {
 Result<Evaluation> evaluate(Session& session, DataSource& data, const EvaluateOptions& options,
                             Progress& progress);
 
+// ---------------------------------------------------------------------------------- detections
+
+struct DetectionOptions {
+  // Outputs; empty: found by their shapes (see detection_agreement). `classes` may stay empty.
+  std::string boxes, scores, classes;
+  // kCorners: x1 y1 x2 y2 (or y1 x1 y2 x2); kCentre: x y width height.
+  enum class BoxForm : std::uint8_t { kAuto, kCorners, kCentre };
+  BoxForm form = BoxForm::kAuto;
+  double min_score = 0.25;
+  double min_overlap = 0.5;  // intersection over union, to match, and to suppress a double
+  std::optional<std::int64_t> background;  // a class that is no object
+  std::int64_t most = 300;                 // detections per sample, highest scores first
+  std::int64_t limit = 0;                  // first N samples; 0: all
+};
+
+// The reference's detections taken for the truth.
+struct DetectionAgreement {
+  std::string boxes, scores, classes;  // outputs used; one name in `boxes` alone: all in one
+  std::int64_t samples = 0;
+  std::int64_t in_reference = 0, in_candidate = 0, matched = 0;
+  double precision = 0, recall = 0, f1 = 0;  // 1 where neither model sees anything
+  double mean_overlap = 0;                   // of matched pairs
+  double mean_score_change = 0;              // candidate less reference, of matched pairs
+};
+
+// Per sample and model: detections above `min_score`, doubles of one class suppressed, highest
+// score first; each of the candidate's is matched with the free one of the reference of its class
+// that it overlaps most. Forms that are recognised, N detections and C classes:
+//   boxes [.., N, 4] with scores [.., N, C], or scores [.., N] and perhaps classes [.., N]
+//   [.., N, 6] (corners, score, class)           [N, 7] (sample, corners, class, score)
+//   [1, 4 + C, N] with N > 4 + C (centre form)   [1, N, 5 + C] (centre form, objectness)
+// Fails with kUsage when the outputs have none of these, with kInput when they do not fit together.
+Result<DetectionAgreement> detection_agreement(Session& reference, Session& candidate,
+                                               DataSource& data, const DetectionOptions& options,
+                                               Progress& progress);
+
+// -------------------------------------------------------------------------------------- classes
+
+// How the loss falls on classes: what an average hides. Accuracies are shares.
+struct ClassChange {
+  std::int64_t label = 0;
+  std::int64_t count = 0;
+  double before = 0, after = 0;
+};
+struct Disparity {
+  std::vector<ClassChange> classes;  // largest loss first, then by label
+  double mean_change = 0;            // over classes that both saw, each counting alike
+  // The largest loss beyond the mean one, in shares; 0 when all classes change alike.
+  double disparity = 0;
+  double worst_before = 0, worst_after = 0;  // accuracy of the worst class
+};
+// Empty without numeric labels.
+std::optional<Disparity> disparity_of(const Evaluation& before, const Evaluation& after);
+
 // The class list that text recognisers carry in their metadata ("character", one per line); empty
 // when there is none. `evaluate` adds the blank in front and the space behind when they lack.
 std::vector<std::string> characters_of(const Model& model);
@@ -117,17 +221,24 @@ std::vector<std::string> parse_characters(std::string_view text);
 
 // ------------------------------------------------------------------------------------- latency
 
+class EnergyMeter;
+
 struct BenchTarget {
   std::string name;
   std::function<Result<std::unique_ptr<Session>>()> open;
 };
 
 struct BenchOptions {
-  std::int64_t loads = 3;    // times each target is opened; the last session is the one run
-  std::int64_t warm_up = 3;  // rounds that do not count
+  std::int64_t loads = 3;  // times each target is opened; the last session is the one run
+  // Rounds that do not count. kUntilStable: until the median of five rounds is within 3 % of the
+  // five before, for each target; at most 200 rounds or `seconds`.
+  static constexpr std::int64_t kUntilStable = -1;
+  std::int64_t warm_up = 3;
   std::int64_t min_rounds = 10;
   std::int64_t max_rounds = 0;  // 0: no limit
   double seconds = 1;           // of counted running per target, when max_rounds allows
+  // Afterwards each target runs alone for as long again, between two readings.
+  EnergyMeter* energy = nullptr;
 };
 
 struct BenchTimes {
@@ -136,6 +247,27 @@ struct BenchTimes {
   double p50_ms = 0, p90_ms = 0, p99_ms = 0, min_ms = 0, mean_ms = 0;
   double runs_per_second = 0;
   std::int64_t runs = 0;
+  std::int64_t warm_up = 0;              // rounds that were run before and did not count
+  std::optional<double> joules_per_run;  // BenchOptions::energy, where the machine tells
+};
+
+// Energy of the processor packages from the kernel's RAPL counters (powercap); what else runs on
+// the machine is in it.
+class EnergyMeter {
+ public:
+  explicit EnergyMeter(const std::filesystem::path& folder = "/sys/class/powercap");
+  bool works() const { return !packages_.empty(); }
+  void start();
+  // Since start(); empty where no counter can be read.
+  std::optional<double> joules() const;
+
+ private:
+  struct Package {
+    std::filesystem::path counter;  // microjoules
+    std::uint64_t range = 0;
+    std::optional<std::uint64_t> start;
+  };
+  std::vector<Package> packages_;
 };
 
 // Opens all targets and runs them in turn, A B A B, so that drift of the machine hits all alike;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "ir/convert.h"
@@ -47,6 +48,23 @@ void summarise(std::vector<double>& times, BenchTimes& result) {
   if (sum > 0) result.runs_per_second = 1000 * static_cast<double>(times.size()) / sum;
 }
 
+// Of the last and the last but one `kWindow` times.
+constexpr std::size_t kWindow = 5;
+constexpr std::size_t kMostWarmUp = 200;
+
+double median(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  return percentile(times, 50);
+}
+
+bool stable(const std::vector<double>& times) {
+  if (times.size() < 2 * kWindow) return false;
+  const auto end = times.end();
+  const double before = median({end - 2 * kWindow, end - kWindow});
+  const double after = median({end - kWindow, end});
+  return std::fabs(after - before) <= 0.03 * before;
+}
+
 Error named(Error error, const std::string& target) { return std::move(error).in_file(target); }
 
 // SplitMix64 (Steele, Lea and Flood, 2014).
@@ -83,6 +101,7 @@ Result<std::vector<BenchTimes>> bench_sessions(std::span<const BenchTarget> targ
   std::vector<BenchTimes> results(targets.size());
   std::vector<std::unique_ptr<Session>> sessions(targets.size());
   std::vector<std::vector<double>> loads(targets.size()), times(targets.size());
+  std::vector<double> spent(targets.size(), 0);
   const auto stopped = [&] { return progress.cancelled(); };
   const Error cancelled(Code::kCancelled, "cancelled", "stopped on request");
 
@@ -98,31 +117,67 @@ Result<std::vector<BenchTimes>> bench_sessions(std::span<const BenchTarget> targ
     }
   }
   const double wanted = options.seconds * 1000;
-  std::vector<double> spent(targets.size(), 0);
-  for (std::int64_t round = -options.warm_up;; ++round) {
-    if (round >= 0) {
-      const double least = *std::min_element(spent.begin(), spent.end());
-      const bool enough = round >= options.min_rounds && least >= wanted;
-      if (enough || (options.max_rounds > 0 && round >= options.max_rounds)) break;
-      progress.update("bench", static_cast<std::uint64_t>(std::min(least, wanted)),
-                      static_cast<std::uint64_t>(wanted), "milliseconds");
-    }
-    const auto turn = static_cast<std::size_t>(round + options.warm_up);
+  std::size_t turn = 0;
+  const auto round = [&](std::vector<std::vector<double>>& counted) -> Status {
     for (std::size_t i = 0; i < targets.size(); ++i) {
       if (stopped()) return cancelled;
       double time = 0;
       Status status = run_once(*sessions[i], samples[turn % samples.size()], time);
       if (!status.ok()) return named(std::move(status).error(), targets[i].name);
-      if (round < 0) continue;
-      times[i].push_back(time);
-      spent[i] += time;
+      counted[i].push_back(time);
     }
+    ++turn;
+    return ok_status();
+  };
+  const auto least_spent = [](const std::vector<std::vector<double>>& counted) {
+    double least = std::numeric_limits<double>::infinity();
+    for (const std::vector<double>& list : counted) {
+      least = std::min(least, std::accumulate(list.begin(), list.end(), 0.0));
+    }
+    return least;
+  };
+
+  std::vector<std::vector<double>> warming(targets.size());
+  const bool until_stable = options.warm_up == BenchOptions::kUntilStable;
+  const auto warm = [&] {
+    const std::size_t done = warming[0].size();
+    if (!until_stable) return static_cast<std::int64_t>(done) >= options.warm_up;
+    return done >= kMostWarmUp || (done >= 3 && least_spent(warming) >= wanted) ||
+           std::all_of(warming.begin(), warming.end(), stable);
+  };
+  while (!warm()) MCOMPRESS_TRY(round(warming));
+
+  double least = 0;
+  for (std::int64_t done = 0;; ++done) {
+    const bool enough = done >= options.min_rounds && least >= wanted;
+    if (enough || (options.max_rounds > 0 && done >= options.max_rounds)) break;
+    progress.update("bench", static_cast<std::uint64_t>(std::min(least, wanted)),
+                    static_cast<std::uint64_t>(wanted), "milliseconds");
+    MCOMPRESS_TRY(round(times));
+    for (std::size_t i = 0; i < times.size(); ++i) spent[i] += times[i].back();
+    least = *std::min_element(spent.begin(), spent.end());
   }
   for (std::size_t i = 0; i < targets.size(); ++i) {
     results[i].name = targets[i].name;
     std::sort(loads[i].begin(), loads[i].end());
     results[i].load_ms = percentile(loads[i], 50);
+    results[i].warm_up = static_cast<std::int64_t>(warming[i].size());
     summarise(times[i], results[i]);
+    if (options.energy == nullptr) continue;
+    double alone = 0;
+    std::int64_t runs = 0;
+    options.energy->start();
+    while (runs < options.min_rounds || (alone < wanted && options.max_rounds == 0)) {
+      if (stopped()) return cancelled;
+      double time = 0;
+      const std::size_t at = static_cast<std::size_t>(runs) % samples.size();
+      Status status = run_once(*sessions[i], samples[at], time);
+      if (!status.ok()) return named(std::move(status).error(), targets[i].name);
+      alone += time;
+      ++runs;
+    }
+    const std::optional<double> joules = options.energy->joules();
+    if (joules && runs > 0) results[i].joules_per_run = *joules / static_cast<double>(runs);
   }
   return results;
 }

@@ -17,6 +17,7 @@ namespace {
 // Feeds of this size keep activations in the caches; more samples per run gain nothing.
 constexpr std::uint64_t kBatchBytes = 1 << 20;
 constexpr std::int64_t kMaxBatch = 64;
+constexpr std::int64_t kTop5 = 5;
 // How far a rounded probability may lie outside 0 to 1.
 constexpr float kSlack = 0.05F;
 
@@ -119,6 +120,7 @@ class Judge {
   double overlap_sum_ = 0;
   std::uint64_t edits_ = 0, reference_characters_ = 0;
   std::int64_t compared_ = 0, equal_ = 0;
+  std::int64_t ranked_ = 0, among_five_ = 0;
   std::uint64_t both_yes_ = 0, any_yes_ = 0;
   bool yes_no_ = false;
   ErrorAccumulator error_;
@@ -253,6 +255,10 @@ Status Judge::score(const Shape& shape, std::int64_t label, std::int64_t decisio
   }
   const bool correct = metric_ == Metric::kTopK && highest ? among_highest(row, label, options_.k)
                                                            : label == decision;
+  if (metric_ == Metric::kTop1 && highest && classes > kTop5) {
+    ++ranked_;
+    if (among_highest(row, label, kTop5)) ++among_five_;
+  }
   ClassScore& of_class = classes_[label];
   of_class.label = label;
   ++of_class.count;
@@ -377,6 +383,7 @@ Evaluation Judge::finish() {
     result_.decisions = compared_;
     result_.correct = equal_;
   }
+  if (ranked_ > 0) result_.top5 = share(among_five_, ranked_);
   result_.value = share(result_.correct, result_.decisions);
   if (metric_ == Metric::kMask && result_.decisions > 0) {
     result_.value = overlap_sum_ / static_cast<double>(result_.decisions);
@@ -410,6 +417,35 @@ bool splits(const Output& output, std::int64_t count) {
 }
 
 }  // namespace
+
+std::optional<Disparity> disparity_of(const Evaluation& before, const Evaluation& after) {
+  std::map<std::int64_t, const ClassScore*> scores;
+  for (const ClassScore& score : before.classes) scores[score.label] = &score;
+  Disparity result;
+  for (const ClassScore& score : after.classes) {
+    const auto other = scores.find(score.label);
+    if (other == scores.end() || score.count == 0 || other->second->count == 0) continue;
+    ClassChange change{score.label, score.count,
+                       share(other->second->correct, other->second->count),
+                       share(score.correct, score.count)};
+    result.mean_change += change.after - change.before;
+    result.classes.push_back(change);
+  }
+  if (result.classes.empty()) return std::nullopt;
+  result.mean_change /= static_cast<double>(result.classes.size());
+  std::stable_sort(result.classes.begin(), result.classes.end(),
+                   [](const ClassChange& a, const ClassChange& b) {
+                     return a.after - a.before < b.after - b.before;
+                   });
+  const ClassChange& most = result.classes.front();
+  result.disparity = std::max(0.0, result.mean_change - (most.after - most.before));
+  result.worst_before = result.worst_after = 1;
+  for (const ClassChange& change : result.classes) {
+    result.worst_before = std::min(result.worst_before, change.before);
+    result.worst_after = std::min(result.worst_after, change.after);
+  }
+  return result;
+}
 
 std::string_view metric_name(Metric metric) {
   for (const auto& [value, name] : kNames) {

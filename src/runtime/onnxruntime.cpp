@@ -19,7 +19,6 @@
 #include "runtime/feeds.h"
 #include "runtime/model_facts.h"
 #include "runtime/observe.h"
-#include "runtime/profile.h"
 #include "runtime/scratch.h"
 #include "support/try.h"
 
@@ -287,6 +286,11 @@ class OrtSessionImpl final : public Session {
   }
 
   Result<std::vector<ProfileEvent>> profile() override {
+    MCOMPRESS_ASSIGN(const std::string text, trace());
+    return parse_profile(text, "the runtime's trace");
+  }
+
+  Result<std::string> trace() override {
     if (belongings_.profile == nullptr) {
       return Error(Code::kUsage, "profile-off", "the session was opened without profiling");
     }
@@ -294,9 +298,9 @@ class OrtSessionImpl final : public Session {
     MCOMPRESS_TRY(check(g_api->SessionEndProfiling(session_.get(), engine_->allocator, &raw)));
     const std::string file = raw;
     engine_->allocator->Free(engine_->allocator, raw);
-    MCOMPRESS_ASSIGN(const std::string text, read_scratch_file(file));
+    MCOMPRESS_ASSIGN(std::string text, read_scratch_file(file));
     belongings_.profile.reset();
-    return parse_profile(text, file);
+    return text;
   }
 
  private:

@@ -1,5 +1,3 @@
-#include "runtime/profile.h"
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "mcompress/runtime.h"
 #include "support/json.h"
 #include "support/try.h"
 

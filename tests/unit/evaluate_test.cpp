@@ -7,9 +7,13 @@
 #include <utility>
 
 #include "runtime/decisions.h"
+#include "support/sessions.h"
 
 namespace mcompress {
 namespace {
+
+using testing::FakeData;
+using testing::FakeSession;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
@@ -18,83 +22,6 @@ Error failure(Result<T> result) {
   EXPECT_FALSE(result.ok());
   return result.ok() ? Error() : std::move(result).error();
 }
-
-// Answers with what a function makes of the feeds.
-class FakeSession : public Session {
- public:
-  using Answer = std::function<std::vector<NamedTensor>(std::span<const NamedTensor>)>;
-  FakeSession(std::vector<std::string> outputs, Answer answer) : answer_(std::move(answer)) {
-    for (std::string& name : outputs) {
-      outputs_.push_back({std::move(name), {DataType::kFloat, std::nullopt}});
-    }
-  }
-  std::span<const PortInfo> inputs() const override { return {}; }
-  std::span<const PortInfo> outputs() const override { return outputs_; }
-  Result<std::vector<Tensor>> run(std::span<const NamedTensor> feeds,
-                                  std::span<const std::string> fetch) override {
-    ++runs;
-    const auto results = answer_(feeds);
-    std::vector<Tensor> wanted;
-    for (const std::string& name : fetch) {
-      for (const NamedTensor& result : results) {
-        if (result.name == name) wanted.push_back(result.tensor);
-      }
-    }
-    return wanted;
-  }
-  Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
-             const ReceiveFn& receive) override {
-    const auto results = run(feeds, fetch);
-    for (std::size_t i = 0; i < results.value().size(); ++i) {
-      const Tensor& tensor = results.value()[i];
-      const Pinned pin = tensor.storage()->pin(0, tensor.byte_size()).value();
-      Status status = receive(i, {tensor.dtype(), tensor.dims(), pin.bytes()});
-      if (!status.ok()) return status;
-    }
-    return ok_status();
-  }
-  Result<std::vector<ProfileEvent>> profile() override { return std::vector<ProfileEvent>(); }
-
-  int runs = 0;
-
- private:
-  std::vector<PortInfo> outputs_;
-  Answer answer_;
-};
-
-// `count` samples; sample i is row i of an array of `width` floats.
-class FakeData : public DataSource {
- public:
-  FakeData(std::vector<float> values, std::int64_t width)
-      : values_(std::move(values)), width_(width) {}
-  std::int64_t count() const override { return static_cast<std::int64_t>(values_.size()) / width_; }
-  std::uint64_t digest() const override { return 1; }
-  std::string description() const override { return "fake"; }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
-    EXPECT_LE(first + count, this->count());
-    const auto part = std::span<const float>(values_).subspan(
-        static_cast<std::size_t>(first * width_), static_cast<std::size_t>(count * width_));
-    batches.push_back({first, count});
-    return std::vector<NamedTensor>{{"x", make_float_tensor(part, {count, width_})}};
-  }
-  bool can_batch() const override { return batching; }
-  std::int64_t fixed_batch() const override { return fixed; }
-  const Labels& labels() const override { return held; }
-
-  FakeData& number(std::vector<std::int64_t> labels, std::vector<std::int64_t> dims) {
-    held.numbers = make_int64_tensor(labels, std::move(dims));
-    return *this;
-  }
-
-  Labels held;
-  bool batching = true;
-  std::int64_t fixed = 0;
-  std::vector<std::pair<std::int64_t, std::int64_t>> batches;
-
- private:
-  std::vector<float> values_;
-  std::int64_t width_;
-};
 
 // The input comes out as "y", shaped [count, dims...].
 FakeSession echo(std::vector<std::int64_t> dims, float gain = 1, float bias = 0) {
@@ -187,6 +114,38 @@ TEST(Evaluate, TopK) {
   options.metric = Metric::kTopK;
   options.k = 2;
   EXPECT_DOUBLE_EQ(judge(session, data, options).value().value, 0.5);
+}
+
+TEST(Evaluate, Top5BesideTop1WhereThereAreMoreClasses) {
+  FakeSession six = echo({6}), five = echo({5});
+  // Right; the lowest of six; the fifth of six.
+  FakeData data({9, 1, 2, 3, 4, 5, 9, 1, 2, 3, 4, 5, 9, 1, 2, 3, 4, 5}, 6);
+  data.number({0, 1, 2}, {3});
+  const Evaluation result = judge(six, data).value();
+  EXPECT_DOUBLE_EQ(result.value, 1.0 / 3);
+  ASSERT_TRUE(result.top5.has_value());
+  EXPECT_DOUBLE_EQ(*result.top5, 2.0 / 3);
+  FakeData fewer({9, 1, 2, 3, 4}, 5);
+  fewer.number({0}, {1});
+  EXPECT_FALSE(judge(five, fewer).value().top5.has_value());
+}
+
+TEST(Evaluate, DisparityIsTheLossThatTheAverageHides) {
+  Evaluation before, after;
+  before.classes = {{0, 10, 10}, {1, 10, 8}, {2, 20, 20}, {7, 5, 5}};
+  after.classes = {{0, 10, 10}, {1, 10, 5}, {2, 20, 20}, {9, 1, 0}};
+  const auto result = disparity_of(before, after);
+  ASSERT_TRUE(result.has_value());
+  ASSERT_EQ(result->classes.size(), 3U) << "classes that only one saw do not count";
+  EXPECT_EQ(result->classes[0].label, 1);
+  EXPECT_DOUBLE_EQ(result->classes[0].before, 0.8);
+  EXPECT_DOUBLE_EQ(result->classes[0].after, 0.5);
+  EXPECT_EQ(result->classes[1].label, 0) << "ties stand by label";
+  EXPECT_NEAR(result->mean_change, -0.1, 1e-12);
+  EXPECT_NEAR(result->disparity, 0.2, 1e-12);
+  EXPECT_DOUBLE_EQ(result->worst_before, 0.8);
+  EXPECT_DOUBLE_EQ(result->worst_after, 0.5);
+  EXPECT_FALSE(disparity_of(Evaluation(), after).has_value());
 }
 
 TEST(Evaluate, YesNoOutputs) {
@@ -405,6 +364,28 @@ TEST(Bench, RunsTargetsInTurn) {
   EXPECT_LE(times.p90_ms, times.p99_ms);
   EXPECT_GT(times.runs_per_second, 0);
   EXPECT_EQ(failure(bench_sessions(targets, {}, options, silent_progress())).code, Code::kUsage);
+}
+
+TEST(Bench, WarmsUpUntilTimesAreStableAndNoLonger) {
+  int runs = 0;
+  const BenchTarget target{"A", [&]() -> Result<std::unique_ptr<Session>> {
+                             return std::unique_ptr<Session>(std::make_unique<FakeSession>(
+                                 std::vector<std::string>{"y"}, [&](std::span<const NamedTensor>) {
+                                   ++runs;
+                                   return std::vector<NamedTensor>();
+                                 }));
+                           }};
+  const std::vector<std::vector<NamedTensor>> samples(1);
+  BenchOptions options;
+  options.warm_up = BenchOptions::kUntilStable;
+  options.min_rounds = options.max_rounds = 4;
+  options.seconds = 0.05;
+  const auto result = bench_sessions({&target, 1}, samples, options, silent_progress());
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->front().runs, 4);
+  EXPECT_GE(result->front().warm_up, 3);
+  EXPECT_LE(result->front().warm_up, 200);
+  EXPECT_EQ(runs, 4 + result->front().warm_up);
 }
 
 TEST(Bench, MadeUpFeedsFitTheModel) {

@@ -17,7 +17,6 @@
 #include "mcompress/io.h"
 #include "runtime/feeds.h"
 #include "runtime/messages.h"
-#include "runtime/profile.h"
 #include "runtime/scratch.h"
 
 namespace mcompress {

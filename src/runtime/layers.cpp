@@ -1,0 +1,439 @@
+// Layer-wise comparison: the error of each value with everything in front of it, and that of each
+// layer by itself.
+//
+// candidate:  x ── Q ── DQ ── Conv(DQ(W)) ── y ── Q ── DQ ── ...      x, y: paired with the
+// reference own error of y:  [Q ── DQ ── Conv(DQ(W)) ── Q ── DQ] on the reference's x, against its
+// y
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <limits>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "ir/facts.h"
+#include "ir/part.h"
+#include "mcompress/evaluate.h"
+#include "numeric/error.h"
+#include "runtime/decisions.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::uint64_t kLayerBudget = std::uint64_t{256} << 20;
+constexpr std::size_t kMostPartNodes = 4096;
+constexpr std::size_t kMostOpenParts = 256;
+
+bool is_floating(DataType type) {
+  const DTypeInfo* info = find_dtype(type);
+  return info != nullptr && info->floating;
+}
+
+using Names = std::unordered_map<std::string_view, const Value*>;
+
+Names made_values(const Graph& graph) {
+  Names names;
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    for (const Value* value : node->outputs()) {
+      if (value != nullptr) names.emplace(value->name(), value);
+    }
+  }
+  return names;
+}
+
+// The value that the readers of `value` get: behind a pair of quantizers where there is one.
+const Value& rounded_form(const Value& value) {
+  for (const Use& use : value.uses()) {
+    if (use.node == nullptr || !use.node->is("QuantizeLinear") || use.slot != 0) continue;
+    const Value* codes = use.node->output(0);
+    if (codes == nullptr) continue;
+    for (const Use& reader : codes->uses()) {
+      if (reader.node != nullptr && reader.node->is("DequantizeLinear") && reader.slot == 0 &&
+          reader.node->output(0) != nullptr) {
+        return *reader.node->output(0);
+      }
+    }
+  }
+  return value;
+}
+
+struct Known {  // of a paired value, from one run of the reference
+  DataType dtype = DataType::kUndefined;
+  std::vector<std::int64_t> dims;
+  std::uint64_t bytes = 0;
+};
+
+struct Layer {
+  const Value* reference = nullptr;
+  const Value* candidate = nullptr;  // as it is made
+  const Value* rounded = nullptr;    // as it is read
+  // The part that makes it, and what feeds that: values of the candidate.
+  std::vector<const Node*> nodes;
+  std::vector<const Value*> feeds;
+  std::string why_no_own;
+  std::uint64_t weight_bytes = 0;
+  LayerError error;
+  ErrorAccumulator accumulated, own;
+};
+
+class LayerJudge {
+ public:
+  LayerJudge(Runtime& runtime, const Model& reference, const Model& candidate, DataSource& data,
+             const LayerOptions& options, Progress& progress)
+      : runtime_(runtime),
+        reference_(reference),
+        candidate_(candidate),
+        data_(data),
+        options_(options),
+        progress_(progress),
+        budget_(options.memory_budget > 0 ? options.memory_budget : kLayerBudget) {}
+
+  Result<LayerComparison> run(std::span<const ValuePair> pairs) {
+    step_ = std::max<std::int64_t>(data_.fixed_batch(), 1);
+    result_.samples = options_.limit > 0 ? std::min(options_.limit, data_.count()) : data_.count();
+    result_.samples -= result_.samples % step_;
+    if (result_.samples == 0) {
+      return Error(Code::kInput, "no-samples", "the data have no sample for the models' batch");
+    }
+    result_.own_samples = std::min(options_.own_limit, result_.samples);
+    find_pairs(pairs);
+    MCOMPRESS_TRY(learn_shapes());
+    MCOMPRESS_TRY(plan_layers());
+    for (std::size_t first = 0; first < layers_.size();) {
+      MCOMPRESS_ASSIGN(first, run_chunk(first));
+    }
+    return finish();
+  }
+
+ private:
+  void find_pairs(std::span<const ValuePair> pairs) {
+    const Names left = made_values(reference_.graph()), right = made_values(candidate_.graph());
+    std::unordered_set<const Value*> used;
+    for (const ValuePair& pair : pairs) {
+      const auto before = left.find(pair.reference);
+      const auto after = right.find(pair.candidate);
+      if (before == left.end() || after == right.end()) continue;
+      if (used.count(after->second) > 0 || !used.insert(before->second).second) continue;
+      used.insert(after->second);
+      partner_.emplace(after->second, before->second);
+    }
+  }
+
+  // Types and sizes of all paired values, which the models need not state.
+  Status learn_shapes() {
+    SessionOptions session;
+    session.threads = options_.threads;
+    std::vector<const Value*> order;
+    for (const auto& [candidate, reference] : partner_) order.push_back(reference);
+    std::sort(order.begin(), order.end(),
+              [](const Value* a, const Value* b) { return a->id() < b->id(); });
+    for (const Value* value : order) session.observed.emplace_back(value->name());
+    if (order.empty()) return ok_status();
+    MCOMPRESS_ASSIGN(const auto opened, runtime_.open(reference_, session));
+    MCOMPRESS_ASSIGN(const auto feeds, data_.batch(0, step_));
+    MCOMPRESS_TRY(opened->observe(feeds, [&](std::size_t i, const TensorView& view) {
+      known_[order[i]] = {
+          view.dtype, {view.dims.begin(), view.dims.end()}, std::uint64_t{view.bytes.size()}};
+      return ok_status();
+    }));
+    for (const NamedTensor& feed : feeds) {
+      fed_[feed.name] = {feed.tensor.dtype(),
+                         {feed.tensor.dims().begin(), feed.tensor.dims().end()},
+                         feed.tensor.byte_size()};
+    }
+    return ok_status();
+  }
+
+  Status plan_layers() {
+    const Graph& graph = candidate_.graph();
+    std::unordered_map<const Node*, std::size_t> place;
+    std::size_t count = 0;
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      place[node] = count++;
+    }
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      for (const Value* value : node->outputs()) {
+        const auto partner = value != nullptr ? partner_.find(value) : partner_.end();
+        if (partner == partner_.end()) continue;
+        const auto known = known_.find(partner->second);
+        if (known == known_.end() || !is_floating(known->second.dtype)) continue;
+        Layer layer;
+        layer.reference = partner->second;
+        layer.candidate = value;
+        layer.rounded = &rounded_form(*value);
+        layer.error.value = layer.reference->name();
+        layer.error.layer = layer.reference->producer()->label();
+        layer.error.op_type = layer.reference->producer()->op_type();
+        cut(layer, place);
+        layers_.push_back(std::move(layer));
+      }
+    }
+    if (layers_.empty()) {
+      return Error(Code::kInput, "no-common-layer",
+                   "the two models have no float value in common that a node makes", {},
+                   "compare a model with one that was made from it");
+    }
+    return ok_status();
+  }
+
+  // Backwards from the rounded value to the nearest paired values and inputs.
+  void cut(Layer& layer, const std::unordered_map<const Node*, std::size_t>& place) const {
+    std::set<std::pair<std::size_t, const Node*>> taken;
+    std::unordered_set<const Value*> seen;
+    std::vector<const Value*> open = {layer.rounded};
+    while (!open.empty() && layer.why_no_own.empty()) {
+      const Value* value = open.back();
+      open.pop_back();
+      if (value == nullptr || !seen.insert(value).second) continue;
+      const bool itself = value == layer.candidate || value == layer.rounded;
+      const auto partner = itself ? partner_.end() : partner_.find(value);
+      if (partner != partner_.end()) {
+        if (known_.count(partner->second) > 0) {
+          layer.feeds.push_back(value);
+        } else {
+          layer.why_no_own = "'" + std::string(value->name()) + "' could not be observed";
+        }
+        continue;
+      }
+      if (value->constant() != nullptr) {
+        layer.weight_bytes += value->constant()->byte_size();
+        continue;
+      }
+      const Node* node = value->producer();
+      if (node == nullptr) {
+        if (fed_.count(std::string(value->name())) > 0) {
+          layer.feeds.push_back(value);
+        } else {
+          layer.why_no_own = "'" + std::string(value->name()) + "' is fed to one model only";
+        }
+        continue;
+      }
+      layer.why_no_own = why_no_part(*node);
+      taken.emplace(place.at(node), node);
+      if (taken.size() > kMostPartNodes) layer.why_no_own = "too many nodes make it";
+      for (const Value* input : node->inputs()) open.push_back(input);
+    }
+    layer.error.nodes = static_cast<std::int64_t>(taken.size());
+    for (const auto& [at, node] : taken) layer.nodes.push_back(node);
+  }
+
+  const Known& known_of(const Value& feed) const {
+    const auto partner = partner_.find(&feed);
+    return partner != partner_.end() ? known_.at(partner->second)
+                                     : fed_.at(std::string(feed.name()));
+  }
+
+  bool wants_own(const Layer& layer) const {
+    return result_.own_samples > 0 && layer.why_no_own.empty();
+  }
+
+  // Layers first..end whose values and weights fit the budget together, at least one.
+  std::size_t end_of_chunk(std::size_t first, std::vector<const Value*>& held) const {
+    std::unordered_set<const Value*> counted;
+    std::uint64_t bytes = 0;
+    std::size_t end = first;
+    for (; end < layers_.size() && end - first < kMostOpenParts; ++end) {
+      const Layer& layer = layers_[end];
+      std::vector<const Value*> fresh;
+      std::uint64_t more = 0;
+      const auto need = [&](const Value* value) {
+        if (counted.count(value) > 0) return;
+        fresh.push_back(value);
+        more += known_.at(value).bytes;
+      };
+      need(layer.reference);
+      if (wants_own(layer)) {
+        more += 2 * layer.weight_bytes;
+        for (const Value* feed : layer.feeds) {
+          const auto partner = partner_.find(feed);
+          if (partner != partner_.end()) need(partner->second);
+        }
+      }
+      if (end > first && bytes + more > budget_) break;
+      bytes += more;
+      for (const Value* value : fresh) {
+        if (counted.insert(value).second) held.push_back(value);
+      }
+    }
+    return end;
+  }
+
+  Result<std::unique_ptr<Session>> open_part(const Layer& layer) const {
+    std::vector<PartInput> inputs;
+    for (const Value* feed : layer.feeds) {
+      const Known& known = known_of(*feed);
+      inputs.push_back({feed, known.dtype, known.dims});
+    }
+    const auto part = part_of(candidate_, layer.nodes, inputs, std::array{layer.rounded});
+    SessionOptions session;
+    session.threads = options_.threads;
+    return runtime_.open(*part, session);
+  }
+
+  Result<std::size_t> run_chunk(std::size_t first) {
+    std::vector<const Value*> held;
+    const std::size_t end = end_of_chunk(first, held);
+    SessionOptions left, right;
+    left.threads = right.threads = options_.threads;
+    for (const Value* value : held) left.observed.emplace_back(value->name());
+    for (std::size_t i = first; i < end; ++i) {
+      right.observed.emplace_back(layers_[i].rounded->name());
+    }
+    MCOMPRESS_ASSIGN(const auto reference, runtime_.open(reference_, left));
+    MCOMPRESS_ASSIGN(const auto candidate, runtime_.open(candidate_, right));
+    std::vector<std::unique_ptr<Session>> parts(end - first);
+    for (std::size_t i = first; i < end; ++i) {
+      if (!wants_own(layers_[i])) continue;
+      auto part = open_part(layers_[i]);
+      if (part.ok()) {
+        parts[i - first] = std::move(part).value();
+      } else {
+        layers_[i].why_no_own = "cannot run alone: " + part.error().diagnostic.message;
+      }
+    }
+    std::unordered_map<const Value*, Tensor> values;
+    for (std::int64_t sample = 0; sample < result_.samples; sample += step_) {
+      if (progress_.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
+      const auto done =
+          static_cast<std::uint64_t>(first) * static_cast<std::uint64_t>(result_.samples) +
+          static_cast<std::uint64_t>(sample) * (end - first);
+      progress_.update("layers", done / static_cast<std::uint64_t>(result_.samples), layers_.size(),
+                       "layers");
+      MCOMPRESS_ASSIGN(const auto feeds, data_.batch(sample, step_));
+      values.clear();
+      MCOMPRESS_TRY(reference->observe(feeds, [&](std::size_t i, const TensorView& view) {
+        values.insert_or_assign(held[i],
+                                make_bytes_tensor(view.dtype, {view.dims.begin(), view.dims.end()},
+                                                  {view.bytes.begin(), view.bytes.end()}));
+        return ok_status();
+      }));
+      MCOMPRESS_TRY(candidate->observe(feeds, [&](std::size_t i, const TensorView& view) {
+        Layer& layer = layers_[first + i];
+        return add(layer, values, view, layer.accumulated);
+      }));
+      if (sample >= result_.own_samples) continue;
+      for (std::size_t i = first; i < end; ++i) {
+        if (parts[i - first] == nullptr) continue;
+        Status status = run_alone(layers_[i], *parts[i - first], values, feeds);
+        if (status.ok()) continue;
+        if (status.error().code == Code::kCancelled) return std::move(status).error();
+        layers_[i].why_no_own = "cannot run alone: " + status.error().diagnostic.message;
+        parts[i - first].reset();
+      }
+    }
+    return end;
+  }
+
+  Status add(Layer& layer, const std::unordered_map<const Value*, Tensor>& values,
+             const TensorView& view, ErrorAccumulator& errors) {
+    const auto expected = values.find(layer.reference);
+    if (expected == values.end()) return ok_status();
+    const auto dims = expected->second.dims();
+    if (!std::equal(dims.begin(), dims.end(), view.dims.begin(), view.dims.end())) {
+      ++result_.differing_shapes;
+      return ok_status();
+    }
+    MCOMPRESS_ASSIGN(const std::vector<float> wanted, read_floats(expected->second));
+    MCOMPRESS_ASSIGN(const std::vector<float> actual, view_values(view, layer.error.value));
+    errors.add(wanted, actual);
+    return ok_status();
+  }
+
+  Status run_alone(Layer& layer, Session& part,
+                   const std::unordered_map<const Value*, Tensor>& values,
+                   std::span<const NamedTensor> feeds) {
+    std::vector<NamedTensor> given;
+    for (const Value* feed : layer.feeds) {
+      const auto partner = partner_.find(feed);
+      const Tensor* tensor = nullptr;
+      if (partner != partner_.end()) {
+        const auto held = values.find(partner->second);
+        if (held != values.end()) tensor = &held->second;
+      } else {
+        for (const NamedTensor& one : feeds) {
+          if (one.name == feed->name()) tensor = &one.tensor;
+        }
+      }
+      if (tensor == nullptr) return ok_status();  // made in some samples only
+      const Known& known = known_of(*feed);
+      // The part was made for the sizes of the first sample.
+      if (!std::equal(known.dims.begin(), known.dims.end(), tensor->dims().begin(),
+                      tensor->dims().end())) {
+        return ok_status();
+      }
+      given.push_back({part_name(*feed), *tensor});
+    }
+    return part.run(given, {}, [&](std::size_t, const TensorView& view) {
+      return add(layer, values, view, layer.own);
+    });
+  }
+
+  LayerComparison finish() {
+    double worst = std::numeric_limits<double>::infinity();
+    for (Layer& layer : layers_) {
+      const ErrorStats all = layer.accumulated.stats();
+      LayerError& error = layer.error;
+      error.values = static_cast<std::int64_t>(all.count);
+      error.accumulated_db = all.sqnr_db();
+      error.cosine = all.cosine();
+      error.max_abs_error = all.max_abs_error;
+      const ErrorStats own = layer.own.stats();
+      if (layer.why_no_own.empty() && own.count > 0) error.own_db = own.sqnr_db();
+      if (!error.own_db) {
+        error.why_no_own = !layer.why_no_own.empty()  ? std::move(layer.why_no_own)
+                           : result_.own_samples == 0 ? "not asked for"
+                                                      : "no sample has the sizes of the first one";
+      }
+      const std::size_t index = result_.layers.size();
+      if (!result_.first_differing && all.noise > 0) result_.first_differing = index;
+      if (error.own_db && *error.own_db < worst) {
+        worst = *error.own_db;
+        result_.worst_own = index;
+      }
+      result_.layers.push_back(std::move(error));
+    }
+    return std::move(result_);
+  }
+
+  Runtime& runtime_;
+  const Model& reference_;
+  const Model& candidate_;
+  DataSource& data_;
+  const LayerOptions& options_;
+  Progress& progress_;
+  std::uint64_t budget_;
+  std::int64_t step_ = 1;
+  std::unordered_map<const Value*, const Value*> partner_;  // of the candidate's values
+  std::unordered_map<const Value*, Known> known_;           // by the reference's value
+  std::map<std::string, Known> fed_;
+  std::vector<Layer> layers_;
+  LayerComparison result_;
+};
+
+}  // namespace
+
+std::vector<ValuePair> shared_values(const Model& reference, const Model& candidate) {
+  const Names left = made_values(reference.graph());
+  std::vector<ValuePair> pairs;
+  const Graph& graph = candidate.graph();
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    for (const Value* value : node->outputs()) {
+      if (value == nullptr || left.count(value->name()) == 0) continue;
+      pairs.push_back({std::string(value->name()), std::string(value->name())});
+    }
+  }
+  return pairs;
+}
+
+Result<LayerComparison> compare_layers(Runtime& runtime, const Model& reference,
+                                       const Model& candidate, std::span<const ValuePair> pairs,
+                                       DataSource& data, const LayerOptions& options,
+                                       Progress& progress) {
+  return LayerJudge(runtime, reference, candidate, data, options, progress).run(pairs);
+}
+
+}  // namespace mcompress
