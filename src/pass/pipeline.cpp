@@ -143,7 +143,7 @@ class PipelineRun {
 
   Status converge(const StepGroup& group, bool check_each) {
     const std::size_t decisions = explain_.all().size();
-    Worklist worklist(group.steps.size());
+    Worklist worklist(group.cleans);
     for (std::size_t place = 0; worklist.next(place);) {
       const std::size_t step = group.steps[place];
       const int turn = worklist.turns(place) + 1;
