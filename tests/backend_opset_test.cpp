@@ -2,15 +2,13 @@
 // an older one, or is refused for a reason; what moved computes the same on the data beside it.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <filesystem>
+#include <iostream>
 #include <map>
 #include <vector>
 
 #include "mcompress/io.h"
-#include "mcompress/runtime.h"
-#include "support/models.h"
+#include "support/backend_data.h"
 #include "support/pass_fixture.h"
 
 namespace mcompress::testing {
@@ -18,66 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> find_models() {
-  std::vector<fs::path> models;
-  const fs::path root = MCOMPRESS_ONNX_TESTDATA;
-  if (root.empty() || !fs::exists(root)) return models;
-  for (const auto& entry : fs::recursive_directory_iterator(root)) {
-    if (entry.path().extension() == ".onnx") models.push_back(entry.path());
-  }
-  std::sort(models.begin(), models.end());
-  return models;
-}
+// What a newer form of an operator may round differently.
+constexpr Closeness kMoved = {1e-5, 1e-3};
 
-using Outputs = std::vector<Tensor>;
-
-// The tensors of a data set in their order; empty when one is missing or is no tensor.
-std::vector<NamedTensor> tensors(const fs::path& folder, const std::string& stem) {
-  std::vector<NamedTensor> all;
-  for (int i = 0;; ++i) {
-    const fs::path path = folder / (stem + std::to_string(i) + ".pb");
-    if (!fs::exists(path)) return all;
-    auto tensor = load_tensor_file(path);
-    if (!tensor.ok()) return {};
-    all.push_back(std::move(*tensor));
-  }
-}
-
-std::optional<Outputs> outputs_of(const Model& model, const fs::path& data) {
-  static const auto runtime = find_runtime("onnxruntime").value();
-  SessionOptions options;
-  options.optimisation = Optimisation::kNone;
-  auto session = runtime->open(model, options);
-  if (!session.ok()) return std::nullopt;
-  std::vector<NamedTensor> feeds = tensors(data, "input_");
-  const auto inputs = (*session)->inputs();
-  if (feeds.size() > inputs.size()) return std::nullopt;
-  for (std::size_t i = 0; i < feeds.size(); ++i) feeds[i].name = inputs[i].name;
-  std::vector<std::string> fetch;
-  for (const PortInfo& port : (*session)->outputs()) fetch.push_back(port.name);
-  auto results = (*session)->run(feeds, fetch);
-  if (!results.ok()) return std::nullopt;
-  return std::move(*results);
-}
-
-// Rounding apart; what can not be read as numbers counts as equal.
-bool same(const Outputs& left, const Outputs& right) {
-  if (left.size() != right.size()) return false;
-  for (std::size_t i = 0; i < left.size(); ++i) {
-    if (left[i].dtype() == DataType::kUndefined) continue;
-    if (left[i].dtype() != right[i].dtype()) return false;
-    if (!std::ranges::equal(left[i].dims(), right[i].dims())) return false;
-    const auto a = read_floats(left[i]);
-    const auto b = read_floats(right[i]);
-    if (!a.ok() || !b.ok()) continue;
-    for (std::size_t k = 0; k < a->size(); ++k) {
-      const double x = static_cast<double>((*a)[k]), y = static_cast<double>((*b)[k]);
-      if (std::isnan(x) != std::isnan(y)) return false;
-      if (x == y || std::isnan(x)) continue;
-      if (!(std::abs(x - y) <= 1e-5 + 1e-3 * std::abs(x))) return false;
-    }
-  }
-  return true;
+bool same(const BackendOutputs& left, const BackendOutputs& right) {
+  return likeness(left, right, kMoved) != Likeness::kDifferent;
 }
 
 struct Tally {
@@ -105,15 +48,14 @@ Tally move_all(const std::vector<fs::path>& models, std::int64_t to) {
     ++tally.moved;
     EXPECT_TRUE(!check_model(*original).ok() || check_model(model).ok())
         << path << to_string(check_model(model).error().diagnostic);
-    const fs::path data = path.parent_path() / "test_data_set_0";
-    const auto after = outputs_of(model, data);
-    const auto before = outputs_of(*original, data);
+    const auto after = backend_outputs(model, path);
+    const auto before = backend_outputs(*original, path);
     if (!after || !before) {
       ++tally.not_run;  // kernels that are missing, inputs that are no tensors
       continue;
     }
     // What is drawn at random is never equal.
-    const auto again = outputs_of(*original, data);
+    const auto again = backend_outputs(*original, path);
     if (!again || !same(*before, *again)) continue;
     ++tally.compared;
     EXPECT_TRUE(same(*before, *after)) << path;
@@ -124,7 +66,7 @@ Tally move_all(const std::vector<fs::path>& models, std::int64_t to) {
 }
 
 TEST(BackendOpset, EverythingMovesToTheNewestOrToAnOlderOneOrIsRefused) {
-  const std::vector<fs::path> models = find_models();
+  const std::vector<fs::path> models = find_backend_models();
   if (models.empty()) GTEST_SKIP() << "cmake/bootstrap.sh makes ONNX's test data";
   const Tally up = move_all(models, 28);
   EXPECT_GT(up.moved, static_cast<int>(models.size()) * 4 / 5);

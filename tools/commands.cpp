@@ -297,9 +297,9 @@ class Run final : public Writing {
   }
 
  private:
-  // A recipe that can not be read is a usage error, whatever is wrong with it.
+  // A recipe that is missing or wrong is a usage error; not so a disk that fails.
   static Error as_usage(Error error) {
-    error.code = Code::kUsage;
+    if (error.diagnostic.id != "file-unreadable") error.code = Code::kUsage;
     return error;
   }
 

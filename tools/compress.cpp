@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mcompress/companion.h"
 #include "mcompress/host.h"
 #include "mcompress/version.h"
 #include "outcome.h"
@@ -50,7 +51,7 @@ class Compression {
     coverage_ = coverage_of(explain_);
     MCOMPRESS_TRY(check_coverage());
     if (model().revision() == revision || !changed_) return finish_unchanged();
-    stamp();
+    MCOMPRESS_TRY(stamp());
     MCOMPRESS_TRY(prove());
     MCOMPRESS_TRY(write());
     return finish();
@@ -173,23 +174,30 @@ class Compression {
                  "nothing was written; `mcompress inspect` shows what the model holds");
   }
 
-  void stamp() {
-    if (!options_.provenance) return;
+  Status stamp() {
+    if (!options_.provenance) return ok_status();
     note("mcompress.version", kVersion);
     note("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
     const bool calibrated =
         std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
                     [](const RecipeStep& step) { return step.pass == "quantize-static"; });
-    if (!calibrated) return;
+    if (!calibrated) return ok_status();
     std::string digests;
     if (table_) {
       for (const std::uint64_t digest : table_->data_digests) {
         digests += (digests.empty() ? "" : ",") + digest_text(digest);
       }
     } else if (calib_ != nullptr) {
-      digests = digest_text(calib_->digest());
+      const std::uint64_t digest = calib_->digest();
+      if (digest == 0) {
+        if (auto again = calib_->sample(0); !again.ok()) return std::move(again).error();
+        return Error(Code::kInput, "data-unreadable",
+                     "the data could not be read again for their digest", {options_.calib, {}, {}});
+      }
+      digests = digest_text(digest);
     }
     if (!digests.empty()) note("mcompress.calibration", digests);
+    return ok_status();
   }
 
   void note(std::string_view key, std::string_view value) {
@@ -354,13 +362,23 @@ class Compression {
     save.added_bytes = stamp_bytes_;
     if (options_.external_data == "always") save.external = SaveOptions::External::kAlways;
     if (options_.external_data == "never") save.external = SaveOptions::External::kNever;
-    MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, console_));
+    MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, companion(), console_));
     return ok_status();
+  }
+
+  // The report, where it goes to a file beside the model.
+  Companion companion() {
+    if (options_.report.empty() || options_.report == "-") return {};
+    return {options_.report, [this](const SavedModel& saved) -> Result<std::string> {
+              saved_ = saved;
+              return report_text();
+            }};
   }
 
   bool allow_larger() const { return options_.allow_larger || job_.translates; }
 
   Status finish_unchanged() {
+    root().flag("unchanged", true);
     if (options_.dry_run) {
       saved_ = loaded_.size;
     } else if (options_.output == "-") {
@@ -368,28 +386,31 @@ class Compression {
       saved_.model_bytes = bytes.size();
       MCOMPRESS_TRY(console_.print(bytes));
     } else {
-      MCOMPRESS_ASSIGN(saved_, copy_model(*original_, options_.output, console_));
+      MCOMPRESS_ASSIGN(saved_, copy_model(*original_, options_.output, companion(), console_));
     }
-    root().flag("unchanged", true);
     console_.say(options_.dry_run ? "nothing to change"
                                   : "nothing to change: the output is a copy of the input");
     return finish();
   }
 
   Status finish() {
-    if (options_.json || !options_.report.empty()) {
-      fill_report();
-      const auto times = options_.times ? Report::Times::kInclude : Report::Times::kOmit;
-      const std::string text = json_text(report_.to_datum(times));
-      if (options_.report == "-") {
-        MCOMPRESS_TRY(console_.print(text));
-      } else if (!options_.report.empty()) {
-        MCOMPRESS_TRY(write_file(options_.report, text));
-      }
-      if (options_.json) MCOMPRESS_TRY(console_.print(text));
+    const bool with_model = report_text_.has_value();
+    if (!with_model && !options_.report.empty() && options_.report != "-") {
+      MCOMPRESS_TRY(write_file(options_.report, report_text()));
     }
+    if (options_.json || options_.report == "-") MCOMPRESS_TRY(console_.print(report_text()));
     if (!console_.options().quiet) show_summary();
     return ok_status();
+  }
+
+  // Filled once: lists in it grow.
+  const std::string& report_text() {
+    if (!report_text_) {
+      fill_report();
+      const auto times = options_.times ? Report::Times::kInclude : Report::Times::kOmit;
+      report_text_ = json_text(report_.to_datum(times));
+    }
+    return *report_text_;
   }
 
   void fill_report() {
@@ -472,6 +493,7 @@ class Compression {
   std::vector<BenchTimes> latency_;
   SavedModel saved_;
   std::uint64_t stamp_bytes_ = 0;
+  std::optional<std::string> report_text_;
 };
 
 }  // namespace

@@ -12,7 +12,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <vector>
 
+#include "mcompress/companion.h"
 #include "mcompress/host.h"
 #include "models.h"
 #include "try.h"
@@ -131,12 +133,15 @@ Status check_picture_size(std::uint64_t nodes, const DrawingFiles& files) {
 }
 
 Status write_drawings(const std::string& graph, const DrawingFiles& files, Console& console) {
+  std::string picture;
+  std::vector<TextFile> texts;
   if (!files.svg.empty()) {
-    MCOMPRESS_ASSIGN(const std::string picture, lay_out(graph));
-    MCOMPRESS_TRY(write_file(files.svg, picture));
+    MCOMPRESS_ASSIGN(picture, lay_out(graph));
+    texts.push_back({files.svg, picture});
   }
-  if (files.dot == "-") return console.print(graph);
-  return files.dot.empty() ? ok_status() : write_file(files.dot, graph);
+  if (files.dot != "-" && !files.dot.empty()) texts.push_back({files.dot, graph});
+  MCOMPRESS_TRY(write_files(texts));
+  return files.dot == "-" ? console.print(graph) : ok_status();
 }
 
 }  // namespace mcompress::tools

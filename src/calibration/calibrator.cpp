@@ -392,8 +392,10 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
   }
   const std::uint64_t digest = data.digest();
   if (digest == 0) {
+    // Asked again, the data know which file it was.
+    if (auto again = data.sample(0); !again.ok()) return std::move(again).error();
     return Error(Code::kInput, "data-unreadable",
-                 "the calibration data could not be read again for its digest");
+                 data.description() + " could not be read again for the digest of the data");
   }
   table.model_digest = fingerprint(model);
   table.data_digests = {digest};

@@ -2,12 +2,13 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstring>
 #include <optional>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "calibration/sources.h"
+#include "support/files.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -65,10 +66,12 @@ class SampleFiles final : public DataSource {
     for (const FileInput& input : inputs_) {
       hasher.text(input.port.name);
       for (std::int64_t i = 0; i < count_; ++i) {
-        auto array = open(input.files[static_cast<std::size_t>(i)]);
-        if (!array.ok()) return 0;
-        auto digest = array->digest(array->header().data_bytes);
-        if (!digest.ok()) return 0;
+        const fs::path& file = input.files[static_cast<std::size_t>(i)];
+        const auto digest = digest_of(file);
+        if (!digest.ok()) {
+          unreadable_ = at_input(digest.error(), file, input.port.name);
+          return 0;
+        }
         hasher.integer(*digest);
       }
       if (!input.affine) continue;
@@ -81,6 +84,7 @@ class SampleFiles final : public DataSource {
 
   Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
     if (first < 0 || count != 1 || first >= count_) return wrong_range(first, count, count_);
+    if (unreadable_) return *unreadable_;
     std::vector<NamedTensor> feeds;
     for (const FileInput& input : inputs_) {
       const fs::path& file = input.files[static_cast<std::size_t>(first)];
@@ -109,6 +113,10 @@ class SampleFiles final : public DataSource {
   Result<NpyArray> open(const fs::path& file) const {
     MCOMPRESS_ASSIGN(auto bytes, open_bytes(file.string()));
     return NpyArray::open(std::move(bytes), std::min(max_bytes_, kMaxSampleBytes));
+  }
+  Result<std::uint64_t> digest_of(const fs::path& file) const {
+    MCOMPRESS_ASSIGN(NpyArray array, open(file));
+    return array.digest(array.header().data_bytes);
   }
   static Result<ElementConversion> conversion(const FileInput& input, const NpyArray& array,
                                               std::string* note) {
@@ -145,6 +153,7 @@ class SampleFiles final : public DataSource {
   std::string file_;
   Labels labels_;
   mutable std::optional<std::uint64_t> digest_;
+  mutable std::optional<Error> unreadable_;  // of a file that the digest needs
 };
 
 class TestSets final : public DataSource {
@@ -295,13 +304,12 @@ Result<std::unique_ptr<DataSource>> open_test_sets(std::vector<fs::path> sets,
   std::vector<std::vector<fs::path>> files;
   for (const fs::path& set : sets) {
     std::vector<fs::path> tensors;
-    std::error_code failed;
-    for (const auto& entry : fs::directory_iterator(set, failed)) {
-      const std::string name = entry.path().filename().string();
-      if (name.starts_with("input_") && name.ends_with(".pb")) tensors.push_back(entry.path());
+    std::vector<FileSystem::Entry> entries;
+    if (const int error = real_files().list(set.string(), entries); error < 0) {
+      return Error(Code::kInput, "data-unreadable", std::strerror(-error), {set.string(), {}, {}});
     }
-    if (failed) {
-      return Error(Code::kInput, "data-unreadable", failed.message(), {set.string(), {}, {}});
+    for (const auto& [name, is_folder] : entries) {
+      if (name.starts_with("input_") && name.ends_with(".pb")) tensors.push_back(set / name);
     }
     std::ranges::sort(tensors, {}, [](const fs::path& path) {
       return std::pair(trailing_number(path.stem().string()), path.string());

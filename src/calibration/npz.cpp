@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -59,17 +60,105 @@ class FileBytes final : public ByteSource {
   std::uint64_t size_;
 };
 
+// What the zip library reads through. The reason why a read failed is kept: the library has a
+// number for it only.
+class ZipInput {
+ public:
+  explicit ZipInput(std::unique_ptr<ByteSource> bytes) : bytes_(std::move(bytes)) {
+    zip_error_init(&error_);
+  }
+  ~ZipInput() { zip_error_fini(&error_); }
+  ZipInput(const ZipInput&) = delete;
+  ZipInput& operator=(const ZipInput&) = delete;
+
+  const std::optional<Error>& failure() const { return failure_; }
+
+  // A zip_source_callback; `self` is a ZipInput that outlives the source.
+  static zip_int64_t serve(void* self, void* data, zip_uint64_t length, zip_source_cmd_t command) {
+    return static_cast<ZipInput*>(self)->answer(data, length, command);
+  }
+
+ private:
+  zip_int64_t answer(void* data, zip_uint64_t length, zip_source_cmd_t command) {
+    switch (command) {
+      case ZIP_SOURCE_SUPPORTS:
+        return zip_source_make_command_bitmap(ZIP_SOURCE_SUPPORTS, ZIP_SOURCE_OPEN, ZIP_SOURCE_READ,
+                                              ZIP_SOURCE_CLOSE, ZIP_SOURCE_STAT, ZIP_SOURCE_ERROR,
+                                              ZIP_SOURCE_FREE, ZIP_SOURCE_SEEK, ZIP_SOURCE_TELL,
+                                              -1);
+      case ZIP_SOURCE_OPEN:
+        at_ = 0;
+        return 0;
+      case ZIP_SOURCE_CLOSE:
+      case ZIP_SOURCE_FREE:
+        return 0;
+      case ZIP_SOURCE_READ:
+        return read(data, length);
+      case ZIP_SOURCE_SEEK: {
+        const zip_int64_t to =
+            zip_source_seek_compute_offset(at_, bytes_->size(), data, length, &error_);
+        if (to < 0) return -1;
+        at_ = static_cast<std::uint64_t>(to);
+        return 0;
+      }
+      case ZIP_SOURCE_TELL:
+        return static_cast<zip_int64_t>(at_);
+      case ZIP_SOURCE_STAT: {
+        auto* info = static_cast<zip_stat_t*>(data);
+        zip_stat_init(info);
+        info->size = bytes_->size();
+        info->valid = ZIP_STAT_SIZE;
+        return sizeof *info;
+      }
+      case ZIP_SOURCE_ERROR:
+        return zip_error_to_data(&error_, data, length);
+      default:
+        zip_error_set(&error_, ZIP_ER_OPNOTSUPP, 0);
+        return -1;
+    }
+  }
+
+  zip_int64_t read(void* data, zip_uint64_t length) {
+    const std::uint64_t left = bytes_->size() - std::min(at_, bytes_->size());
+    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(length, left));
+    Status status = bytes_->read(at_, {static_cast<std::byte*>(data), count});
+    if (!status.ok()) {
+      failure_ = std::move(status).error();
+      zip_error_set(&error_, ZIP_ER_READ, EIO);
+      return -1;
+    }
+    at_ += count;
+    return static_cast<zip_int64_t>(count);
+  }
+
+  std::unique_ptr<ByteSource> bytes_;
+  std::uint64_t at_ = 0;
+  zip_error_t error_;
+  std::optional<Error> failure_;
+};
+
 struct CloseZip {
   void operator()(zip_t* p) const { zip_discard(p); }
   void operator()(zip_file_t* p) const { zip_fclose(p); }
 };
-using ZipHandle = std::shared_ptr<zip_t>;
+// The archive and what it reads through, which has to live longer.
+struct OpenZip {
+  explicit OpenZip(std::unique_ptr<ByteSource> bytes) : input(std::move(bytes)) {}
+  ZipInput input;
+  std::unique_ptr<zip_t, CloseZip> archive;
+
+  // The reason why reading failed, else what the library says.
+  Error failure(std::string id, const char* otherwise) const {
+    return input.failure() ? *input.failure() : bad(std::move(id), otherwise);
+  }
+};
+using ZipHandle = std::shared_ptr<OpenZip>;
 using ZipFile = std::unique_ptr<zip_file_t, CloseZip>;
 
 class ZipEntryBytes final : public ByteSource {
  public:
   ZipEntryBytes(ZipHandle archive, NpzArchive::Entry entry, bool stored)
-      : archive_(std::move(archive)), entry_(std::move(entry)), stored_(stored) {}
+      : zip_(std::move(archive)), entry_(std::move(entry)), stored_(stored) {}
 
   std::uint64_t size() const override { return entry_.bytes; }
 
@@ -107,9 +196,9 @@ class ZipEntryBytes final : public ByteSource {
       return ok_status();
     }
     if (file_ == nullptr || position_ > offset) {
-      file_.reset(zip_fopen_index(archive_.get(), entry_.index, 0));
+      file_.reset(zip_fopen_index(zip_->archive.get(), entry_.index, 0));
       if (file_ == nullptr) {
-        return bad("zip-entry-unreadable", zip_strerror(archive_.get()));
+        return zip_->failure("zip-entry-unreadable", zip_strerror(zip_->archive.get()));
       }
       position_ = 0;
       if (stored_ && offset != 0) return go_to(offset);
@@ -138,13 +227,13 @@ class ZipEntryBytes final : public ByteSource {
     return ok_status();
   }
   Error failure() {
-    Error error = bad("zip-entry-damaged", zip_file_strerror(file_.get()));
+    Error error = zip_->failure("zip-entry-damaged", zip_file_strerror(file_.get()));
     file_.reset();
     kept_.clear();  // what came before the damage was not checked yet
     return error;
   }
 
-  ZipHandle archive_;
+  ZipHandle zip_;
   NpzArchive::Entry entry_;
   bool stored_;
   ZipFile file_;  // null: not begun, or read to the end
@@ -159,13 +248,13 @@ class Archive final : public NpzArchive {
   explicit Archive(ZipHandle handle) : handle_(std::move(handle)) {}
 
   Status list() {
-    const zip_int64_t count = zip_get_num_entries(handle_.get(), 0);
+    const zip_int64_t count = zip_get_num_entries(archive(), 0);
     std::set<std::string, std::less<>> seen;
     for (zip_int64_t i = 0; i < count; ++i) {
       zip_stat_t info;
       zip_stat_init(&info);
-      if (zip_stat_index(handle_.get(), static_cast<zip_uint64_t>(i), 0, &info) != 0) {
-        return bad("zip-damaged", zip_strerror(handle_.get()));
+      if (zip_stat_index(archive(), static_cast<zip_uint64_t>(i), 0, &info) != 0) {
+        return handle_->failure("zip-damaged", zip_strerror(archive()));
       }
       constexpr zip_uint64_t kNeeded = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_METHOD;
       if ((info.valid & kNeeded) != kNeeded) {
@@ -200,6 +289,8 @@ class Archive final : public NpzArchive {
   }
 
  private:
+  zip_t* archive() const { return handle_->archive.get(); }
+
   ZipHandle handle_;
   std::vector<Entry> entries_;
   std::vector<bool> stored_;
@@ -209,7 +300,7 @@ class Archive final : public NpzArchive {
 
 Result<std::unique_ptr<ByteSource>> open_bytes(const std::string& path) {
   FileSystem& files = real_files();
-  const int descriptor = files.open(path, O_RDONLY | O_CLOEXEC, 0);
+  const int descriptor = open_to_read(files, path, 0);
   if (descriptor < 0) {
     return Error(Code::kInput, "data-unreadable", std::strerror(-descriptor), {path, {}, {}});
   }
@@ -225,18 +316,22 @@ Result<std::unique_ptr<ByteSource>> open_bytes(const std::string& path) {
 }
 
 Result<std::shared_ptr<NpzArchive>> NpzArchive::open(const std::string& path) {
-  int code = 0;
-  zip_t* raw = zip_open(path.c_str(), ZIP_RDONLY, &code);
-  if (raw == nullptr) {
-    zip_error_t error;
-    zip_error_init_with_code(&error, code);
-    Error result(Code::kInput, "npz-unreadable",
-                 "this .npz can not be opened: " + std::string(zip_error_strerror(&error)),
-                 {path, {}, {}});
-    zip_error_fini(&error);
-    return result;
+  MCOMPRESS_ASSIGN(auto bytes, open_bytes(path));
+  const auto zip = std::make_shared<OpenZip>(std::move(bytes));
+  zip_error_t error;
+  zip_error_init(&error);
+  zip_source_t* source = zip_source_function_create(&ZipInput::serve, &zip->input, &error);
+  if (source != nullptr) zip->archive.reset(zip_open_from_source(source, ZIP_RDONLY, &error));
+  std::optional<Error> failure;
+  if (zip->archive == nullptr) {
+    if (source != nullptr) zip_source_free(source);
+    const std::string why =
+        "this .npz can not be opened: " + std::string(zip_error_strerror(&error));
+    failure = zip->failure("npz-unreadable", why.c_str());
   }
-  auto archive = std::make_shared<Archive>(ZipHandle(raw, CloseZip()));
+  zip_error_fini(&error);
+  if (failure) return std::move(*failure).in_file(path);
+  auto archive = std::make_shared<Archive>(zip);
   Status listed = archive->list();
   if (!listed.ok()) return std::move(listed).error().in_file(path);
   return std::shared_ptr<NpzArchive>(std::move(archive));

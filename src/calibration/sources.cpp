@@ -2,10 +2,12 @@
 #include "calibration/sources.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <optional>
-#include <system_error>
 #include <utility>
 
+#include "support/files.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -21,6 +23,13 @@ struct Folder {
   bool has_test_tensors = false;
 };
 
+Error unreadable(const fs::path& path, int error) {
+  return {Code::kInput,
+          "data-unreadable",
+          error == -ENOENT ? "there is no such file" : std::strerror(-error),
+          {path.string(), {}, {}}};
+}
+
 // By the number at the end, then by name: x_2 stands before x_10.
 void sort_naturally(std::vector<fs::path>& paths) {
   std::ranges::sort(paths, {}, [](const fs::path& path) {
@@ -31,21 +40,19 @@ void sort_naturally(std::vector<fs::path>& paths) {
 
 Result<Folder> list_folder(const fs::path& path) {
   Folder folder;
-  std::error_code failed;
-  for (fs::directory_iterator it(path, failed), end; !failed && it != end; it.increment(failed)) {
-    std::error_code ignored;
-    const std::string name = it->path().filename().string();
+  std::vector<FileSystem::Entry> entries;
+  if (const int error = real_files().list(path.string(), entries); error < 0) {
+    return unreadable(path, error);
+  }
+  for (const auto& [name, is_folder] : entries) {
     if (name.starts_with('.')) continue;
-    if (it->is_directory(ignored)) {
-      folder.folders.push_back(it->path());
+    if (is_folder) {
+      folder.folders.push_back(path / name);
     } else if (name.ends_with(".npy")) {
-      folder.files.push_back(it->path());
+      folder.files.push_back(path / name);
     } else if (name.starts_with("input_") && name.ends_with(".pb")) {
       folder.has_test_tensors = true;
     }
-  }
-  if (failed) {
-    return Error(Code::kInput, "data-unreadable", failed.message(), {path.string(), {}, {}});
   }
   sort_naturally(folder.files);
   sort_naturally(folder.folders);
@@ -210,15 +217,11 @@ Result<std::unique_ptr<DataSource>> open_data(const fs::path& path,
     return Error(Code::kInput, "model-without-inputs",
                  "the model has no inputs: there is nothing to feed", {file, {}, {}});
   }
-  std::error_code failed;
-  const fs::file_status status = fs::status(path, failed);
-  if (!fs::exists(status)) {
-    return Error(Code::kInput, "data-unreadable",
-                 failed && status.type() != fs::file_type::not_found ? failed.message()
-                                                                     : "there is no such file",
-                 {file, {}, {}});
+  struct stat status = {};
+  if (const int error = real_files().status(file, status); error < 0) {
+    return unreadable(path, error);
   }
-  if (fs::is_directory(status)) return open_folder(path, inputs, options, diagnostics);
+  if (S_ISDIR(status.st_mode)) return open_folder(path, inputs, options, diagnostics);
   std::string magic(4, '\0');
   {
     MCOMPRESS_ASSIGN(const auto bytes, open_bytes(file));

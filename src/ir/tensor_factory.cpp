@@ -1,15 +1,13 @@
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "mcompress/tensor.h"
+#include "support/files.h"
 #include "support/hash.h"
 #include "support/try.h"
 
@@ -18,35 +16,35 @@ namespace {
 
 constexpr std::uint64_t kChunk = std::uint64_t{4} << 20;
 
-Error spill_error(const std::string& what) {
-  return Error(Code::kOutput, "spill-file", what + ": " + std::strerror(errno), {},
-               "free space in the temporary folder, or set TMPDIR to another one");
+Error spill_error(const std::string& folder, const std::string& what, int error) {
+  return Error(Code::kOutput, "spill-file", what + ": " + std::strerror(error), {folder, {}, {}},
+               "free space there, or set TMPDIR to another folder");
 }
 
-// An unlinked temporary file, mapped. Nothing is left behind however the process ends.
+// An unnamed temporary file, mapped. Nothing is left behind however the process ends.
 class SpillStorage final : public Storage {
  public:
   static Result<std::shared_ptr<SpillStorage>> create(std::uint64_t size) {
-    std::error_code ignored;
-    std::filesystem::path folder = std::filesystem::temp_directory_path(ignored);
-    if (folder.empty()) folder = "/tmp";
-    std::string name = (folder / "mcompress-spill-XXXXXX").string();
-    const int descriptor = ::mkstemp(name.data());
-    if (descriptor < 0) return spill_error("can not create a spill file in " + folder.string());
-    ::unlink(name.c_str());
-    // Reserving the space now turns a full disk into an error instead of a fault on first write.
-    if (const int code = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); code != 0) {
-      errno = code;
-      Error error =
-          spill_error("can not reserve " + std::to_string(size) + " bytes in " + folder.string());
-      ::close(descriptor);
-      return error;
+    FileSystem& files = real_files();
+    const std::string folder = temporary_folder();
+    int descriptor = 0;
+    do descriptor = files.open_unnamed(folder);
+    while (descriptor == -EINTR);
+    if (descriptor < 0) {
+      return spill_error(folder, "a temporary file can not be made", -descriptor);
     }
-    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-    if (address == MAP_FAILED) {
-      Error error = spill_error("can not map a spill file");
-      ::close(descriptor);
-      return error;
+    // Reserving the space now turns a full disk into an error instead of a fault on first write.
+    int code = 0;
+    do code = files.reserve(descriptor, size);
+    while (code == -EINTR);
+    if (code < 0) {
+      files.close(descriptor);
+      return spill_error(folder, std::to_string(size) + " bytes can not be reserved", -code);
+    }
+    void* address = files.map_writable(descriptor, size);
+    if (address == nullptr) {
+      files.close(descriptor);
+      return spill_error(folder, "a temporary file can not be mapped", ENOMEM);
     }
     return std::make_shared<SpillStorage>(descriptor, static_cast<std::byte*>(address), size);
   }
@@ -56,7 +54,7 @@ class SpillStorage final : public Storage {
   SpillStorage& operator=(const SpillStorage&) = delete;
   ~SpillStorage() override {
     ::munmap(address_, size_);
-    ::close(descriptor_);
+    real_files().close(descriptor_);
   }
 
   std::span<std::byte> writable() { return {address_, size_}; }

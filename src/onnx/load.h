@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "mcompress/companion.h"
 #include "mcompress/io.h"
 #include "support/files.h"
 
@@ -14,8 +15,9 @@ Result<std::unique_ptr<Model>> load_model(FileSystem& files, const std::filesyst
                                           const LoadOptions& options, Diagnostics& diagnostics);
 Result<SavedModel> save_model(FileSystem& files, const Model& model,
                               const std::filesystem::path& path, const SaveOptions& options,
-                              Progress& progress);
+                              Progress& progress, const Companion& companion = {});
 Result<SavedModel> copy_model(FileSystem& files, const Model& model,
-                              const std::filesystem::path& path, Progress& progress);
+                              const std::filesystem::path& path, Progress& progress,
+                              const Companion& companion = {});
 
 }  // namespace mcompress

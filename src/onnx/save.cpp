@@ -65,10 +65,18 @@ Status refuse_larger(const SavedModel& saved, std::uint64_t inline_bytes,
                {path.string(), {}, {}}, "nothing was written; --allow-larger writes it anyway");
 }
 
+Status add_companion(const Companion& companion, const SavedModel& saved, AtomicOutput& output) {
+  if (companion.path.empty()) return ok_status();
+  MCOMPRESS_ASSIGN(const std::string text, companion.text(saved));
+  MCOMPRESS_ASSIGN(OutputFile* const file, output.add(companion.path.string()));
+  return file->write(text);
+}
+
 }  // namespace
 
 Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::path& path,
-                              const SaveOptions& options, Progress& progress) {
+                              const SaveOptions& options, Progress& progress,
+                              const Companion& companion) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
   using External = SaveOptions::External;
@@ -108,6 +116,7 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   }
   MCOMPRESS_ASSIGN(OutputFile * file, output.add(path.string()));
   MCOMPRESS_TRY(write_rope(rope, *file, meter));
+  MCOMPRESS_TRY(add_companion(companion, saved, output));
   MCOMPRESS_TRY(output.commit());
   return saved;
 }
@@ -117,6 +126,11 @@ Result<SavedModel> save_model(const Model& model, const fs::path& path, const Sa
   return save_model(real_files(), model, path, options, progress);
 }
 
+Result<SavedModel> save_model(const Model& model, const fs::path& path, const SaveOptions& options,
+                              const Companion& companion, Progress& progress) {
+  return save_model(real_files(), model, path, options, progress, companion);
+}
+
 Result<std::string> save_model_bytes(const Model& model) {
   MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
@@ -124,7 +138,7 @@ Result<std::string> save_model_bytes(const Model& model) {
 }
 
 Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::path& path,
-                              Progress& progress) {
+                              Progress& progress, const Companion& companion) {
   const ParsedModel* parsed = parsed_model(model);
   if (parsed == nullptr || parsed->file == nullptr) {
     return Error(Code::kInternal, "copy-without-file", "only a model loaded from a file is copied",
@@ -148,22 +162,31 @@ Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::p
   for (const DataFile& data : parsed->data_files) {
     // The copy names its data as the original does, so it has to stand in the same place.
     const std::string target = join_path(folder_of(path.string()), data.location);
-    std::error_code error;
-    fs::create_directories(folder_of(target), error);
-    if (error) {
-      return Error(Code::kOutput, "folder-not-made",
-                   "folder for external data can not be made: " + error.message(),
-                   {target, {}, {}});
-    }
+    MCOMPRESS_TRY(output.add_folder(folder_of(target)));
     MCOMPRESS_TRY(add(*data.file, target));
   }
   MCOMPRESS_TRY(add(*parsed->file, path.string()));
+  MCOMPRESS_TRY(add_companion(companion, sizes, output));
   MCOMPRESS_TRY(output.commit());
   return sizes;
 }
 
 Result<SavedModel> copy_model(const Model& model, const fs::path& path, Progress& progress) {
   return copy_model(real_files(), model, path, progress);
+}
+
+Result<SavedModel> copy_model(const Model& model, const fs::path& path, const Companion& companion,
+                              Progress& progress) {
+  return copy_model(real_files(), model, path, progress, companion);
+}
+
+Status write_files(std::span<const TextFile> texts) {
+  AtomicOutput output(real_files());
+  for (const TextFile& text : texts) {
+    MCOMPRESS_ASSIGN(OutputFile* const file, output.add(text.path.string()));
+    MCOMPRESS_TRY(file->write(text.text));
+  }
+  return output.commit();
 }
 
 Result<SavedModel> model_size_on_disk(const Model& model) {

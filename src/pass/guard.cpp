@@ -183,6 +183,7 @@ void NumericGuard::remember(const Model& model) {
   outputs_.clear();
   reference_.clear();
   why_no_reference_.clear();
+  opens_ = false;
   if (draws_random_numbers(model)) {
     why_no_reference_ = "the model draws random numbers";
     return;
@@ -192,6 +193,7 @@ void NumericGuard::remember(const Model& model) {
     why_no_reference_ = "the runtime does not open it: " + session.error().diagnostic.message;
     return;
   }
+  opens_ = true;
   outputs_ = names_of((*session)->outputs());
   auto run = run_made_up(**session, outputs_);
   if (run.ok()) {
@@ -201,7 +203,10 @@ void NumericGuard::remember(const Model& model) {
   }
   if (data_ == nullptr || data_->count() == 0) return;
   auto sample = data_->sample(0);
-  if (!sample.ok()) return;
+  if (!sample.ok()) {
+    unreadable_ = std::move(sample).error();
+    return;
+  }
   auto measured = run_once(**session, outputs_, std::move(sample).value());
   if (measured.ok()) reference_.push_back(std::move(measured).value());
 }
@@ -209,13 +214,17 @@ void NumericGuard::remember(const Model& model) {
 Verdict NumericGuard::compare(const Model& candidate) {
   Verdict verdict;
   verdict.sites = 1;
-  if (reference_.empty()) {
+  if (!opens_ && reference_.empty()) {
     verdict.why_not = why_no_reference_;
     return verdict;
   }
   auto session = open(candidate);
   if (!session.ok()) {
     verdict.broken = "the runtime refuses it: " + session.error().diagnostic.message;
+    return verdict;
+  }
+  if (reference_.empty()) {
+    verdict.why_not = why_no_reference_;
     return verdict;
   }
   verdict.checked = 1;

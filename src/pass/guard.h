@@ -34,6 +34,8 @@ class NumericGuard {
   // Runs the model as it is and keeps its outputs: what compare() compares with. A model that can
   // not be run gives verdicts of nothing checked.
   void remember(const Model& model);
+  // Why the calibration data could not be read for that; empty: they could.
+  const std::optional<Error>& unreadable() const { return unreadable_; }
   Verdict compare(const Model& candidate);
 
   // What changed between two states of one model (see changes_between).
@@ -63,6 +65,8 @@ class NumericGuard {
   std::vector<std::string> outputs_;
   std::vector<Run> reference_;
   std::string why_no_reference_;
+  std::optional<Error> unreadable_;
+  bool opens_ = false;  // the runtime takes the model to be compared with
 };
 
 // What is too far apart, "3.1e-02 at 7: 1.25 instead of 1.29"; empty: nothing. The tolerance is a

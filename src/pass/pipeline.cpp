@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <future>
 #include <optional>
 
@@ -10,6 +9,7 @@
 #include "pass/guard.h"
 #include "pass/schedule.h"
 #include "support/executor.h"
+#include "support/files.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -20,15 +20,11 @@ Status dump_to(const std::filesystem::path& folder, std::size_t number, std::str
   char prefix[32];
   std::snprintf(prefix, sizeof prefix, "%02zu-", number);
   const std::filesystem::path path = folder / (prefix + std::string(pass) + ".txt");
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  std::ofstream file(path);
-  file << dump(model);
-  if (!file.flush()) {
-    return Error(Code::kOutput, "dump-not-written", "the dump could not be written",
-                 {path.string(), {}, {}});
-  }
-  return ok_status();
+  AtomicOutput output(real_files(), AtomicOutput::Durability::kRelaxed);
+  MCOMPRESS_TRY(output.add_folder(folder.string()));
+  MCOMPRESS_ASSIGN(OutputFile* const file, output.add(path.string()));
+  MCOMPRESS_TRY(file->write(dump(model)));
+  return output.commit();
 }
 
 Error after_passes(Error error, std::string culprit) {
@@ -117,6 +113,7 @@ class PipelineRun {
     const Status status = converge(group, false);
     reference.wait();
     MCOMPRESS_TRY(status);
+    if (guard_->unreadable()) return *guard_->unreadable();
     if (!applied_since(decisions)) return ok_status();
     const Verdict verdict = guard_->compare(model_);
     if (verdict.holds()) {
@@ -146,7 +143,7 @@ class PipelineRun {
 
   Status converge(const StepGroup& group, bool check_each) {
     const std::size_t decisions = explain_.all().size();
-    Worklist worklist(group.steps.size());
+    Worklist worklist(group.cleans);
     for (std::size_t place = 0; worklist.next(place);) {
       const std::size_t step = group.steps[place];
       const int turn = worklist.turns(place) + 1;
@@ -176,6 +173,10 @@ class PipelineRun {
     if (whole_model) {
       if (!remembered_ || !recipe_.converge) guard_->remember(*before);
       remembered_ = true;
+      if (guard_->unreadable()) {
+        outcome.status = *guard_->unreadable();
+        return outcome;
+      }
       verdict = guard_->compare(model_);
     } else {
       verdict = guard_->compare_sites(*before, model_);

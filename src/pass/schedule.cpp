@@ -1,6 +1,7 @@
 #include "pass/schedule.h"
 
 #include <algorithm>
+#include <array>
 
 namespace mcompress {
 namespace {
@@ -38,23 +39,37 @@ std::vector<StepGroup> schedule(const Recipe& recipe, const PassRegistry& regist
   };
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
     const bool joins = !groups.empty() && groups.back().repeat == keeps(i);
-    if (!joins) groups.push_back({{}, keeps(i)});
+    if (!joins) groups.push_back({{}, keeps(i), {}});
     groups.back().steps.push_back(i);
   }
   for (StepGroup& group : groups) {
-    if (group.repeat) group.steps = ordered(std::move(group.steps), recipe, registry);
+    if (!group.repeat) continue;
+    group.steps = ordered(std::move(group.steps), recipe, registry);
+    for (const std::size_t step : group.steps) {
+      group.cleans.push_back(cleans(recipe.steps[step].pass));
+    }
   }
   return groups;
+}
+
+bool cleans(std::string_view pass) {
+  static constexpr std::array<std::string_view, 8> kVerbs = {
+      "dedup-", "eliminate-", "fold-", "infer-", "inline-", "lift-", "merge-", "pin-"};
+  return std::ranges::any_of(kVerbs, [&](std::string_view verb) { return pass.starts_with(verb); });
 }
 
 bool Worklist::next(std::size_t& step) {
   for (std::size_t i = 0; i < done_.size(); ++i) {
     const std::size_t candidate = (place_ + i) % done_.size();
     if (done_[candidate] || turns_[candidate] >= kMostTurns) continue;
+    if (beginning_ && !first_[candidate]) continue;
     step = candidate;
     return true;
   }
-  return false;
+  if (!beginning_) return false;
+  beginning_ = false;
+  place_ = 0;
+  return next(step);
 }
 
 void Worklist::ran(std::size_t step, bool changed, bool idempotent) {

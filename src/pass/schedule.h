@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mcompress/pass.h"
@@ -14,7 +16,12 @@ namespace mcompress {
 struct StepGroup {
   std::vector<std::size_t> steps;  // places in the recipe, in the order of running
   bool repeat = false;
+  std::vector<bool> cleans;  // of each step of a repeated group, see cleans()
 };
+
+// Whether a pass only takes away and makes plain, so that what merges operators sees the same graph
+// however it was spelt: by its name, which begins with what it does.
+bool cleans(std::string_view pass);
 
 // Without Recipe::converge one group of all steps as they stand. With it neighbours that keep
 // results are a group, in an order that depends on the passes alone: after what they name in
@@ -22,12 +29,16 @@ struct StepGroup {
 std::vector<StepGroup> schedule(const Recipe& recipe, const PassRegistry& registry);
 
 // The steps of a repeated group that still have to look at the model: each that has not seen it
-// as it is now. Ends because every pass only simplifies; a pair that undoes each other's work is
-// stopped after so many turns.
+// as it is now. Those that clean come to an end among themselves before the others begin. Ends
+// because every pass only simplifies; a pair that undoes each other's work is stopped after so many
+// turns.
 class Worklist {
  public:
   static constexpr int kMostTurns = 16;
-  explicit Worklist(std::size_t steps) : turns_(steps, 0), done_(steps, false) {}
+  explicit Worklist(std::size_t steps) : Worklist(std::vector<bool>(steps, true)) {}
+  // `first`: the steps that begin.
+  explicit Worklist(std::vector<bool> first)
+      : turns_(first.size(), 0), done_(first.size(), false), first_(std::move(first)) {}
 
   // The next step in turn that is not done; false: none.
   bool next(std::size_t& step);
@@ -40,6 +51,8 @@ class Worklist {
  private:
   std::vector<int> turns_;
   std::vector<bool> done_;
+  std::vector<bool> first_;
+  bool beginning_ = true;
   std::size_t place_ = 0;
 };
 

@@ -8,8 +8,8 @@
 //   Transpose(Transpose(x, p), q)                 =>  Transpose(x, p[q])
 //   Reshape(any view of x, shape)                 =>  Reshape(x, shape)
 //
-// Names of the model's inputs and outputs never change; where both ends have such a name the node
-// stays.
+// Names of the model's inputs and outputs never change; where both ends have such a name an
+// Identity stays.
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -187,6 +187,10 @@ bool is_sorted_permutation(const Ints& perm) {
   return true;
 }
 
+bool is_view(const Node& node) {
+  return node.is("Reshape") || node.is("Flatten") || node.is("Squeeze") || node.is("Unsqueeze");
+}
+
 Finding inspect(const Node& node) {
   if (!node.domain().empty() || node.input(0) == nullptr || node.output(0) == nullptr) {
     return unlike();
@@ -244,6 +248,8 @@ class EliminateIdentity final : public Pass {
     for (Graph* graph : graphs) {
       for (Node* node : graph->nodes()) {
         if (context.edit().erased(*node)) continue;
+        MCOMPRESS_TRY(remove(*node, context));
+        if (context.edit().erased(*node)) continue;
         MCOMPRESS_TRY(shorten(*node, context));
         MCOMPRESS_TRY(remove(*node, context));
       }
@@ -275,11 +281,13 @@ class EliminateIdentity final : public Pass {
         merged.push_back((*inner_perm)[static_cast<std::size_t>(axis)]);
       }
       editor.set_attribute(node, attribute("perm", std::move(merged)));
-    } else if (node.is("Reshape") && (inner->is("Reshape") || inner->is("Flatten") ||
-                                      inner->is("Squeeze") || inner->is("Unsqueeze"))) {
+    } else if (node.is("Reshape") && is_view(*inner)) {
       // An entry 0 copies a dimension of the very tensor that is read.
       const auto shape = constant_ints(node.input(1));
       if (!shape || std::ranges::find(*shape, 0) != shape->end()) return ok_status();
+      // A view of this one may restore what the inner one makes.
+      const Node* reader = only_user(*node.output(0));
+      if (reader != nullptr && is_view(*reader)) return ok_status();
     } else {
       return ok_status();
     }
@@ -316,9 +324,9 @@ class EliminateIdentity final : public Pass {
 }  // namespace
 
 PassInfo eliminate_identity_info() {
-  return pass_info<EliminateIdentity>("eliminate-identity",
-                                      "remove nodes that change nothing, shorten pairs",
-                                      Reach::kNestedGraphs, true, {"lift-constants"});
+  return pass_info<EliminateIdentity>(
+      "eliminate-identity", "remove nodes that change nothing, shorten pairs", Reach::kNestedGraphs,
+      true, {"lift-constants", "infer-shapes"});
 }
 
 }  // namespace mcompress

@@ -307,12 +307,31 @@ class FoldControlFlow final : public Pass {
   // interface or a nested graph asks for that.
   static Status hand_over(Value* output, Value& result, Node& node, PassContext& context) {
     if (output == nullptr || output->uses().empty()) return ok_status();
+    give_scalars(*output, result, node, context);
     if (forward(context, *output, result).empty()) return ok_status();
     Node& copy =
         context.edit().insert_before(node, {.op_type = "Identity",
                                             .inputs = {&result},
                                             .base_name = std::string(output->name()) + "_copy"});
     return context.edit().replace_all(*output, *copy.output(0));
+  }
+
+  // Range takes scalars (ONNX, Range-11). A list of one entry passes as long as nobody can see its
+  // shape, as behind an If whose branches differ; in plain sight it is refused.
+  static void give_scalars(Value& output, Value& result, Node& node, PassContext& context) {
+    if (rank_of(result).value_or(0) == 0) return;
+    Value* scalar = nullptr;
+    for (const Use& use : std::vector<Use>(output.uses().begin(), output.uses().end())) {
+      if (use.node == nullptr || !use.node->is("Range")) continue;
+      if (scalar == nullptr) {
+        scalar = context.edit()
+                     .insert_before(node, {.op_type = "Squeeze",
+                                           .inputs = {&result},
+                                           .base_name = std::string(result.name()) + "_scalar"})
+                     .output(0);
+      }
+      context.edit().redirect(use, *scalar);
+    }
   }
 
   std::unordered_map<const Value*, bool> known_;  // conditions of the branches we are inside of

@@ -78,8 +78,12 @@ class MergeReshapes final : public Pass {
         if (is_view(*node)) nodes.push_back(node);
       }
     });
+    // What restores a shape goes before what was restored can be merged away.
     for (Node* node : nodes) {
-      if (context.edit().erased(*node)) continue;
+      if (!context.edit().erased(*node)) MCOMPRESS_TRY(restore(*node, context));
+    }
+    for (Node* node : nodes) {
+      if (context.edit().erased(*node) || !is_view(*node)) continue;
       Node* inner = node->input(0)->producer();
       if (inner == nullptr) continue;
       if (is_view(*inner)) MCOMPRESS_TRY(merge(*node, *inner, context));
@@ -97,13 +101,28 @@ class MergeReshapes final : public Pass {
     return changed_.contains(&value) ? nullptr : shapes_->dims(value);
   }
 
+  // The view has the dimensions of what it reads, or of what that is a view of.
+  Status restore(Node& node, PassContext& context) {
+    const Terms* to = dims(*node.output(0));
+    if (to == nullptr) return ok_status();
+    constexpr int kFarthest = 16;
+    Value* source = node.input(0);
+    for (int i = 0; i < kFarthest && source != nullptr; ++i) {
+      const Terms* from = dims(*source);
+      if (from != nullptr && *from == *to) return undo(node, *source, context);
+      const Node* inner = source->producer();
+      if (inner == nullptr || !is_view(*inner)) break;
+      source = inner->input(0);
+    }
+    return ok_status();
+  }
+
   Status merge(Node& node, Node& inner, PassContext& context) {
     Value& source = *inner.input(0);
     Value& between = *node.input(0);
     const Terms* from = dims(source);
     const Terms* to = dims(*node.output(0));
     if (from == nullptr || to == nullptr) return ok_status();
-    if (*from == *to) return undo(node, source, context);
     if (only_user(between) != &node) {
       context.explain().skipped(node, why_not_only_user(between));
       return ok_status();

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -398,7 +397,7 @@ Result<Owned<OrtSession>> create_in_place(const Engine& engine, OrtSessionOption
                                           const std::vector<Handed>& weights,
                                           std::string_view file) {
   MCOMPRESS_ASSIGN(const auto folder, ScratchFolder::make());
-  std::ofstream(folder->path() / kMemoryLocation).close();
+  MCOMPRESS_TRY(make_scratch_file(folder->path() / kMemoryLocation));
   MCOMPRESS_TRY(check(g_api->AddSessionConfigEntry(
       &options, kOrtSessionOptionsModelExternalInitializersFileFolderPath,
       folder->path().c_str())));

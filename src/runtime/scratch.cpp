@@ -1,28 +1,26 @@
 #include "runtime/scratch.h"
 
-#include <stdlib.h>
-
-#include <cerrno>
+#include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <system_error>
 #include <utility>
 
+#include "support/files.h"
+#include "support/try.h"
+
 namespace mcompress {
 
 Result<std::unique_ptr<ScratchFolder>> ScratchFolder::make() {
-  std::error_code failure;
-  std::filesystem::path base = std::filesystem::temp_directory_path(failure);
-  if (failure) base = "/tmp";
-  std::string name = (base / "mcompress-XXXXXX").string();
-  if (::mkdtemp(name.data()) == nullptr) {
+  const std::string base = temporary_folder();
+  std::string path;
+  const int error = real_files().make_private_folder(join_path(base, "mcompress-"), path);
+  if (error < 0) {
     return Error(Code::kOutput, "scratch-folder",
-                 std::string("no temporary folder can be made: ") + std::strerror(errno),
-                 Location{base.string(), {}, {}}, "set TMPDIR to a folder that can be written");
+                 std::string("no temporary folder can be made: ") + std::strerror(-error),
+                 Location{base, {}, {}}, "set TMPDIR to a folder that can be written");
   }
-  return std::unique_ptr<ScratchFolder>(new ScratchFolder(std::move(name)));
+  return std::unique_ptr<ScratchFolder>(new ScratchFolder(std::move(path)));
 }
 
 ScratchFolder::~ScratchFolder() {
@@ -31,13 +29,14 @@ ScratchFolder::~ScratchFolder() {
 }
 
 Result<std::string> read_scratch_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (in.bad() || !in.is_open()) {
-    return Error(Code::kInternal, "scratch-file", "the runtime's file can not be read",
-                 Location{path.string(), {}, {}});
-  }
-  return text;
+  constexpr std::uint64_t kMost = std::uint64_t{4} << 30;
+  return read_text_file(real_files(), path.string(), kMost);
+}
+
+Status make_scratch_file(const std::filesystem::path& path) {
+  AtomicOutput output(real_files(), AtomicOutput::Durability::kRelaxed);
+  MCOMPRESS_TRY(output.add(path.string()));
+  return output.commit();
 }
 
 }  // namespace mcompress

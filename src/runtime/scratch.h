@@ -22,7 +22,9 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-// The whole file; kInternal when it can not be read.
+// The whole file; kInput when it can not be read.
 Result<std::string> read_scratch_file(const std::filesystem::path& path);
+// An empty file; kOutput when it can not be made.
+Status make_scratch_file(const std::filesystem::path& path);
 
 }  // namespace mcompress

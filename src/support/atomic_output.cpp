@@ -5,7 +5,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
+#include <ranges>
 #include <set>
 #include <system_error>
 
@@ -55,21 +57,29 @@ std::string hidden_name(const std::string& destination, std::string_view ending)
 
 // Absolute path with the links of the folder resolved, and those of the file itself when it
 // leads somewhere.
-Result<std::string> resolve_destination(const std::string& path) {
-  const auto resolve = [](const std::string& from) {
-    const std::unique_ptr<char, decltype(&std::free)> real(::realpath(from.c_str(), nullptr),
-                                                           &std::free);
-    return real == nullptr ? std::string() : std::string(real.get());
-  };
+Result<std::string> resolve_destination(FileSystem& files, const std::string& path) {
   const std::string name = file_name_of(path);
   if (name.empty() || name == "." || name == "..") {
     return output_error("output-is-folder", "is a folder, not a file", path,
                         "give the name of the file to write");
   }
-  if (std::string real = resolve(path); !real.empty()) return real;
-  const std::string folder = resolve(folder_of(path));
-  if (folder.empty()) return failed_output("the folder can not be opened", errno, path);
-  return join_path(folder, name);
+  std::string real;
+  int error = files.resolve(path, real);
+  if (error == 0) return real;
+  if (error != -ENOENT && error != -ENOTDIR)
+    return failed_output("can not be created", -error, path);
+  error = files.resolve(folder_of(path), real);
+  if (error < 0) return failed_output("the folder can not be opened", -error, path);
+  return join_path(real, name);
+}
+
+// The path of an open file, for messages.
+std::string name_of(int descriptor) {
+  std::string name(PATH_MAX, '\0');
+  const std::string link = "/proc/self/fd/" + std::to_string(descriptor);
+  const ssize_t length = ::readlink(link.c_str(), name.data(), name.size());
+  name.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+  return name;
 }
 
 bool kernel_copy_unsupported(ssize_t result) {
@@ -187,13 +197,15 @@ Status OutputFile::copy_by_hand(int descriptor, std::uint64_t offset, std::uint6
     const ssize_t count = files_.read(descriptor, std::span(bytes).first(step), offset);
     if (count == -EINTR) continue;
     if (count < 0) {
-      return fail(Error(
-          Code::kInput, "file-unreadable",
-          "data can not be read: " + std::generic_category().message(static_cast<int>(-count))));
+      return fail(
+          Error(Code::kInput, "file-unreadable",
+                "can not be read: " + std::generic_category().message(static_cast<int>(-count)),
+                Location{name_of(descriptor), "", ""}));
     }
     if (count == 0) {
       return fail(Error(Code::kInput, "file-ends-early",
-                        "data ends " + std::to_string(length) + " bytes early"));
+                        "ends " + std::to_string(length) + " bytes early",
+                        Location{name_of(descriptor), "", ""}));
     }
     MCOMPRESS_TRY(write_through(std::span(bytes).first(static_cast<std::size_t>(count))));
     offset += static_cast<std::uint64_t>(count);
@@ -267,14 +279,19 @@ Status OutputFile::finish() {
 AtomicOutput::AtomicOutput(FileSystem& files, Durability durability)
     : files_(files), sync_(durability == Durability::kFlushed) {}
 
-AtomicOutput::~AtomicOutput() = default;
+AtomicOutput::~AtomicOutput() {
+  outputs_.clear();
+  if (committed_) return;
+  for (const std::string& folder : folders_ | std::views::reverse) ::rmdir(folder.c_str());
+}
 
 Result<OutputFile*> AtomicOutput::add(const std::string& path) {
   if (temporaries_removed()) return cancelled();
-  MCOMPRESS_ASSIGN(std::string destination, resolve_destination(path));
+  MCOMPRESS_ASSIGN(std::string destination, resolve_destination(files_, path));
   std::optional<OutputFile::Existing> existing;
   struct stat status = {};
-  if (::stat(destination.c_str(), &status) == 0) {
+  const int missing = files_.status(destination, status);
+  if (missing == 0) {
     if (S_ISDIR(status.st_mode)) {
       return output_error("output-is-folder", "is a folder, not a file", path,
                           "give the name of the file to write");
@@ -284,8 +301,8 @@ Result<OutputFile*> AtomicOutput::add(const std::string& path) {
                           "give the name of the file to write");
     }
     existing = OutputFile::Existing{status.st_mode, status.st_uid, status.st_gid};
-  } else if (errno != ENOENT) {
-    return failed_output("can not be created", errno, path);
+  } else if (missing != -ENOENT) {
+    return failed_output("can not be created", -missing, path);
   }
   for (const auto& other : outputs_) {
     if (other->destination_ == destination) {
@@ -302,9 +319,34 @@ Result<OutputFile*> AtomicOutput::add(const std::string& path) {
   return outputs_.back().get();
 }
 
+Status AtomicOutput::add_folder(const std::string& path) {
+  struct stat status = {};
+  const int missing = files_.status(path, status);
+  if (missing == 0) {
+    if (S_ISDIR(status.st_mode)) return ok_status();
+    return failed_output("the folder can not be made", EEXIST, path);
+  }
+  if (missing != -ENOENT) return failed_output("the folder can not be made", -missing, path);
+  std::string_view above = path;
+  while (above.ends_with('/')) above.remove_suffix(1);
+  const std::string parent = folder_of(std::string(above));
+  if (parent != "." && parent != "/") MCOMPRESS_TRY(add_folder(parent));
+  const int error = files_.make_folder(path);
+  if (error < 0 && error != -EEXIST) {
+    return failed_output("the folder can not be made", -error, path);
+  }
+  if (error == 0) folders_.push_back(path);
+  return ok_status();
+}
+
 Status AtomicOutput::replace(OutputFile& file, bool last) {
   // The last rename can not be followed by a failure, so nothing has to be kept for it.
-  if (!last && ::access(file.destination_.c_str(), F_OK) == 0) {
+  struct stat status = {};
+  const int missing = last ? -ENOENT : files_.status(file.destination_, status);
+  if (missing < 0 && missing != -ENOENT) {
+    return file.failed_call("can not be put in place", -missing);
+  }
+  if (missing == 0) {
     std::string backup = hidden_name(file.destination_, ".old");
     int error = files_.link(file.destination_, backup);
     if (error < 0) error = files_.rename(file.destination_, backup);  // no hard links here
@@ -352,7 +394,7 @@ Status AtomicOutput::commit() {
     for (const auto& file : outputs_) folders.insert(folder_of(file->destination_));
     for (const std::string& folder : folders) {
       // Some file systems can not flush a folder; the files are complete either way.
-      const int descriptor = files_.open(folder, O_RDONLY | O_DIRECTORY, 0);
+      const int descriptor = open_to_read(files_, folder, O_DIRECTORY);
       if (descriptor < 0) continue;
       files_.sync(descriptor);
       files_.close(descriptor);

@@ -1,5 +1,6 @@
 #include "support/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,6 +51,63 @@ int FileSystem::status(int descriptor, struct stat& out) {
   return result_or_errno(::fstat(descriptor, &out));
 }
 
+int FileSystem::status(const std::string& path, struct stat& out) {
+  return result_or_errno(::stat(path.c_str(), &out));
+}
+
+int FileSystem::resolve(const std::string& path, std::string& real) {
+  const std::unique_ptr<char, decltype(&std::free)> found(::realpath(path.c_str(), nullptr),
+                                                          &std::free);
+  if (found == nullptr) return -errno;
+  real = found.get();
+  return 0;
+}
+
+int FileSystem::list(const std::string& folder, std::vector<Entry>& entries) {
+  struct CloseFolder {
+    void operator()(DIR* handle) const { ::closedir(handle); }
+  };
+  const std::unique_ptr<DIR, CloseFolder> opened(::opendir(folder.c_str()));
+  if (opened == nullptr) return -errno;
+  for (;;) {
+    errno = 0;
+    const dirent* found = ::readdir(opened.get());
+    if (found == nullptr) return -errno;
+    const std::string_view name = found->d_name;
+    if (name == "." || name == "..") continue;
+    bool is_folder = found->d_type == DT_DIR;
+    if (found->d_type == DT_LNK || found->d_type == DT_UNKNOWN) {
+      struct stat status = {};
+      is_folder = ::fstatat(::dirfd(opened.get()), found->d_name, &status, 0) == 0 &&
+                  S_ISDIR(status.st_mode);
+    }
+    entries.push_back({std::string(name), is_folder});
+  }
+}
+
+int FileSystem::make_folder(const std::string& path) {
+  return result_or_errno(::mkdir(path.c_str(), 0777));
+}
+
+int FileSystem::make_private_folder(const std::string& prefix, std::string& path) {
+  std::string name = prefix + "XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) return -errno;
+  path = std::move(name);
+  return 0;
+}
+
+int FileSystem::open_unnamed(const std::string& folder) {
+  std::string name = join_path(folder, "mcompress-XXXXXX");
+  const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
+  if (descriptor < 0) return -errno;
+  ::unlink(name.c_str());
+  return descriptor;
+}
+
+int FileSystem::reserve(int descriptor, std::uint64_t length) {
+  return -::posix_fallocate(descriptor, 0, static_cast<off_t>(length));
+}
+
 ssize_t FileSystem::read(int descriptor, std::span<std::byte> bytes, std::uint64_t offset) {
   const ssize_t count = ::pread(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
   if (count < 0 && errno == ESPIPE) {
@@ -91,9 +149,16 @@ void* FileSystem::map(int descriptor, std::size_t length) {
   return mapping == MAP_FAILED ? nullptr : mapping;
 }
 
-FileSystem& real_files() {
-  static FileSystem files;
-  return files;
+void* FileSystem::map_writable(int descriptor, std::size_t length) {
+  void* mapping = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  return mapping == MAP_FAILED ? nullptr : mapping;
+}
+
+int open_to_read(FileSystem& files, const std::string& path, int flags) {
+  int descriptor = 0;
+  do descriptor = files.open(path, O_RDONLY | flags, 0);
+  while (descriptor == -EINTR);
+  return descriptor;
 }
 
 MappedFile::MappedFile(FileSystem& files, std::string path, int descriptor)
@@ -152,7 +217,7 @@ void MappedFile::release(std::uint64_t offset, std::uint64_t length) const {
 
 Result<MappedFilePtr> map_file(FileSystem& files, const std::string& path) {
   // Without O_NONBLOCK, opening a pipe would wait for somebody to write.
-  const int descriptor = files.open(path, O_RDONLY | O_NONBLOCK, 0);
+  const int descriptor = open_to_read(files, path, O_NONBLOCK);
   if (descriptor < 0) {
     return failed_input(descriptor == -ENOENT ? "file-missing" : "file-unreadable",
                         "can not be opened", -descriptor, path);
@@ -164,7 +229,7 @@ Result<MappedFilePtr> map_file(FileSystem& files, const std::string& path) {
 
 Result<std::string> read_text_file(FileSystem& files, const std::string& path,
                                    std::uint64_t max_bytes) {
-  const int descriptor = files.open(path, O_RDONLY, 0);
+  const int descriptor = open_to_read(files, path, 0);
   if (descriptor < 0) {
     return failed_input(descriptor == -ENOENT ? "file-missing" : "file-unreadable",
                         "can not be opened", -descriptor, path);
@@ -193,6 +258,11 @@ Result<std::string> read_text_file(FileSystem& files, const std::string& path,
                          "is larger than the " + human_bytes(max_bytes) + " that are read", path);
     }
   }
+}
+
+std::string temporary_folder() {
+  const char* wanted = std::getenv("TMPDIR");
+  return wanted == nullptr || *wanted == '\0' ? "/tmp" : wanted;
 }
 
 std::string folder_of(const std::string& path) {
@@ -231,17 +301,14 @@ Result<std::string> join_contained(const std::string& folder, const std::string&
 Result<MappedFilePtr> map_contained(FileSystem& files, const std::string& folder,
                                     const std::string& location) {
   MCOMPRESS_ASSIGN(const std::string path, join_contained(folder, location));
-  const auto resolve = [](const std::string& from) {
-    const std::unique_ptr<char, decltype(&std::free)> real(::realpath(from.c_str(), nullptr),
-                                                           &std::free);
-    return real == nullptr ? std::string() : std::string(real.get());
-  };
-  const std::string inside = resolve(path);
-  if (inside.empty()) {
-    return failed_input(errno == ENOENT ? "external-data-missing" : "file-unreadable",
-                        "can not be opened", errno, path);
+  std::string inside, root;
+  if (const int error = files.resolve(path, inside); error < 0) {
+    return failed_input(error == -ENOENT ? "external-data-missing" : "file-unreadable",
+                        "can not be opened", -error, path);
   }
-  std::string root = resolve(folder.empty() ? "." : folder);
+  if (const int error = files.resolve(folder.empty() ? "." : folder, root); error < 0) {
+    return failed_input("file-unreadable", "the folder can not be opened", -error, path);
+  }
   if (!root.ends_with('/')) root += '/';
   if (!inside.starts_with(root)) {
     return input_error("external-data-escapes-folder",

@@ -25,6 +25,23 @@ class FileSystem {
   virtual int open(const std::string& path, int flags, mode_t mode);
   virtual int close(int descriptor);
   virtual int status(int descriptor, struct stat& out);
+  // Of what the path leads to.
+  virtual int status(const std::string& path, struct stat& out);
+  // The absolute path without links.
+  virtual int resolve(const std::string& path, std::string& real);
+  struct Entry {
+    std::string name;
+    bool folder = false;  // or a link to one
+  };
+  // What is in a folder, in no order, without "." and "..".
+  virtual int list(const std::string& folder, std::vector<Entry>& entries);
+  virtual int make_folder(const std::string& path);
+  // An empty folder of a new name that begins with `prefix`, for this user only.
+  virtual int make_private_folder(const std::string& prefix, std::string& path);
+  // A file in `folder` that is open for reading and writing and has no name; descriptor.
+  virtual int open_unnamed(const std::string& folder);
+  // Makes the file that long, with space for all of it.
+  virtual int reserve(int descriptor, std::uint64_t length);
   // At an offset; on a pipe, what comes next.
   virtual ssize_t read(int descriptor, std::span<std::byte> bytes, std::uint64_t offset);
   virtual ssize_t write(int descriptor, std::span<const std::byte> bytes, std::uint64_t offset);
@@ -37,9 +54,16 @@ class FileSystem {
   virtual int unlink(const std::string& path);
   // Read-only private mapping of a whole file; null when it can not be mapped.
   virtual void* map(int descriptor, std::size_t length);
+  // Shared mapping for reading and writing; null when it can not be mapped.
+  virtual void* map_writable(int descriptor, std::size_t length);
 };
 
+// The file system of everything that is given none. Defined in a file of its own, so that a test
+// program can be linked with another one.
 FileSystem& real_files();
+
+// Opens for reading, again when interrupted. The descriptor, or a negated errno.
+int open_to_read(FileSystem& files, const std::string& path, int flags);
 
 // A regular file that is open for reading. Its bytes are mapped, or on the heap where the file
 // system can not map.
@@ -80,6 +104,9 @@ Result<MappedFilePtr> map_file(FileSystem& files, const std::string& path);
 // A whole file as text, at most `max_bytes` (more is Code::kInput). Pipes are fine.
 Result<std::string> read_text_file(FileSystem& files, const std::string& path,
                                    std::uint64_t max_bytes);
+
+// The folder for temporary files: $TMPDIR, or /tmp.
+std::string temporary_folder();
 
 // The part of a path before the last '/', "." when there is none; the part behind it.
 std::string folder_of(const std::string& path);
@@ -172,6 +199,8 @@ class AtomicOutput {
   // a link, the file it leads to is replaced. Refuses folders, devices and pipes. The file lives
   // as long as this object.
   Result<OutputFile*> add(const std::string& path);
+  // Makes a folder and those it lies in where there are none; they go again unless committed.
+  Status add_folder(const std::string& path);
   // Renames the files in the order they were added. When one fails, those already renamed are
   // put back.
   Status commit();
@@ -184,6 +213,7 @@ class AtomicOutput {
   bool sync_;
   bool committed_ = false;
   std::vector<std::unique_ptr<OutputFile>> outputs_;
+  std::vector<std::string> folders_;  // that were made
 };
 
 // For a signal handler that is about to end the process: removes the temporaries of all outputs.

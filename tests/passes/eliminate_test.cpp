@@ -100,6 +100,24 @@ TEST(EliminateIdentity, KeepsTheNamesOfTheInterface) {
             "'y' and 'x' are both part of the model's interface");
 }
 
+// Whatever stood between two names that may not change, an Identity keeps them apart.
+TEST(EliminateIdentity, BetweenNamesOfTheInterfaceAnIdentityRemains) {
+  for (const char* body : {"y = Mul(x, one)", "a = Cast<to=11>(x) y = Cast<to=1>(a)",
+                           "a, b = Split<axis=0>(x, sizes) y = Concat<axis=0>(a, b)",
+                           "y, mask = Dropout(x, half)", "y = Slice(x, zero, ends)"}) {
+    const auto checked = check_passes(
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[4] x) => (float[4] y) <float one = "
+        "{1}, float half = {0.5}, int64[2] sizes = {1,3}, int64[1] zero = {0}, int64[1] ends = "
+        "{9}> { " +
+            std::string(body) + " }",
+        {"infer-shapes", "eliminate-identity", "merge-casts", "merge-slices", "eliminate-dead"},
+        0.0);
+    EXPECT_EQ(checked.after->graph().node_count(), 1U) << body;
+    EXPECT_EQ(count_nodes(*checked.after, "Identity"), 1) << body;
+    EXPECT_EQ(count_initializers(*checked.after), 0) << body;
+  }
+}
+
 TEST(EliminateIdentity, ABranchKeepsComputingItsOutput) {
   const auto checked = check_passes(R"(
 <ir_version: 8, opset_import: ["" : 17]>

@@ -17,6 +17,18 @@ std::string graph(std::string_view inputs, std::string_view outputs, std::string
 
 std::int64_t unwrapped(const Checked& checked) { return checked.run->count(kPass, "unwrapped"); }
 
+// A list of one entry is no scalar, which only shows once the If around it is gone.
+TEST(FoldControlFlow, RangesGetTheScalarsTheyAskFor) {
+  const auto checked = check_passes(
+      graph("float[3] x", "int64[N] y", "bool yes = {1}, int64 zero = {0}, int64 one = {1}",
+            "s = Shape(x) n = If (yes) < then_branch = t () => (int64[1] o) { o = Identity(s) },"
+            " else_branch = e () => (int64[2] p) { p = Concat<axis=0>(s, s) } >"
+            " r = Range(zero, n, one) y = Neg(r)"),
+      {"infer-shapes", std::string(kPass), "infer-shapes"}, 0.0);
+  EXPECT_EQ(unwrapped(checked), 1);
+  EXPECT_EQ(count_nodes(*checked.after, "Squeeze"), 1);
+}
+
 TEST(FoldControlFlow, ABranchTakesThePlaceOfAnIfThatIsDecided) {
   for (const char* value : {"1", "0"}) {
     // Both branches and the graph around them use the same names.

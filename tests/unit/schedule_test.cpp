@@ -92,6 +92,25 @@ TEST(Worklist, StopsWhenEveryStepHasSeenTheModelAsItIs) {
             "abcab");
 }
 
+TEST(Worklist, WhatCleansComesToAnEndFirst) {
+  Worklist worklist(std::vector<bool>{true, false, true});
+  std::string text;
+  for (std::size_t step = 0; worklist.next(step);) {
+    text += static_cast<char>('a' + step);
+    // c changes the model once, then b does.
+    worklist.ran(step, step != 0 && worklist.turns(step) == 0, true);
+  }
+  EXPECT_EQ(text, "acabca");
+}
+
+TEST(Schedule, PassesCleanOrMerge) {
+  int cleaning = 0;
+  for (const PassInfo* pass : builtin_passes().all()) cleaning += cleans(pass->name) ? 1 : 0;
+  EXPECT_GT(cleaning, 12);
+  EXPECT_TRUE(cleans("eliminate-dead") && cleans("merge-reshapes") && cleans("infer-shapes"));
+  EXPECT_FALSE(cleans("fuse-gelu") || cleans("push-transposes") || cleans("simplify-arithmetic"));
+}
+
 TEST(Worklist, StepsThatUndoEachOtherAreStopped) {
   const std::string text = turns(2, [](auto, auto) { return true; });
   EXPECT_EQ(text.size(), 2u * Worklist::kMostTurns);

@@ -119,8 +119,41 @@ std::string forward(PassContext& context, Value& from, Value& to) {
   return status.ok() ? std::string() : status.error().diagnostic.message;
 }
 
+namespace {
+// Whether the node could be an Identity and is none yet.
+bool may_become_identity(const Node& node) {
+  if (node.is("Identity") || !node.domain().empty() || !node.bodies().empty()) return false;
+  for (std::size_t i = 1; i < node.outputs().size(); ++i) {
+    if (node.output(i) != nullptr && !node.output(i)->uses().empty()) return false;
+  }
+  return node.output(0)->is_graph_output();
+}
+
+Status become_identity(PassContext& context, Node& node, Value& to) {
+  Editor& editor = context.edit();
+  std::vector<std::string> names;
+  for (const Attribute& held : node.attributes()) names.push_back(held.name);
+  for (const std::string& name : names) editor.remove_attribute(node, name);
+  while (node.outputs().size() > 1) {
+    MCOMPRESS_TRY(editor.erase_output(node, node.outputs().size() - 1));
+  }
+  const std::vector<Value*> inputs(node.inputs().begin(), node.inputs().end());
+  while (node.inputs().size() > 1) editor.remove_trailing_input(node);
+  editor.set_op_type(node, "", "Identity");
+  editor.set_input(node, 0, &to);
+  for (Value* input : inputs) {
+    if (input != nullptr && input != &to) MCOMPRESS_TRY(erase_unused(context, *input));
+  }
+  return ok_status();
+}
+}  // namespace
+
 Result<std::string> bypass(PassContext& context, Node& node, Value& to) {
-  if (std::string reason = forward(context, *node.output(0), to); !reason.empty()) return reason;
+  if (std::string reason = forward(context, *node.output(0), to); !reason.empty()) {
+    if (!may_become_identity(node)) return reason;
+    MCOMPRESS_TRY(become_identity(context, node, to));
+    return std::string();
+  }
   MCOMPRESS_TRY(context.edit().erase(node));
   return std::string();
 }
