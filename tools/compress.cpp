@@ -435,6 +435,9 @@ class Compression {
     if (console_.options().verbose || options_.dry_run) {
       console_.say(decision_table(explain_).text());
     }
+    if (const Table steps = steps_table(root()); console_.options().verbose && !steps.empty()) {
+      console_.say(steps.text());
+    }
     const bool verbose = console_.options().verbose;
     if (coverage_.of_weights > 0) {
       console_.say(coverage_text(coverage_, verbose));

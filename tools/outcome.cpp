@@ -4,6 +4,7 @@
 #include <cctype>
 #include <map>
 
+#include "judge.h"
 #include "mcompress/host.h"
 
 namespace mcompress::tools {
@@ -197,6 +198,43 @@ Table decision_table(const Explain& explain) {
                bytes_text(decision->bytes_after),
                decision->sqnr_db ? decimal_text(*decision->sqnr_db, 1) + " dB" : "-",
                decision->applied ? decision->what : "float: " + decision->why});
+  }
+  return table;
+}
+
+Table steps_table(const ReportScope& root) {
+  Table table;
+  std::map<std::string, double> seconds;
+  const Datum times = root.times();
+  for (const Datum& time : *times.as_list()) {
+    const Datum* took = time.find("seconds");
+    const auto* number = took != nullptr ? std::get_if<double>(&took->value()) : nullptr;
+    const Datum* path = time.find("path");
+    if (number != nullptr && path != nullptr) seconds[option_text(*path)] = *number;
+  }
+  const Datum facts = root.facts();
+  const Datum* passes = facts.find("passes");
+  const Datum::List none;
+  const auto list_of = [&](const Datum* datum) -> const Datum::List& {
+    return datum != nullptr && datum->as_list() != nullptr ? *datum->as_list() : none;
+  };
+  const auto text_of = [](const Datum& map, std::string_view key) {
+    const Datum* value = map.find(key);
+    if (value == nullptr) return std::string();
+    const auto* real = std::get_if<double>(&value->value());
+    return real != nullptr ? decibel_text(*real) : option_text(*value);
+  };
+  const Datum::List& ran = list_of(passes);
+  for (std::size_t i = 0; i < ran.size(); ++i) {
+    const Datum::List& steps = list_of(ran[i].find("steps"));
+    for (std::size_t j = 0; j < steps.size(); ++j) {
+      if (table.empty()) table.row({"step", "runs", "seconds", "SQNR before", "after"});
+      const std::string path =
+          "passes[" + std::to_string(i) + "].steps[" + std::to_string(j) + "]";
+      table.row({text_of(steps[j], "name"), text_of(steps[j], "runs"),
+                 decimal_text(seconds[path], 3), text_of(steps[j], "sqnr_db_before"),
+                 text_of(steps[j], "sqnr_db_after")});
+    }
   }
   return table;
 }

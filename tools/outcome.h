@@ -34,5 +34,8 @@ void add_coverage(const Coverage& coverage, ReportScope& scope);
 void add_decisions(const Explain& explain, ReportScope& scope);
 // All decisions as a table: tensor, form, SQNR, bytes, reason.
 Table decision_table(const Explain& explain);
+// The steps that passes reported (the lists "steps" of a report's "passes"): runs of the model,
+// seconds, and the signal to noise ratio of the model's outputs where it was measured.
+Table steps_table(const ReportScope& root);
 
 }  // namespace mcompress::tools

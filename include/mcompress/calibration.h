@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mcompress/io.h"
@@ -65,6 +66,9 @@ Result<std::unique_ptr<DataSource>> open_data(const std::filesystem::path& path,
 struct ValueStats {
   double minimum = 0, maximum = 0;
   double mean = 0, mean_square = 0;  // each element taken for the middle of its bin
+  // Of the smallest and of the largest element of each sample, the mean over the samples; where
+  // the tensor can not be cut into samples, over the runs. Not wider than minimum to maximum.
+  double average_minimum = 0, average_maximum = 0;
   std::int64_t count = 0, nan_count = 0, infinity_count = 0, zero_count = 0;
   // bins[i] counts finite values in [(first_bin+i)*2^exponent, (first_bin+i+1)*2^exponent).
   std::vector<std::uint64_t> bins;
@@ -99,6 +103,8 @@ class CalibrationTable {
   std::vector<std::uint64_t> data_digests;
   std::int64_t samples = 0;
   std::string runtime;  // name and version; a note, not compared
+  // Which samples were observed, as first and count, ascending; not in the file.
+  std::vector<std::pair<std::int64_t, std::int64_t>> observed;
 
   Result<std::string> to_json() const;
   static Result<CalibrationTable> from_json(std::string_view text, std::string_view file);
@@ -127,8 +133,9 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
                                    const CalibratorOptions& options, Diagnostics& diagnostics,
                                    Progress& progress);
 
-// How a range is taken from statistics.
-enum class RangeMethod : std::uint8_t { kMinMax, kPercentile, kEntropy, kMse };
+// How a range is taken from statistics. kMovingAverage: from the mean minimum of a sample to the
+// mean maximum, which one odd sample moves little.
+enum class RangeMethod : std::uint8_t { kMinMax, kMovingAverage, kPercentile, kEntropy, kMse };
 struct ValueRange {
   double minimum = 0, maximum = 0;
 };

@@ -148,6 +148,9 @@ class Runs {
   Status execute(const Schedule& schedule, std::int64_t from, std::int64_t to, int threads) {
     next_ = from;
     to_ = to;
+    for (std::int64_t run = from; run < to; ++run) {
+      ranges_.emplace_back(schedule.begin(run), schedule.size(run));
+    }
     std::vector<std::thread> helpers;
     for (int i = 1; i < threads && i < to - from; ++i) {
       helpers.emplace_back([&] { work(schedule); });
@@ -159,6 +162,8 @@ class Runs {
   }
 
   std::int64_t done() const { return done_; }
+  // The samples of all runs, as first and count.
+  const std::vector<std::pair<std::int64_t, std::int64_t>>& ranges() const { return ranges_; }
   // Bytes of the values seen so far.
   std::uint64_t seen_bytes() const { return seen_bytes_; }
   const std::set<std::size_t>& not_float() const { return not_float_; }
@@ -181,7 +186,7 @@ class Runs {
         if (!read.ok()) return fail(run, std::move(read).error());
         feeds = std::move(read).value();
       }
-      Status status = guarded_run(run, feeds);
+      Status status = guarded_run(run, feeds, schedule.size(run));
       const std::lock_guard lock(guard_);
       if (!status.ok()) {
         const Code code = status.error().code;
@@ -196,14 +201,14 @@ class Runs {
   }
 
   // An exception must not leave a thread.
-  Status guarded_run(std::int64_t run, std::span<const NamedTensor> feeds) {
+  Status guarded_run(std::int64_t run, std::span<const NamedTensor> feeds, std::int64_t samples) {
     try {
       std::vector<bool> seen(watch_.names.size());
       std::uint64_t bytes = 0;
       MCOMPRESS_TRY(session_.observe(feeds, [&](std::size_t i, const TensorView& view) {
         if (i >= seen.size() || seen[i]) return ok_status();
         bytes += view.bytes.size();
-        seen[i] = watch_.observers[i].see(run, view);
+        seen[i] = watch_.observers[i].see(run, view, samples);
         if (!seen[i]) {
           const std::lock_guard lock(guard_);
           not_float_.insert(i);
@@ -234,6 +239,7 @@ class Runs {
   std::mutex guard_;
   std::int64_t next_ = 0, to_ = 0, done_ = 0;
   std::uint64_t seen_bytes_ = 0;
+  std::vector<std::pair<std::int64_t, std::int64_t>> ranges_;
   std::set<std::size_t> not_float_;
   bool batch_refused_ = false;
   std::optional<std::int64_t> failed_run_;
@@ -272,6 +278,10 @@ void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t
   if (needed > 0 && needed < rest) schedule.picked = needed;
 }
 
+std::string mebibytes(std::uint64_t bytes) {
+  return fixed(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
+}
+
 // All runs. Those after the first may hold several samples.
 Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choose_batch,
                    const CalibrationRequest& request, const CalibratorOptions& options,
@@ -294,6 +304,20 @@ Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choos
                                               : std::thread::hardware_concurrency();
   const auto threads =
       static_cast<int>(std::clamp<std::uint64_t>(fitting, 1, std::max(wanted, 1U)));
+  // What follows from model and data alone: the report is the same on every machine.
+  diagnostics.note("calibration-plan",
+                   std::to_string(schedule.runs()) + " runs of up to " +
+                       std::to_string(std::max(schedule.first, schedule.batch)) +
+                       " samples, with " + mebibytes(in_flight) +
+                       " of observed activations each, as many at once as " + mebibytes(budget) +
+                       " hold");
+  if (in_flight > budget) {
+    diagnostics.warn("calibration-over-budget",
+                     "one run has " + mebibytes(in_flight) + " of activations, the budget is " +
+                         mebibytes(budget),
+                     {}, "runs are not made smaller, so that results do not depend on the budget; raise "
+                     "--memory-budget");
+  }
   MCOMPRESS_TRY(runs.execute(schedule, 1, schedule.runs(), threads));
   if (schedule.wrap && schedule.samples % schedule.batch != 0) {
     diagnostics.note("calibration-wrapped",
@@ -373,9 +397,11 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
                                                       status.error().diagnostic.message);
       }
       table.samples = singles.done();
+      table.observed = singles.ranges();
       status = std::move(single);
     } else {
       table.samples = runs.done();
+      table.observed = runs.ranges();
     }
     if (!status.ok()) return std::move(status).error();
     table.samples = std::min(table.samples, schedule.samples);

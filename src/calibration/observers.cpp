@@ -1,6 +1,7 @@
 #include "calibration/observers.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -34,6 +35,8 @@ ValueStats to_value_stats(const Histogram& histogram) {
   stats.bins.assign(counts.begin(), counts.end());
   stats.first_bin = histogram.first_bin();
   stats.exponent = histogram.exponent();
+  stats.average_minimum = stats.minimum;
+  stats.average_maximum = stats.maximum;
   return stats;
 }
 
@@ -119,7 +122,35 @@ std::vector<double> ChannelSums::means() const {
   return means;
 }
 
-bool ValueObserver::see(std::int64_t run, const TensorView& view) {
+void MeanExtremes::see(std::span<const std::int64_t> dims, std::span<const float> values,
+                       std::int64_t samples) {
+  const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
+  const std::size_t size = values.size() / static_cast<std::size_t>(divides ? samples : 1);
+  for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+    StatsAccumulator one;
+    std::array<float, kernel::kBlock> clean;
+    for (std::size_t i = 0; i < size; i += kernel::kBlock) {
+      one.add_block(values.subspan(i, std::min(kernel::kBlock, size - i)), clean,
+                    StatsAccumulator::Sums::kNone);
+    }
+    const RangeStats seen = one.stats();
+    if (seen.count == 0) continue;
+    minima_.add(std::span(&seen.min, 1));
+    maxima_.add(std::span(&seen.max, 1));
+  }
+}
+
+void MeanExtremes::fill(ValueStats& stats) const {
+  if (minima_.stats().count == 0) {
+    stats.average_minimum = stats.minimum;
+    stats.average_maximum = stats.maximum;
+    return;
+  }
+  stats.average_minimum = std::clamp(minima_.stats().mean(), stats.minimum, stats.maximum);
+  stats.average_maximum = std::clamp(maxima_.stats().mean(), stats.minimum, stats.maximum);
+}
+
+bool ValueObserver::see(std::int64_t run, const TensorView& view, std::int64_t samples) {
   const DTypeInfo* type = find_dtype(view.dtype);
   if (type == nullptr || !type->floating || !can_decode(view.dtype)) return false;
   std::vector<float> decoded;
@@ -140,6 +171,8 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view) {
       const std::size_t n = std::min(decoded.size(), rest.size() / width);
       if (!decode_to_float(view.dtype, rest, std::span(decoded).first(n))) return false;
       histogram_.add(std::span(decoded).first(n));
+      // Of a tensor that is decoded in pieces, the piece counts as a sample.
+      extremes_.see({}, std::span(decoded).first(n), 1);
       rest = rest.subspan(n * width);
     }
     return true;
@@ -147,6 +180,7 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view) {
   const std::lock_guard lock(guard_);
   const std::uint64_t before = histogram_.not_finite();
   histogram_.add(values);
+  extremes_.see(view.dims, values, samples);
   if (channels_) channels_->see(run, view.dims, values, histogram_.not_finite() == before);
   return true;
 }
@@ -158,6 +192,7 @@ void ValueObserver::skip(std::int64_t run) {
 
 ValueStats ValueObserver::stats() const {
   ValueStats stats = to_value_stats(histogram_);
+  extremes_.fill(stats);
   if (channels_) stats.channel_means = channels_->means();
   return stats;
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,14 +46,25 @@ class ChannelSums {
   bool broken_ = false;
 };
 
+// The mean over samples of their extremes. The order in which they come changes no bit.
+class MeanExtremes {
+ public:
+  // `samples`: how many the run holds, along the first axis. Looks at finite elements only.
+  void see(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples);
+  void fill(ValueStats& stats) const;
+
+ private:
+  StatsAccumulator minima_, maxima_;
+};
+
 // Sees the tensors of one value. May be called from several threads.
 class ValueObserver {
  public:
   explicit ValueObserver(std::optional<ChannelSums::Axis> channels) {
     if (channels) channels_.emplace(*channels);
   }
-  // Any floating type; false, and nothing seen, for others.
-  bool see(std::int64_t run, const TensorView& view);
+  // Any floating type; false, and nothing seen, for others. `samples`: how many the run holds.
+  bool see(std::int64_t run, const TensorView& view, std::int64_t samples = 1);
   // Says that a run will not show this value.
   void skip(std::int64_t run);
   ValueStats stats() const;
@@ -60,6 +72,7 @@ class ValueObserver {
  private:
   std::mutex guard_;
   Histogram histogram_;
+  MeanExtremes extremes_;
   std::optional<ChannelSums> channels_;
 };
 

@@ -8,8 +8,8 @@
 namespace mcompress {
 namespace {
 
-ValueRange widest(const ValueStats& stats, bool symmetric) {
-  ValueRange range{std::min(stats.minimum, 0.0), std::max(stats.maximum, 0.0)};
+ValueRange range_of(double minimum, double maximum, bool symmetric) {
+  ValueRange range{std::min(minimum, 0.0), std::max(maximum, 0.0)};
   if (symmetric) {
     range.maximum = std::max(-range.minimum, range.maximum);
     range.minimum = -range.maximum;
@@ -23,7 +23,10 @@ ValueRange choose_range(const ValueStats& stats, RangeMethod method, double perc
                         bool symmetric) {
   const std::optional<Histogram> histogram = to_histogram(stats);
   if (!histogram || histogram->empty() || method == RangeMethod::kMinMax) {
-    return widest(stats, symmetric);
+    return range_of(stats.minimum, stats.maximum, symmetric);
+  }
+  if (method == RangeMethod::kMovingAverage) {
+    return range_of(stats.average_minimum, stats.average_maximum, symmetric);
   }
   const RangeShape shape = symmetric ? RangeShape::kSymmetric : RangeShape::kAsymmetric;
   QuantType type;
@@ -33,6 +36,7 @@ ValueRange choose_range(const ValueStats& stats, RangeMethod method, double perc
   Range range;
   switch (method) {
     case RangeMethod::kMinMax:
+    case RangeMethod::kMovingAverage:
       range = minmax_range(*histogram, shape);
       break;
     case RangeMethod::kPercentile:

@@ -64,6 +64,8 @@ Datum stats_datum(const ValueStats& stats) {
   Datum datum = Datum::map();
   datum.set("min", Datum::real(stats.minimum));
   datum.set("max", Datum::real(stats.maximum));
+  datum.set("average-min", Datum::real(stats.average_minimum));
+  datum.set("average-max", Datum::real(stats.average_maximum));
   datum.set("mean", Datum::real(stats.mean));
   datum.set("mean-square", Datum::real(stats.mean_square));
   datum.set("count", Datum::integer(stats.count));
@@ -174,6 +176,14 @@ Result<ValueStats> read_stats(const Datum& datum) {
   ValueStats stats;
   MCOMPRESS_ASSIGN(stats.minimum, read_real(datum, "min"));
   MCOMPRESS_ASSIGN(stats.maximum, read_real(datum, "max"));
+  // Tables of earlier releases lack these two.
+  const Datum* const average = datum.find("average-min");
+  stats.average_minimum = stats.minimum;
+  stats.average_maximum = stats.maximum;
+  if (average != nullptr) {
+    MCOMPRESS_ASSIGN(stats.average_minimum, as_real(*average));
+    MCOMPRESS_ASSIGN(stats.average_maximum, read_real(datum, "average-max"));
+  }
   MCOMPRESS_ASSIGN(stats.mean, read_real(datum, "mean"));
   MCOMPRESS_ASSIGN(stats.mean_square, read_real(datum, "mean-square"));
   MCOMPRESS_ASSIGN(stats.count, read_count(datum, "count"));
@@ -192,6 +202,11 @@ Result<ValueStats> read_stats(const Datum& datum) {
     }
   }
   if (stats.minimum > stats.maximum) return bad(datum, "'min' is above 'max'");
+  if (average != nullptr &&
+      (stats.average_minimum < stats.minimum || stats.average_maximum > stats.maximum ||
+       stats.average_minimum > stats.average_maximum)) {
+    return bad(*average, "'average-min' to 'average-max' is no part of 'min' to 'max'");
+  }
   std::uint64_t total = 0;
   for (const std::uint64_t count : stats.bins) {
     if (count > static_cast<std::uint64_t>(stats.count) - total) {
@@ -207,7 +222,8 @@ Result<ValueStats> read_stats(const Datum& datum) {
   return stats;
 }
 
-Result<ValueStats> merged(const ValueStats& left, const ValueStats& right) {
+// `sample_share`: of the samples of the right table among those of both.
+Result<ValueStats> merged(const ValueStats& left, const ValueStats& right, double sample_share) {
   std::optional<Histogram> a = to_histogram(left);
   const std::optional<Histogram> b = to_histogram(right);
   if (!a || !b) {
@@ -218,6 +234,11 @@ Result<ValueStats> merged(const ValueStats& left, const ValueStats& right) {
   const auto total = static_cast<double>(left.count) + static_cast<double>(right.count);
   const double share = total > 0 ? static_cast<double>(right.count) / total : 0.0;
   const auto blend = [share](double x, double y) { return x + (y - x) * share; };
+  const auto average = [&](double x, double y) {
+    return std::clamp(x + (y - x) * sample_share, stats.minimum, stats.maximum);
+  };
+  stats.average_minimum = average(left.average_minimum, right.average_minimum);
+  stats.average_maximum = average(left.average_maximum, right.average_maximum);
   if (left.channel_means.size() == right.channel_means.size()) {
     for (std::size_t c = 0; c < left.channel_means.size(); ++c) {
       stats.channel_means.push_back(blend(left.channel_means[c], right.channel_means[c]));
@@ -340,8 +361,10 @@ Status CalibrationTable::merge(const CalibrationTable& other) {
     }
   }
   std::map<std::string, ValueStats, std::less<>> values;
+  const auto all = static_cast<double>(samples) + static_cast<double>(other.samples);
+  const double share = all > 0 ? static_cast<double>(other.samples) / all : 0;
   for (const auto& [name, stats] : values_) {
-    auto sum = merged(stats, *other.find(name));
+    auto sum = merged(stats, *other.find(name), share);
     if (!sum.ok()) {
       Error error = std::move(sum).error();
       error.diagnostic.where.subject = name;
@@ -352,6 +375,7 @@ Status CalibrationTable::merge(const CalibrationTable& other) {
   values_ = std::move(values);
   data_digests.insert(data_digests.end(), other.data_digests.begin(), other.data_digests.end());
   samples += other.samples;
+  observed.clear();  // of two data sets: the numbers say nothing any more
   return ok_status();
 }
 

@@ -55,6 +55,7 @@ std::unique_ptr<Model> part_of(const Model& model, std::span<const Node* const> 
     copies.emplace(input.value, &copy);
     TypeInfo type{input.element, std::vector<Dim>()};
     for (const std::int64_t size : input.dims) type.shape->push_back({size, {}});
+    if (input.any_shape) type.shape.reset();
     builder.set_type(copy, std::move(type), nullptr);
     builder.add_input(graph, copy);
   }

@@ -17,6 +17,7 @@ struct PartInput {
   const Value* value = nullptr;
   DataType element = DataType::kUndefined;
   std::vector<std::int64_t> dims;
+  bool any_shape = false;  // `dims` do not count: shapes differ from run to run
 };
 
 // Why a node can not be taken out of its model (it holds graphs, or attributes that only its

@@ -75,6 +75,7 @@ class Trial {
       : weights_(weights),
         taps_(static_cast<std::size_t>(std::max<std::int64_t>(how.taps, 1))),
         stride_(static_cast<std::size_t>(how.tap_stride)),
+        max_code_(how.max_code),
         scaled_(weights.size()),
         codes_(weights.size()) {}
 
@@ -91,6 +92,11 @@ class Trial {
   void round(float scale, bool cancel_sums) {
     kernel::round_codes(weights_.data(), weights_.size(), 1.0F / scale, scaled_.data(),
                         codes_.data());
+    if (max_code_ < kMaxCode) {
+      for (std::int8_t& code : codes_) {
+        code = static_cast<std::int8_t>(std::clamp(int{code}, -max_code_, max_code_));
+      }
+    }
     if (cancel_sums && has_kernels()) {
       const std::size_t kernels = taps_ * stride_;
       for (std::size_t base = 0; base + kernels <= codes_.size(); base += kernels) {
@@ -125,7 +131,7 @@ class Trial {
       const std::size_t i = first + t * stride_;
       const float rest = scaled_[i] - codes_[i];
       // Exact zeros stay: sparse kernels keep them.
-      const bool fixed = scaled_[i] == 0 || std::abs(codes_[i] + step) > kMaxCode;
+      const bool fixed = scaled_[i] == 0 || std::abs(codes_[i] + step) > max_code_;
       behind_[t] = fixed ? kFixed : (step > 0 ? rest : -rest);
     }
     for (std::size_t move = 0; move < taps_ && std::fabs(error) > 0.5; ++move) {
@@ -134,13 +140,14 @@ class Trial {
       std::int8_t& code =
           codes_[first + static_cast<std::size_t>(best - behind_.begin()) * stride_];
       code = static_cast<std::int8_t>(code + step);
-      *best = std::abs(code + step) > kMaxCode ? kFixed : *best - 1;
+      *best = std::abs(code + step) > max_code_ ? kFixed : *best - 1;
       error -= step;
     }
   }
 
   std::span<const float> weights_;
   std::size_t taps_, stride_;
+  int max_code_;
   std::vector<float> scaled_;
   std::vector<std::int8_t> codes_;
   std::vector<float> sums_, behind_;
@@ -163,15 +170,29 @@ float round_within_pairs(Trial& trial, float scale) {
   return scale;
 }
 
+// No pair of real weights may pass 127.5 steps, half a step short of the limit on the codes.
+float least_pair_scale(std::span<const float> finite_weights) {
+  const float pair = kernel::pair_peak(finite_weights.data(), finite_weights.size());
+  return pair / (static_cast<float>(kPairLimit) - 0.5F);
+}
+
 }  // namespace
+
+float least_shared_scale(std::span<const float> weights, const WeightRounding& how) {
+  const Extent extent = extent_of(weights);
+  float least = std::max(extent.magnitude() / static_cast<float>(how.max_code), how.least_scale);
+  if (!how.saturation_free) return least;
+  if (extent.all_finite) return std::max(least, least_pair_scale(weights));
+  return std::max(least, least_pair_scale(finite_copy(weights, extent.magnitude())));
+}
 
 float round_channel(std::span<const float> weights, const WeightRounding& how,
                     std::span<std::int8_t> codes) {
   const Extent extent = extent_of(weights);
-  const float full = extent.magnitude() / kMaxCode;
+  const float full = extent.magnitude() / static_cast<float>(how.max_code);
   if (!(full >= std::numeric_limits<float>::min())) {  // zero or denormal
     std::fill(codes.begin(), codes.end(), std::int8_t{0});
-    return std::max(how.least_scale, 1.0F);
+    return how.fixed_scale > 0 ? how.fixed_scale : std::max(how.least_scale, 1.0F);
   }
   std::vector<float> cleaned;
   if (!extent.all_finite) {
@@ -180,11 +201,17 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
   }
 
   Trial trial(weights, how);
+  if (how.fixed_scale > 0) {
+    trial.round(how.fixed_scale, true);
+    if (how.saturation_free && trial.worst_pair() > kPairLimit) {
+      trial.round(how.fixed_scale, false);
+    }
+    std::copy(trial.codes().begin(), trial.codes().end(), codes.begin());
+    return how.fixed_scale;
+  }
   float floor_scale = how.least_scale;
   if (how.saturation_free) {
-    // No pair of real weights may pass 127.5 steps, half a step short of the limit on the codes.
-    const float pair = kernel::pair_peak(weights.data(), weights.size());
-    floor_scale = std::max(floor_scale, pair / (static_cast<float>(kPairLimit) - 0.5F));
+    floor_scale = std::max(floor_scale, least_pair_scale(weights));
   }
 
   const std::span<const float> fractions = trial.depthwise()
@@ -212,32 +239,48 @@ float round_channel(std::span<const float> weights, const WeightRounding& how,
   return best_scale;
 }
 
-AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes) {
+WeightExtent weight_extent(std::span<const float> weights) {
+  const Extent extent = extent_of(weights);
+  return {extent.low, extent.high};
+}
+
+AffineChannel affine_channel(WeightExtent extent, int top_code) {
   AffineChannel channel;
+  const auto scale = static_cast<float>((double{extent.high} - double{extent.low}) / top_code);
+  if (!(scale >= std::numeric_limits<float>::min())) return channel;
+  channel.scale = scale;
+  channel.zero_point = static_cast<std::uint8_t>(
+      std::clamp(static_cast<int>(round_even(-extent.low / scale)), 0, top_code));
+  return channel;
+}
+
+void round_affine(std::span<const float> weights, const AffineChannel& channel, int top_code,
+                  std::span<std::uint8_t> codes) {
   const Extent extent = extent_of(weights);
   std::vector<float> cleaned;
-  float low = extent.low;
-  float high = extent.high;
   if (!extent.all_finite) {
     cleaned = finite_copy(weights, extent.magnitude());
     weights = cleaned;
-    for (const float weight : weights) {
-      low = std::min(low, weight);
-      high = std::max(high, weight);
+  }
+  const int zero = channel.zero_point;
+  kernel::quantize(
+      weights.data(), weights.size(),
+      {channel.scale, static_cast<float>(-zero), static_cast<float>(top_code - zero), zero},
+      codes.data());
+}
+
+AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes,
+                                   int top_code) {
+  const Extent extent = extent_of(weights);
+  WeightExtent range{extent.low, extent.high};
+  if (!extent.all_finite) {  // infinities become the largest magnitude of either sign
+    for (const float weight : finite_copy(weights, extent.magnitude())) {
+      range.low = std::min(range.low, weight);
+      range.high = std::max(range.high, weight);
     }
   }
-  const float scale = static_cast<float>((double{high} - low) / 255);
-  if (!(scale >= std::numeric_limits<float>::min())) {
-    std::fill(codes.begin(), codes.end(), std::uint8_t{0});
-    return channel;
-  }
-  channel.scale = scale;
-  channel.zero_point =
-      static_cast<std::uint8_t>(std::clamp(static_cast<int>(round_even(-low / scale)), 0, 255));
-  const int zero = channel.zero_point;
-  kernel::quantize(weights.data(), weights.size(),
-                   {scale, static_cast<float>(-zero), static_cast<float>(255 - zero), zero},
-                   codes.data());
+  const AffineChannel channel = affine_channel(range, top_code);
+  round_affine(weights, channel, top_code, codes);
   return channel;
 }
 

@@ -14,6 +14,8 @@ namespace mcompress {
 inline constexpr int kPairLimit = 128;
 
 struct WeightRounding {
+  // Largest magnitude of a code: 127, or 63 for kernels that add two products in 16 bits.
+  int max_code = 127;
   // Keep every pair of neighbouring products inside 16 bits for uint8 activations: x86 CPUs
   // without VNNI add two uint8 x int8 products with saturation (VPMADDUBSW), so the same-sign
   // magnitudes of codes 2j and 2j+1 may sum to kPairLimit at most.
@@ -22,6 +24,9 @@ struct WeightRounding {
   bool search_scale = true;
   // The scale may not be smaller: a bias at scale(x) * scale(W) has to fit 32 bits.
   float least_scale = 0;
+  // Above 0: this scale and no other, for weights that share one. With saturation_free it has to
+  // be at least least_shared_scale() of every channel.
+  float fixed_scale = 0;
   // > 1: the channel is made of spatial kernels of this many taps whose rounding errors should
   // cancel: neighbouring pixels are alike, so the sum of the errors reaches the output while the
   // individual ones average out. Depthwise kernels profit most.
@@ -30,17 +35,33 @@ struct WeightRounding {
   std::int64_t tap_stride = 1;
 };
 
-// Rounds `weights` with one symmetric scale: codes in [-127, 127], weight ~ code * scale. Returns
+// Rounds `weights` with one symmetric scale: codes in [-max_code, max_code], weight ~ code * scale. Returns
 // the scale, which is positive, finite and normal; an all-zero channel gets scale 1. NaN becomes
 // 0, infinities the largest finite magnitude of the channel. `codes` is as long as `weights`.
 float round_channel(std::span<const float> weights, const WeightRounding& how,
                     std::span<std::int8_t> codes);
+
+// The smallest scale at which the channel fits `how`, given that no search and no cancelling of
+// errors moves it: absmax / max_code, what saturation_free asks for, and least_scale. 0 for a
+// channel of zeros.
+float least_shared_scale(std::span<const float> weights, const WeightRounding& how);
 
 // Asymmetric rounding of one channel to uint8, weight ~ (code - zero_point) * scale, zero exact.
 struct AffineChannel {
   float scale = 1;
   std::uint8_t zero_point = 0;
 };
-AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes);
+// Codes are 0 to `top_code`, 255 or 127.
+AffineChannel round_channel_affine(std::span<const float> weights, std::span<std::uint8_t> codes,
+                                   int top_code = 255);
+// The range of the finite weights with 0 in it, NaN and infinities left out.
+struct WeightExtent {
+  float low = 0, high = 0;
+};
+WeightExtent weight_extent(std::span<const float> weights);
+AffineChannel affine_channel(WeightExtent extent, int top_code);
+// With parameters from elsewhere: values outside saturate.
+void round_affine(std::span<const float> weights, const AffineChannel& channel, int top_code,
+                  std::span<std::uint8_t> codes);
 
 }  // namespace mcompress

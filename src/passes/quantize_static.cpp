@@ -2,43 +2,49 @@
 //
 // 1. everything the target can run in integers is planned, and its activations are observed;
 // 2. the sizes seen decide, by the target's cost model, what is faster in integers;
-// 3. ranges become scales, weights are rounded, biases corrected (common/static_emit.h);
+// 3. ranges become scales (common/range_choice.h), weights are rounded, biases corrected
+//    (common/static_emit.h);
 // 4. the result is run against the original on a few samples: when the error is out of bounds,
 //    the layers that harm most go back to float32.
 #include <algorithm>
-#include <array>
+#include <cmath>
+#include <optional>
+#include <set>
 
 #include "ir/walk.h"
 #include "mcompress/pipeline.h"
 #include "numeric/quantize.h"
+#include "passes/common/bias_correction.h"
+#include "passes/common/effort.h"
 #include "passes/common/gptq_rounding.h"
+#include "passes/common/guard.h"
 #include "passes/common/mixed_precision.h"
+#include "passes/common/range_choice.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/static_emit.h"
 #include "passes/common/static_plan.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
+#include "support/text.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
 
-struct Method {
-  std::string_view name;
-  RangeMethod method;
-};
-constexpr std::array<Method, 4> kMethods = {{{"minmax", RangeMethod::kMinMax},
-                                             {"percentile", RangeMethod::kPercentile},
-                                             {"entropy", RangeMethod::kEntropy},
-                                             {"mse", RangeMethod::kMse}}};
+constexpr double kExactDb = 200;
 
 class QuantizeStatic final : public Pass {
  public:
   struct Options {
     std::vector<std::string> include, exclude;
-    std::string method = "mse";
+    std::string effort = "default";
+    std::string method = "auto";
     double percentile = 99.99;
+    std::vector<std::string> percentiles = {"99.9", "99.99", "99.999"};
+    std::string granularity = "auto";
+    std::string symmetry = "symmetric";
+    std::int64_t weight_bits = 8;
     bool bias_correction = true;
     double min_sqnr = 20;
     std::int64_t guard_samples = 4;
@@ -54,12 +60,33 @@ class QuantizeStatic final : public Pass {
                    "only nodes whose name, type or tensor matches one of these globs")
             .field("exclude", &Options::exclude,
                    "not the nodes whose name, type or tensor matches one of these globs")
-            .field("method", &Options::method, "how the ranges of activations are chosen")
-            .choices({"minmax", "percentile", "entropy", "mse"})
+            .field("effort", &Options::effort, kEffortHelp)
+            .choices({"fast", "default", "best"})
+            .field("method", &Options::method,
+                   "how the ranges of activations are chosen; auto: for each tensor what changes "
+                   "the layers that read it least, mse with effort fast or without data")
+            .choices({"auto", "minmax", "moving-average", "percentile", "entropy", "mse"})
             .field("percentile", &Options::percentile,
                    "share of the values inside the range, for the percentile method")
             .range(50, 100)
             .unit("%")
+            .field("percentiles", &Options::percentiles,
+                   "the percentiles among which method auto chooses")
+            .level(OptionSpec::Level::kAdvanced)
+            .field("granularity", &Options::granularity,
+                   "one scale of weights per output channel or per tensor; auto: as the target "
+                   "can do best")
+            .choices({"auto", "per-channel", "per-tensor"})
+            .field("symmetry", &Options::symmetry,
+                   "weights around zero, or with zero points of their own")
+            .choices({"symmetric", "asymmetric"})
+            .level(OptionSpec::Level::kAdvanced)
+            .field("weight-bits", &Options::weight_bits,
+                   "7 for kernels that add two products in 16 bits; weights for targets that have "
+                   "such kernels are kept safe with 8, too")
+            .range(7, 8)
+            .unit("bits")
+            .level(OptionSpec::Level::kAdvanced)
             .field("bias-correction", &Options::bias_correction,
                    "take the mean effect of the weight errors off the biases")
             .field("min-sqnr", &Options::min_sqnr,
@@ -90,10 +117,12 @@ class QuantizeStatic final : public Pass {
                    "parts of the network that GPTQ rounds one after the other, each seeing what "
                    "the parts before it make in integers")
             .range(1, 1e4)
-            .level(OptionSpec::Level::kAdvanced);
+            .level(OptionSpec::Level::kAdvanced)
+            .rule(check_percentiles);
     return kSchema;
   }
-  explicit QuantizeStatic(Options options) : options_(std::move(options)) {}
+  explicit QuantizeStatic(Options options)
+      : options_(std::move(options)), effort_(effort_of(options_.effort)) {}
 
   Status run(Model& model, PassContext& context) override {
     constexpr std::int64_t kPerAxisOpset = 13;
@@ -123,16 +152,18 @@ class QuantizeStatic final : public Pass {
     modernise_initializers(model, context);
     PlanOptions plan_options = widest;
     plan_options.table = &table;
-    if (wants_gptq() && context.calibration_data() != nullptr) {
+    MCOMPRESS_TRY(choose_ranges(model, context, selection, plan_options));
+    if (wants_gptq(context.target()) && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(round_weights(model, context, selection, plan_options));
     }
     if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(guard(model, context, selection, plan_options));
     }
+    MCOMPRESS_TRY(correct_biases(model, context, selection, plan_options));
     plan_options.explain = true;
     const StaticPlan plan =
         plan_static(model.graph(), context.target(), selection, plan_options, context.explain());
-    EmitOptions emit = emit_options(plan, table, context);
+    EmitOptions emit = emit_options(plan, table, context.target());
     context.report().count("integer_nodes", static_cast<std::int64_t>(plan.nodes.size()));
     context.report().count("eligible_nodes", static_cast<std::int64_t>(plan.eligible));
     return emit_static(plan, context.target(), emit, context.edit(), context.tensors(),
@@ -175,7 +206,15 @@ class QuantizeStatic final : public Pass {
     });
   }
 
-  bool wants_gptq() const { return options_.gptq == "on"; }
+  // GPTQ rounds to its own grid: symmetric, per channel, eight bits.
+  bool wants_gptq(const Target& target) const {
+    if (options_.gptq == "off" || (options_.gptq == "auto" && effort_ != Effort::kBest)) {
+      return false;
+    }
+    const bool per_channel = options_.granularity == "per-channel" ||
+                             (options_.granularity == "auto" && target.per_channel);
+    return per_channel && options_.symmetry == "symmetric" && options_.weight_bits == 8;
+  }
 
   // Fills rounded_.
   Status round_weights(const Model& model, PassContext& context, const Selection& selection,
@@ -188,7 +227,7 @@ class QuantizeStatic final : public Pass {
       Explain unheard;
       return plan_static(graph, context.target(), selection, silent, unheard);
     };
-    recipe.emit = [&](const StaticPlan& plan) { return emit_options(plan, table, context); };
+    recipe.emit = [&](const StaticPlan& plan) { return emit_options(plan, table, context.target()); };
     GptqRoundingOptions options;
     options.samples = options_.gptq_samples;
     options.levels = options_.gptq_levels;
@@ -198,77 +237,162 @@ class QuantizeStatic final : public Pass {
                                    rounded_);
   }
 
+  static Status check_percentiles(const Options& options) {
+    constexpr double kLowest = 50;
+    for (const std::string& text : options.percentiles) {
+      const auto number = parse_real(text);
+      if (number && *number >= kLowest && *number <= 100) continue;
+      return Error(Code::kUsage, "bad-percentile",
+                   "percentiles: '" + text + "' is no number from 50 to 100");
+    }
+    return ok_status();
+  }
+
+  Status choose_ranges(const Model& model, PassContext& context, const Selection& selection,
+                       const PlanOptions& plan_options) {
+    RangeChoiceOptions choice;
+    choice.judge = options_.method == "auto" && effort_ != Effort::kFast;
+    choice.method = range_method_of(options_.method).value_or(RangeMethod::kMse);
+    choice.percentile = options_.percentile;
+    choice.percentiles.clear();
+    for (const std::string& text : options_.percentiles) {
+      choice.percentiles.push_back(parse_real(text).value_or(100));
+    }
+    const QuantType type{8, context.target().signed_activations};
+    ranges_.emplace(type, *plan_options.table, choice);
+    if (!choice.judge || context.calibration_data() == nullptr) return ok_status();
+    PlanOptions quiet = plan_options;
+    quiet.explain = false;
+    Explain unheard;
+    // A plan holds nodes that may be edited, so a copy is planned; ids and names are the same.
+    const std::unique_ptr<Model> copy = model.clone();
+    const StaticPlan plan =
+        plan_static(copy->graph(), context.target(), selection, quiet, unheard);
+    if (plan.nodes.empty()) return ok_status();
+    MCOMPRESS_TRY(ranges_->judge(*copy, plan, context));
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
+    MCOMPRESS_TRY(ranges_->keep_best(
+        [&] { return sqnr_of(*copy, context, selection, quiet, guard); },
+        context.report()));
+    forget_other_scales(plan);
+    return ok_status();
+  }
+
+  // Weights that were rounded for inputs of other scales take memory only.
+  void forget_other_scales(const StaticPlan& plan) {
+    const auto scales = ranges_->scales(plan);
+    std::set<std::pair<std::uint32_t, float>> used;
+    for (const IntegerNode& node : plan.nodes) {
+      if (node.kind != OperatorRule::Kind::kWeighted) continue;
+      used.emplace(node.node->id(), scales.at(node.node->input(0)->id()).scale);
+    }
+    std::erase_if(rounded_, [&](const auto& entry) { return used.count(entry.first) == 0; });
+  }
+
+  // Kept where the outputs come nearer to the original's.
+  Status correct_biases(const Model& model, PassContext& context, const Selection& selection,
+                        PlanOptions options) {
+    if (effort_ != Effort::kBest || !options_.bias_correction ||
+        context.calibration_data() == nullptr) {
+      return ok_status();
+    }
+    options.explain = false;
+    Explain unheard;
+    const std::unique_ptr<Model> copy = model.clone();
+    const StaticPlan plan =
+        plan_static(copy->graph(), context.target(), selection, options, unheard);
+    if (plan.nodes.empty()) return ok_status();
+    StepCost cost(context.report(), "bias-correction");
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
+    MCOMPRESS_ASSIGN(const double before,
+                     sqnr_of(*copy, context, selection, options, guard));
+    const auto emit = [&](const BiasShifts& shifts) -> Result<std::unique_ptr<Model>> {
+      bias_shifts_ = shifts;
+      MCOMPRESS_ASSIGN(StaticTrial attempt, trial(*copy, context, selection, options));
+      return std::move(attempt.model);
+    };
+    MCOMPRESS_ASSIGN(bias_shifts_, measure_bias_shifts(*copy, plan, emit, context, cost));
+    MCOMPRESS_ASSIGN(const double after,
+                     sqnr_of(*copy, context, selection, options, guard));
+    cost.before_db(before);
+    cost.after_db(std::max(before, after));
+    if (after < before) bias_shifts_.clear();
+    return ok_status();
+  }
+
+  // For comparisons that decide something.
+  Result<Guard> reference_guard(const Model& model, PassContext& context) const {
+    constexpr std::int64_t kLeastSamples = 16;
+    MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
+    Guard guard(*runtime, *context.calibration_data(),
+                std::max(options_.guard_samples, kLeastSamples));
+    MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
+    return guard;
+  }
+
+  Result<StaticTrial> trial(const Model& model, PassContext& context, const Selection& selection,
+                            PlanOptions options) {
+    options.explain = false;
+    StaticTrial trial;
+    std::unique_ptr<Model> copy = model.clone();
+    Explain decisions;
+    const StaticPlan plan =
+        plan_static(copy->graph(), context.target(), selection, options, decisions);
+    if (plan.nodes.empty()) return trial;
+    Editor edit(*copy, &onnx_catalog());
+    MCOMPRESS_TRY(emit_static(plan, context.target(),
+                              emit_options(plan, *options.table, context.target()), edit,
+                              context.tensors(), context.executor(), decisions));
+    for (const Decision& decision : decisions.all()) {
+      if (decision.sqnr_db) trial.weight_sqnr[decision.subject] = *decision.sqnr_db;
+    }
+    trial.model = std::move(copy);
+    return trial;
+  }
+
+  Result<double> sqnr_of(const Model& model, PassContext& context, const Selection& selection,
+                         const PlanOptions& options, Guard& guard) {
+    MCOMPRESS_ASSIGN(const StaticTrial attempt, trial(model, context, selection, options));
+    return attempt.model == nullptr ? Result<double>(kExactDb) : guard.sqnr_db(*attempt.model);
+  }
+
   EmitOptions emit_options(const StaticPlan& plan, const CalibrationTable& table,
-                           PassContext& context) {
+                           const Target& target) {
     EmitOptions emit;
     emit.table = &table;
     emit.rounded = &rounded_;
     emit.bias_correction = options_.bias_correction;
-    RangeMethod method = RangeMethod::kMse;
-    for (const Method& known : kMethods) {
-      if (known.name == options_.method) method = known.method;
-    }
-    const QuantType type{8, context.target().signed_activations};
-    std::map<std::uint32_t, const Value*> by_id;
-    for (const Value* value : plan.tensors) by_id[value->id()] = value;
-    std::map<std::uint32_t, ActivationScale> of_root;
-    for (const Value* value : plan.tensors) {
-      const std::uint32_t root = plan.root(value->id());
-      const auto known = of_root.find(root);
-      if (known == of_root.end()) {
-        const ValueStats* stats = table.find(by_id.at(root)->name());
-        ValueRange range;
-        if (stats != nullptr) {
-          const auto [chosen, fresh] = ranges_.try_emplace(stats);
-          if (fresh) {
-            chosen->second = choose_range(*stats, method, options_.percentile, 256, false);
-          }
-          range = chosen->second;
-        }
-        const QuantParams params = asymmetric_params(
-            {static_cast<float>(range.minimum), static_cast<float>(range.maximum)}, type);
-        of_root[root] = {params.scale, params.zero_point};
-      }
-      emit.scales[value->id()] = of_root[root];
-    }
+    emit.bias_shifts = &bias_shifts_;
+    emit.one_weight_scale = options_.granularity == "per-tensor" ||
+                            (options_.granularity == "auto" && !target.per_channel);
+    emit.weight_bits = static_cast<int>(options_.weight_bits);
+    if (options_.symmetry == "asymmetric") emit.weight_form = WeightForm::kAffineInt8;
+    emit.scales = ranges_->scales(plan);
     return emit;
   }
 
   // Lets layers go back to float32 where the plan written into a copy is too far from the original.
   Status guard(Model& model, PassContext& context, const Selection& selection,
                PlanOptions& chosen) {
-    const CalibrationTable& table = *chosen.table;
-    const auto plan_for = [&](Model& copy, PlanOptions options, Explain& decisions) {
-      options.explain = false;
-      return plan_static(copy.graph(), context.target(), selection, options, decisions);
-    };
+    PlanOptions options = chosen;
+    options.explain = false;
     Explain unheard;
-    const StaticPlan plan = plan_for(model, chosen, unheard);
+    const StaticPlan plan =
+        plan_static(model.graph(), context.target(), selection, options, unheard);
     if (plan.nodes.empty()) return ok_status();
-    const auto emit = [&](const PlanOptions& options) -> Result<StaticTrial> {
-      StaticTrial trial;
-      std::unique_ptr<Model> copy = model.clone();
-      Explain decisions;
-      const StaticPlan attempt = plan_for(*copy, options, decisions);
-      if (attempt.nodes.empty()) return trial;
-      Editor edit(*copy, &onnx_catalog());
-      MCOMPRESS_TRY(emit_static(attempt, context.target(), emit_options(attempt, table, context),
-                                edit, context.tensors(), context.executor(), decisions));
-      for (const Decision& decision : decisions.all()) {
-        if (decision.sqnr_db) trial.weight_sqnr[decision.subject] = *decision.sqnr_db;
-      }
-      trial.model = std::move(copy);
-      return trial;
-    };
     MixedPrecisionOptions wanted;
     wanted.min_sqnr = options_.min_sqnr;
     wanted.samples = options_.guard_samples;
-    return restore_precision(model, context, plan, emit_options(plan, table, context).scales, emit,
-                             wanted, chosen);
+    return restore_precision(
+        model, context, plan, ranges_->scales(plan),
+        [&](const PlanOptions& attempt) { return trial(model, context, selection, attempt); },
+        wanted, chosen);
   }
 
   Options options_;
-  std::map<const ValueStats*, ValueRange> ranges_;  // of the one table of a run
+  Effort effort_;
+  std::optional<RangeChoice> ranges_;
+  BiasShifts bias_shifts_;
   RoundedWeights rounded_;
 };
 

@@ -1,4 +1,5 @@
-// Calibration from a compressed file: time, and peak memory of the process by number of samples.
+// Calibration from a compressed file: time, and peak memory of the process by number of samples, and
+// the bare forward passes over the same samples for comparison.
 // Each measurement is a process of its own, since memory peaks never go down.
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
@@ -6,12 +7,15 @@
 #include <unistd.h>
 #include <zip.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "mcompress/calibration.h"
@@ -58,7 +62,45 @@ void make_data(const std::filesystem::path& path, std::int64_t samples) {
   if (index < 0 || zip_close(archive) != 0) std::abort();
 }
 
-int calibrate_file(const std::filesystem::path& path, int threads) {
+// The same samples through the same model on as many threads, and nobody looks at a value.
+int forward(Runtime& runtime, const Model& model, DataSource& data, int threads) {
+  SessionOptions options;
+  options.threads = 1;
+  auto session = runtime.open(model, options);
+  if (!session.ok()) return 1;
+  const std::vector<std::string> fetch = {"y12"};
+  std::mutex reading;
+  std::int64_t next = 0;
+  std::atomic<bool> failed = false;
+  const auto work = [&] {
+    while (!failed) {
+      std::vector<NamedTensor> feeds;
+      {
+        const std::lock_guard lock(reading);
+        if (next >= data.count()) return;
+        auto read = data.batch(next++, 1);
+        if (!read.ok()) {
+          failed = true;
+          return;
+        }
+        feeds = std::move(read).value();
+      }
+      const Status ran = (*session)->run(feeds, fetch, [](std::size_t, const TensorView&) {
+        return ok_status();
+      });
+      if (!ran.ok()) failed = true;
+    }
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+  return failed ? 1 : 0;
+}
+
+enum class Work : std::uint8_t { kForward, kCalibrate };
+
+int run_file(const std::filesystem::path& path, int threads, Work what) {
   Diagnostics diagnostics;
   auto runtime = find_runtime("onnxruntime");
   auto model = parse_model_text(model_text(), diagnostics);
@@ -69,6 +111,7 @@ int calibrate_file(const std::filesystem::path& path, int threads) {
   }
   auto data = open_data(path, ports, {}, diagnostics);
   if (!data.ok()) return 1;
+  if (what == Work::kForward) return forward(**runtime, **model, **data, threads);
   CalibrationRequest request;
   for (int i = 0; i < 13; ++i) request.values.push_back("y" + std::to_string(i));
   CalibratorOptions options;
@@ -78,7 +121,7 @@ int calibrate_file(const std::filesystem::path& path, int threads) {
   return table.ok() ? 0 : 1;
 }
 
-void calibration(benchmark::State& state) {
+void measure(benchmark::State& state, Work what) {
   const std::int64_t samples = state.range(0);
   std::fflush(nullptr);
   // The file is made by a child too, so that its memory is not inherited.
@@ -96,7 +139,7 @@ void calibration(benchmark::State& state) {
   for (auto _ : state) {
     const auto start = std::chrono::steady_clock::now();
     const pid_t child = fork();
-    if (child == 0) _exit(calibrate_file(path, static_cast<int>(state.range(1))));
+    if (child == 0) _exit(run_file(path, static_cast<int>(state.range(1)), what));
     int status = 0;
     rusage usage{};
     wait4(child, &status, 0, &usage);
@@ -113,6 +156,16 @@ void calibration(benchmark::State& state) {
   state.counters["samples/s"] = benchmark::Counter(
       static_cast<double>(samples * state.iterations()), benchmark::Counter::kIsRate);
 }
+
+void calibration(benchmark::State& state) { measure(state, Work::kCalibrate); }
+void forward_passes(benchmark::State& state) { measure(state, Work::kForward); }
+BENCHMARK(forward_passes)
+    ->ArgNames({"samples", "threads"})
+    ->Args({1024, 1})
+    ->Args({1024, 2})
+    ->UseManualTime()
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(calibration)
     ->ArgNames({"samples", "threads"})
     ->Args({64, 1})

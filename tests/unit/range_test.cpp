@@ -24,8 +24,9 @@ ValueStats outlier() {
   return stats_of(values);
 }
 
-constexpr RangeMethod kMethods[] = {RangeMethod::kMinMax, RangeMethod::kPercentile,
-                                    RangeMethod::kEntropy, RangeMethod::kMse};
+constexpr RangeMethod kMethods[] = {RangeMethod::kMinMax, RangeMethod::kMovingAverage,
+                                    RangeMethod::kPercentile, RangeMethod::kEntropy,
+                                    RangeMethod::kMse};
 
 TEST(ChooseRange, MinMaxIsExact) {
   const std::vector<float> values = {-0.3f, 0.7f, 5.1f};
@@ -65,6 +66,30 @@ TEST(ChooseRange, OutliersAreClippedByAllButMinMax) {
   EXPECT_LT(percentile, 2.0);
   EXPECT_LT(choose_range(stats, RangeMethod::kEntropy, 0, 256, false).maximum, 20.0);
   EXPECT_LT(choose_range(stats, RangeMethod::kMse, 0, 256, false).maximum, 39.0);
+}
+
+TEST(ChooseRange, MovingAverageIsTheMeanOverSamplesOfTheirExtremes) {
+  // Two samples in a run of [2, 3], then one of [1, 3], then one that is not finite.
+  const std::vector<float> pair = {-1.0f, 0.5f, 3.0f, -2.0f, 0.0f, 4.0f};
+  const std::vector<float> single = {0.5f, 0.25f, 8.0f};
+  const std::vector<float> broken = {NAN, INFINITY, NAN};
+  ValueObserver observer({});
+  const auto see = [&](std::int64_t run, const std::vector<float>& values, std::int64_t samples) {
+    const std::vector<std::int64_t> dims = {samples, 3};
+    EXPECT_TRUE(observer.see(
+        run, {DataType::kFloat, dims, std::as_bytes(std::span<const float>(values))}, samples));
+  };
+  see(0, pair, 2);
+  see(1, single, 1);
+  see(2, broken, 1);
+  const ValueStats stats = observer.stats();
+  EXPECT_DOUBLE_EQ(stats.average_minimum, (-1.0 - 2.0 + 0.25) / 3);
+  EXPECT_DOUBLE_EQ(stats.average_maximum, (3.0 + 4.0 + 8.0) / 3);
+  const ValueRange range = choose_range(stats, RangeMethod::kMovingAverage, 0, 256, false);
+  EXPECT_DOUBLE_EQ(range.minimum, -2.75 / 3);
+  EXPECT_DOUBLE_EQ(range.maximum, 5.0);
+  const ValueRange even = choose_range(stats, RangeMethod::kMovingAverage, 0, 256, true);
+  EXPECT_DOUBLE_EQ(even.minimum, -5.0);
 }
 
 TEST(ChooseRange, ANarrowerPercentileGivesANarrowerRange) {

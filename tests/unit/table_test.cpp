@@ -46,6 +46,42 @@ std::string error_of(std::string_view text) {
   return table.ok() ? "ok" : to_string(table.error().diagnostic);
 }
 
+TEST(Table, AveragesAreKeptMergedAndOptional) {
+  CalibrationTable table = table_of(7, std::vector<float>{-1.0f, 4.0f});
+  ValueStats stats = *table.find("x/y:0");
+  stats.average_minimum = -0.5;
+  stats.average_maximum = 2.0;
+  table.set("x/y:0", stats);
+  std::string text = json_of(table);
+  const auto read = CalibrationTable::from_json(text, "t.json");
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read->find("x/y:0")->average_minimum, -0.5);
+  EXPECT_EQ(read->find("x/y:0")->average_maximum, 2.0);
+
+  CalibrationTable other = table_of(8, std::vector<float>{-3.0f, 4.0f});  // averages -3 and 4
+  other.samples = 1;
+  ASSERT_TRUE(table.merge(other).ok());
+  EXPECT_DOUBLE_EQ(table.find("x/y:0")->average_minimum, (3 * -0.5 + 1 * -3.0) / 4);
+  EXPECT_DOUBLE_EQ(table.find("x/y:0")->average_maximum, (3 * 2.0 + 1 * 4.0) / 4);
+
+  // A table of an earlier release: the averages are the extremes.
+  for (const char* key : {"\"average-min\"", "\"average-max\""}) {
+    const std::size_t at = text.find(key);
+    ASSERT_NE(at, std::string::npos);
+    text.erase(at, text.find(',', at) + 1 - at);
+  }
+  const auto old = CalibrationTable::from_json(text, "t.json");
+  ASSERT_TRUE(old.ok()) << to_string(old.error().diagnostic);
+  EXPECT_EQ(old->find("x/y:0")->average_minimum, -1.0);
+  EXPECT_EQ(old->find("x/y:0")->average_maximum, 4.0);
+
+  std::string wrong = json_of(*read);
+  wrong.replace(wrong.find("-0.5"), 4, "-1.5");
+  EXPECT_NE(error_of(wrong).find("'average-min' to 'average-max' is no part of 'min' to 'max'"),
+            std::string::npos)
+      << error_of(wrong);
+}
+
 TEST(Table, ReadsBackWhatItWrote) {
   std::vector<float> values = normal_data(1, 5000, 3.0f);
   values.push_back(std::numeric_limits<float>::quiet_NaN());

@@ -127,6 +127,65 @@ TEST(RoundChannel, LeastScaleIsRespected) {
   EXPECT_EQ(codes, (std::vector<std::int8_t>{2, -6}));
 }
 
+TEST(RoundChannel, SevenBitsAreNeverLeft) {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    const std::vector<float> weights = normal(9 * 8, seed, 0.02F);
+    for (const std::int64_t taps : {std::int64_t{0}, std::int64_t{9}}) {
+      std::vector<std::int8_t> codes(weights.size());
+      WeightRounding how;
+      how.max_code = 63;
+      how.taps = taps;
+      const float scale = round_channel(weights, how, codes);
+      for (std::size_t i = 0; i < codes.size(); ++i) {
+        ASSERT_LE(std::abs(codes[i]), 63);
+        const float kept = std::clamp(weights[i], -63.5F * scale, 63.5F * scale);
+        ASSERT_NEAR(static_cast<float>(codes[i]) * scale, kept, scale * (taps > 0 ? 1.01F : 0.51F));
+      }
+    }
+  }
+}
+
+TEST(RoundChannel, AFixedScaleIsUsedAndKeepsPairsInside) {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    const std::vector<float> weights = normal(9 * 8, seed, 0.1F);
+    WeightRounding how;
+    how.saturation_free = true;
+    how.taps = 9;
+    const float least = least_shared_scale(weights, how);
+    float absmax = 0;
+    for (const float weight : weights) absmax = std::max(absmax, std::abs(weight));
+    EXPECT_GE(least, absmax / 127);
+    for (const float factor : {1.0F, 1.7F}) {
+      how.fixed_scale = least * factor;
+      std::vector<std::int8_t> codes(weights.size());
+      EXPECT_EQ(round_channel(weights, how, codes), how.fixed_scale);
+      EXPECT_LE(worst_pair_sum(codes), 128);
+      for (std::size_t i = 0; i < codes.size(); ++i) {
+        ASSERT_NEAR(static_cast<float>(codes[i]) * how.fixed_scale, weights[i],
+                    how.fixed_scale * 1.01F);
+      }
+    }
+  }
+  EXPECT_EQ(least_shared_scale(std::vector<float>(4, 0.0F), {}), 0.0F);
+}
+
+TEST(RoundChannelAffine, SevenBitsAndSharedParameters) {
+  const std::vector<float> weights = {-0.1F, 0.0F, 0.3F, 0.92F};
+  std::vector<std::uint8_t> codes(4);
+  const AffineChannel channel = round_channel_affine(weights, codes, 127);
+  EXPECT_FLOAT_EQ(channel.scale, 1.02F / 127);
+  EXPECT_EQ(channel.zero_point, 12);
+  EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 12, 49, 127}));
+  const AffineChannel shared = affine_channel({-1.0F, 1.0F}, 255);
+  EXPECT_FLOAT_EQ(shared.scale, 2.0F / 255);
+  EXPECT_EQ(shared.zero_point, 128);  // half to even
+  round_affine(weights, shared, 255, codes);
+  EXPECT_EQ(codes, (std::vector<std::uint8_t>{115, 128, 166, 245}));
+  round_affine(std::vector<float>{-9.0F, 9.0F}, shared, 255, std::span(codes).first(2));
+  EXPECT_EQ(codes[0], 0);
+  EXPECT_EQ(codes[1], 255);
+}
+
 TEST(RoundChannelAffine, ZeroIsExactAndTheRangeFits) {
   const std::vector<float> weights = {-0.1F, 0.0F, 0.3F, 0.92F};
   std::vector<std::uint8_t> codes(4);

@@ -133,6 +133,9 @@ class Emitter {
     WeightRounding rounding;
     // Depthwise kernels accumulate in 32 bits everywhere.
     rounding.saturation_free = target_.saturation_free_weights && !depthwise;
+    // The codes of an affine form lie at both ends: seven bits keep every pair inside 16.
+    const bool affine = options_.weight_form == WeightForm::kAffineInt8;
+    if (options_.weight_bits < 8 || (affine && rounding.saturation_free)) rounding.max_code = 63;
     rounding.search_scale = options_.search_scale;
     const auto channels = static_cast<std::size_t>(plan.layout.channels);
     const float input_scale = scale_of(*node.input(0)).scale;
@@ -156,34 +159,40 @@ class Emitter {
     }
     if (known == nullptr) {
       MCOMPRESS_ASSIGN(
-          fresh, quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
-                                 groups, least_scales, tensors_, executor_));
+          fresh, quantize_weight(weight, plan.layout, rounding, options_.weight_form,
+                                 options_.one_weight_scale, means_of(*node.input(0)), groups,
+                                 least_scales, tensors_, executor_));
       known = &fresh;
       if (options_.rounded != nullptr) {
         known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
       }
     }
     const QuantizedWeight& quantized = *known;
-    const bool corrected = !quantized.mean_shift.empty();
+    const std::vector<double> shift = shift_of(node, quantized, channels);
+    const bool corrected = !shift.empty();
     for (std::size_t c = 0; corrected && c < channels; ++c) {
-      bias[c] = static_cast<float>(double{bias[c]} - quantized.mean_shift[c]);
+      bias[c] = static_cast<float>(double{bias[c]} - shift[c]);
     }
 
+    const bool per_channel = quantized.scales.size() == channels && !options_.one_weight_scale;
     const std::vector<std::int64_t> flat = {count_of(channels)};
+    const std::vector<std::int64_t> scale_dims =
+        per_channel ? flat : std::vector<std::int64_t>();
     Value& codes = edit_.add_initializer(graph(), base + "_quantized", quantized.codes);
-    Value& scale =
-        edit_.add_initializer(graph(), base + "_scale", make_float_tensor(quantized.scales, flat));
-    Value& zero = edit_.add_initializer(
-        graph(), base + "_zero_point",
-        typed_tensor(DataType::kInt8, std::vector<std::int8_t>(channels, 0), flat));
+    Value& scale = edit_.add_initializer(graph(), base + "_scale",
+                                         make_float_tensor(quantized.scales, scale_dims));
+    std::vector<std::uint8_t> zeros = quantized.zero_points;
+    if (zeros.empty()) zeros.assign(quantized.scales.size(), 0);
+    Value& zero = edit_.add_initializer(graph(), base + "_zero_point",
+                                        typed_tensor(DataType::kInt8, zeros, scale_dims));
     Node& dq = edit_.insert_before(node, {.op_type = "DequantizeLinear",
                                           .inputs = {&codes, &scale, &zero},
                                           .base_name = base + "_dequantized"});
-    edit_.set_attribute(dq, attribute("axis", plan.layout.axis));
+    if (per_channel) edit_.set_attribute(dq, attribute("axis", plan.layout.axis));
     edit_.set_input(node, 1, dq.output(0));
 
     if (node.is("MatMul")) {
-      if (corrected) correct_following_add(node, quantized.mean_shift);
+      if (corrected) correct_following_add(node, shift);
     } else if (plan.bias != nullptr || corrected) {
       add_integer_bias(node, bias, quantized.scales, input_scale, base);
     }
@@ -191,19 +200,33 @@ class Emitter {
     Decision decision;
     decision.subject = base;
     decision.op_type = node.op_type();
-    decision.what = "int8 weights, per channel; integer kernel";
+    decision.what = std::string("int8 weights, ") + (affine ? "asymmetric, " : "") +
+                    (rounding.max_code < 127 ? "7 bits, " : "") +
+                    (per_channel ? "per channel" : "per tensor") + "; integer kernel";
     decision.why = quantized.how;
     if (corrected) {
       decision.why += decision.why.empty() ? "" : "; ";
       decision.why += "bias corrected for the mean of the weight error";
     }
     decision.bytes_before = weight.byte_size();
-    decision.bytes_after = quantized.codes.byte_size() + 5 * channels;
+    decision.bytes_after = quantized.codes.byte_size() + 5 * quantized.scales.size();
     decision.sqnr_db = quantized.sqnr_db;
     explain_.chose(std::move(decision));
     release(*plan.weight);
     if (plan.bias != nullptr) release(*plan.bias);
     return ok_status();
+  }
+
+  // What rounding adds to the output of each channel on average; empty: not known.
+  std::vector<double> shift_of(const Node& node, const QuantizedWeight& quantized,
+                               std::size_t channels) const {
+    std::vector<double> shift = quantized.mean_shift;
+    if (options_.bias_shifts == nullptr) return shift;
+    const auto more = options_.bias_shifts->find(node.id());
+    if (more == options_.bias_shifts->end() || more->second.size() != channels) return shift;
+    shift.resize(channels);
+    for (std::size_t c = 0; c < channels; ++c) shift[c] += more->second[c];
+    return shift;
   }
 
   void add_integer_bias(Node& node, const std::vector<float>& bias,
@@ -212,7 +235,7 @@ class Emitter {
     std::vector<std::int32_t> codes(bias.size());
     std::vector<float> scales(bias.size());
     for (std::size_t c = 0; c < bias.size(); ++c) {
-      scales[c] = input_scale * weight_scales[c];
+      scales[c] = input_scale * weight_scales[weight_scales.size() > 1 ? c : 0];
       const double code = std::nearbyint(double{bias[c]} / double{scales[c]});
       codes[c] = static_cast<std::int32_t>(std::clamp(code, -2147483647.0, 2147483647.0));
       if (std::isnan(bias[c])) codes[c] = 0;

@@ -29,6 +29,11 @@ struct EmitOptions {
   const CalibrationTable* table = nullptr;          // channel means, for bias correction
   bool bias_correction = true;
   bool search_scale = true;
+  WeightForm weight_form = WeightForm::kSymmetric;  // kSymmetric or kAffineInt8
+  int weight_bits = 8;                              // 7 or 8
+  bool one_weight_scale = false;                    // per tensor instead of per channel
+  // Taken off the biases besides, by node id and channel; null: nothing.
+  const std::map<std::uint32_t, std::vector<double>>* bias_shifts = nullptr;
   RoundedWeights* rounded = nullptr;  // filled and used; null: every weight is rounded anew
 };
 
@@ -39,7 +44,7 @@ bool has_room_for_shift(const IntegerNode& node);
 // before:  x ── Conv(W, b) ── Relu ── y
 // after:   x ── Q ── DQ ── Conv(DQ(Wq), DQ(bq)) ── Q ── DQ ── y      (Relu: the range starts at 0)
 //
-// Weights: int8, one symmetric scale per output channel, explicit zero point. Biases: int32 at
+// Weights: int8, one scale per output channel or tensor, explicit zero point. Biases: int32 at
 // scale(x) * scale(W). Bias correction takes the mean of the weight error's effect off the bias:
 // b[o] -= sum over inputs i of (Wq - W)[o, i] * mean(x[i]).
 // Fails with kInternal on a defect only.

@@ -134,6 +134,7 @@ class Planner {
     const std::int64_t opset = graph_.model().opset("");
     for (Node* node = graph_.first(); node != nullptr; node = graph_.next(*node)) {
       const OperatorRule* rule = node->domain().empty() ? target_.find(node->op_type()) : nullptr;
+      if (rule == nullptr) explain_unknown(*node);
       if (rule == nullptr || rule->kind == Kind::kAbsorbed) continue;
       IntegerNode plan;
       plan.node = node;
@@ -166,6 +167,19 @@ class Planner {
       by_node_.emplace(node, entries_.size());
       entries_.push_back({std::move(plan), true});
     }
+  }
+
+  // A weight whose operator the target can not run in integers at all, as ConvTranspose in ONNX
+  // Runtime.
+  void explain_unknown(const Node& node) {
+    if (!options_.explain || node.inputs().size() < 2) return;
+    const Value* weight = node.input(1);
+    const Tensor* tensor = weight != nullptr ? weight->constant() : nullptr;
+    if (tensor == nullptr || tensor->dtype() != DataType::kFloat) return;
+    if (!weight_view(node, 1, tensor->dims())) return;
+    skip(node, weight,
+         "target '" + target_.name + "' has no integer kernel for " + std::string(node.op_type()) +
+             " with calibrated ranges");
   }
 
   std::string why_not_light(Node& node, IntegerNode& plan) const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "numeric/kernels.h"
@@ -142,7 +143,8 @@ ChannelError channel_error(std::span<const float> weights, const T* codes, int z
 
 // What the rounding of a channel adds to its output on average: sum of error times input mean.
 // `base` is the first input channel of the channel's group; each tap sees the same inputs.
-double mean_shift(std::span<const float> weights, std::span<const std::int8_t> codes, double scale,
+template <class T>
+double mean_shift(std::span<const float> weights, std::span<const T> codes, int zero, double scale,
                   std::span<const double> means, std::size_t base, std::size_t period) {
   double shift = 0;
   for (std::size_t first = 0; first < weights.size(); first += period) {
@@ -150,7 +152,8 @@ double mean_shift(std::span<const float> weights, std::span<const std::int8_t> c
         std::min({period, weights.size() - first, means.size() - std::min(means.size(), base)});
     for (std::size_t d = 0; d < count; ++d) {
       const std::size_t k = first + d;
-      shift += (static_cast<double>(codes[k]) * scale - double{weights[k]}) * means[base + d];
+      shift += (static_cast<double>(int{codes[k]} - zero) * scale - double{weights[k]}) *
+               means[base + d];
     }
   }
   return shift;
@@ -235,91 +238,250 @@ Result<bool> is_finite(const Tensor& weight) {
   return true;
 }
 
+namespace {
+
+// Columns are gathered sixteen at a time: one cache line of floats.
+constexpr std::size_t kBlock = 16;
+
+class WeightRounder {
+ public:
+  WeightRounder(const float* weight, const WeightView& layout, const WeightRounding& how,
+                WeightForm form, std::span<const double> input_means, std::int64_t groups,
+                std::span<const float> least_scales, const Executor& executor)
+      : weight_(weight),
+        order_(layout),
+        channels_(static_cast<std::size_t>(layout.channels)),
+        length_(order_.length()),
+        how_(how),
+        affine_(form != WeightForm::kSymmetric),
+        top_code_(how.max_code < 127 ? 127 : 255),
+        means_(input_means),
+        groups_(static_cast<std::size_t>(groups)),
+        least_scales_(least_scales),
+        executor_(executor),
+        offset_(form == WeightForm::kAffineInt8 ? (top_code_ + 1) / 2 : 0) {
+    if (layout.taps > 1) {
+      how_.taps = layout.taps;
+      how_.tap_stride = layout.inner / layout.taps;
+    }
+    errors_.resize(channels_);
+    scales_.resize(channels_);
+    if (affine_) zero_points_.resize(channels_);
+    if (!means_.empty()) shifts_.assign(channels_, 0);
+    bytes_.resize(channels_ * length_);
+  }
+
+  void round_channels() {
+    each_channel([&](std::size_t) { return how_.fixed_scale; }, nullptr);
+  }
+
+  // One scale, and zero point, for all channels.
+  void round_whole() {
+    if (affine_) {
+      WeightExtent all;
+      std::vector<WeightExtent> extents(channels_);
+      each_vector([&](std::size_t c, std::span<const float> vector) {
+        extents[c] = weight_extent(vector);
+      });
+      for (const WeightExtent& extent : extents) {
+        all = {std::min(all.low, extent.low), std::max(all.high, extent.high)};
+      }
+      AffineChannel shared = affine_channel(all, top_code_);
+      shared.scale = std::max(shared.scale, least_scale());
+      each_channel([](std::size_t) { return 0.0F; }, &shared);
+      return collapse();
+    }
+    std::vector<float> least(channels_);
+    each_vector([&](std::size_t c, std::span<const float> vector) {
+      least[c] = least_shared_scale(vector, how_);
+    });
+    const float full = std::max(*std::ranges::max_element(least), least_scale());
+    if (!(full >= std::numeric_limits<float>::min())) {  // nothing but zeros
+      each_channel([](std::size_t) { return 1.0F; }, nullptr);
+      return collapse();
+    }
+    // With the pairs bounded, or nothing to search, the full range it is.
+    constexpr std::array<float, 5> kFractions = {0.82F, 0.88F, 0.92F, 0.96F, 1.0F};
+    float best = full;
+    double lowest = -1;
+    const bool searched = how_.search_scale && !how_.saturation_free;
+    for (std::size_t i = searched ? 0 : kFractions.size() - 1; i < kFractions.size(); ++i) {
+      const float scale = std::max(full * kFractions[i], least_scale());
+      each_channel([&](std::size_t) { return scale; }, nullptr);
+      const double noise = total().noise;
+      if (lowest < 0 || noise <= lowest) {  // of equals the widest
+        lowest = noise;
+        best = scale;
+      }
+    }
+    if (best != full) each_channel([&](std::size_t) { return best; }, nullptr);
+    collapse();
+  }
+
+  ChannelError total() const {
+    ChannelError total;
+    for (const ChannelError& error : errors_) {
+      total.signal += error.signal;
+      total.noise += error.noise;
+    }
+    return total;
+  }
+
+  void take(QuantizedWeight& result) {
+    result.scales = std::move(scales_);
+    result.zero_points = std::move(zero_points_);
+    result.mean_shift = std::move(shifts_);
+  }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  float least_scale() const {
+    return least_scales_.empty() ? 0 : *std::ranges::max_element(least_scales_);
+  }
+
+  void collapse() {
+    scales_.resize(1);
+    if (affine_) zero_points_.resize(1);
+  }
+
+  // visit(first, count, vectors): channels side by side, each `length_` long.
+  template <class Visit>
+  void each_block(Visit&& visit) const {
+    // Enough work for a thread to be worth waking.
+    constexpr std::size_t kChunk = std::size_t{1} << 16;
+    const std::size_t blocks = (channels_ + kBlock - 1) / kBlock;
+    executor_.parallel_for(
+        blocks, kChunk / (kBlock * length_) + 1, [&](std::size_t begin, std::size_t end) {
+          std::vector<float> block(order_.contiguous() ? 0 : kBlock * length_);
+          for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t first = i * kBlock;
+            const std::size_t count = std::min(kBlock, channels_ - first);
+            if (order_.contiguous()) {
+              visit(first, count, weight_ + order_.slice(first));
+            } else {
+              order_.gather(weight_, first, count, block.data());
+              visit(first, count, block.data());
+            }
+          }
+        });
+  }
+  template <class Visit>
+  void each_vector(Visit&& visit) const {
+    each_block([&](std::size_t first, std::size_t count, const float* vectors) {
+      for (std::size_t c = 0; c < count; ++c) {
+        visit(first + c, std::span<const float>(vectors + c * length_, length_));
+      }
+    });
+  }
+
+  // scale_of(channel): 0 lets the channel choose. `shared`: of affine codes, or null.
+  template <class ScaleOf>
+  void each_channel(ScaleOf&& scale_of, const AffineChannel* shared) {
+    each_block([&](std::size_t first, std::size_t count, const float* vectors) {
+      std::vector<std::int8_t> codes(affine_ ? 0 : kBlock * length_);
+      std::vector<std::uint8_t> affine_codes(affine_ ? kBlock * length_ : 0);
+      for (std::size_t c = 0; c < count; ++c) {
+        const std::size_t channel = first + c;
+        const std::span<const float> vector(vectors + c * length_, length_);
+        if (affine_) {
+          round_one(channel, vector, shared,
+                    std::span(affine_codes).subspan(c * length_, length_));
+        } else {
+          round_one(channel, vector, scale_of(channel),
+                    std::span(codes).subspan(c * length_, length_));
+        }
+      }
+      if (affine_) {
+        for (std::uint8_t& code : affine_codes) {
+          code = static_cast<std::uint8_t>(int{code} - offset_);
+        }
+        order_.scatter(affine_codes.data(), first, count, bytes_.data());
+      } else {
+        order_.scatter(codes.data(), first, count, bytes_.data());
+      }
+    });
+  }
+
+  void round_one(std::size_t channel, std::span<const float> vector, float fixed,
+                 std::span<std::int8_t> codes) {
+    WeightRounding rounding = how_;
+    rounding.fixed_scale = fixed;
+    rounding.least_scale = least_scales_.empty() ? 0 : least_scales_[channel];
+    const float scale = round_channel(vector, rounding, codes);
+    note<std::int8_t>(channel, vector, codes, 0, scale);
+  }
+
+  void round_one(std::size_t channel, std::span<const float> vector, const AffineChannel* shared,
+                 std::span<std::uint8_t> codes) {
+    AffineChannel fit;
+    if (shared != nullptr) {
+      fit = *shared;
+      round_affine(vector, fit, top_code_, codes);
+    } else {
+      fit = round_channel_affine(vector, codes, top_code_);
+      const float least = least_scales_.empty() ? 0 : least_scales_[channel];
+      if (fit.scale < least) {
+        fit.scale = least;
+        round_affine(vector, fit, top_code_, codes);
+      }
+    }
+    zero_points_[channel] = static_cast<std::uint8_t>(fit.zero_point - offset_);
+    note<std::uint8_t>(channel, vector, codes, fit.zero_point, fit.scale);
+  }
+
+  template <class T>
+  void note(std::size_t channel, std::span<const float> vector, std::span<const T> codes, int zero,
+            float scale) {
+    scales_[channel] = scale;
+    errors_[channel] = channel_error(vector, codes.data(), zero, double{scale});
+    if (means_.empty()) return;
+    const bool of_inputs = order_.taps() > 1 || groups_ > 1;
+    const std::size_t base = groups_ > 1 ? channel / (channels_ / groups_) * order_.depth() : 0;
+    shifts_[channel] = mean_shift(vector, codes, zero, double{scale}, means_, base,
+                                  of_inputs ? order_.depth() : length_);
+  }
+
+  const float* weight_;
+  ChannelOrder order_;
+  std::size_t channels_, length_;
+  WeightRounding how_;
+  bool affine_;
+  int top_code_;
+  std::span<const double> means_;
+  std::size_t groups_;
+  std::span<const float> least_scales_;
+  const Executor& executor_;
+  int offset_;
+  std::vector<ChannelError> errors_;
+  std::vector<float> scales_;
+  std::vector<std::uint8_t> zero_points_;
+  std::vector<double> shifts_;
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace
+
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
-                                        const WeightRounding& how, bool affine,
+                                        const WeightRounding& how, WeightForm form, bool one_scale,
                                         std::span<const double> input_means, std::int64_t groups,
                                         std::span<const float> least_scales, TensorFactory& tensors,
                                         const Executor& executor) {
   MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
-  const auto channels = static_cast<std::size_t>(layout.channels);
-  const ChannelOrder order(layout);
-  const std::size_t length = order.length();
-
-  QuantizedWeight result;
-  result.scales.resize(channels);
-  if (affine) result.zero_points.resize(channels);
-  if (!input_means.empty()) result.mean_shift.assign(channels, 0);
-  std::vector<std::byte> bytes(channels * length);
-
-  // Columns are gathered sixteen at a time: one cache line of floats.
-  constexpr std::size_t kBlock = 16;
-  std::vector<ChannelError> errors(channels);
-  const auto round_block = [&](std::size_t first, std::size_t count) {
-    std::vector<float> block(order.contiguous() ? 0 : kBlock * length);
-    std::vector<std::int8_t> codes(affine ? 0 : kBlock * length);
-    std::vector<std::uint8_t> affine_codes(affine ? kBlock * length : 0);
-    WeightRounding rounding = how;
-    if (layout.taps > 1) {
-      rounding.taps = layout.taps;
-      rounding.tap_stride = layout.inner / layout.taps;
-    }
-    const float* vectors = block.data();
-    if (order.contiguous()) {
-      vectors = values.data() + order.slice(first);
-    } else {
-      order.gather(values.data(), first, count, block.data());
-    }
-    for (std::size_t c = 0; c < count; ++c) {
-      const std::size_t channel = first + c;
-      const std::span<const float> vector(vectors + c * length, length);
-      ChannelError& error = errors[channel];
-      if (affine) {
-        const std::span<std::uint8_t> rounded = std::span(affine_codes).subspan(c * length, length);
-        const AffineChannel fit = round_channel_affine(vector, rounded);
-        result.scales[channel] = fit.scale;
-        result.zero_points[channel] = fit.zero_point;
-        error = channel_error(vector, rounded.data(), fit.zero_point, double{fit.scale});
-      } else {
-        const std::span<std::int8_t> rounded = std::span(codes).subspan(c * length, length);
-        rounding.least_scale = least_scales.empty() ? 0 : least_scales[channel];
-        const float scale = round_channel(vector, rounding, rounded);
-        result.scales[channel] = scale;
-        error = channel_error(vector, rounded.data(), 0, double{scale});
-        if (!input_means.empty()) {
-          const bool of_inputs = order.taps() > 1 || groups > 1;
-          const std::size_t base =
-              groups > 1 ? channel / (channels / static_cast<std::size_t>(groups)) * order.depth()
-                         : 0;
-          result.mean_shift[channel] = mean_shift(vector, rounded, double{scale}, input_means, base,
-                                                  of_inputs ? order.depth() : length);
-        }
-      }
-    }
-    if (affine) {
-      order.scatter(affine_codes.data(), first, count, bytes.data());
-    } else {
-      order.scatter(codes.data(), first, count, bytes.data());
-    }
-  };
-  // Enough work for a thread to be worth waking.
-  constexpr std::size_t kChunk = std::size_t{1} << 16;
-  const std::size_t blocks = (channels + kBlock - 1) / kBlock;
-  executor.parallel_for(blocks, kChunk / (kBlock * length) + 1,
-                        [&](std::size_t begin, std::size_t end) {
-                          for (std::size_t i = begin; i < end; ++i) {
-                            const std::size_t first = i * kBlock;
-                            round_block(first, std::min(kBlock, channels - first));
-                          }
-                        });
-  ChannelError total;
-  for (const ChannelError& error : errors) {
-    total.signal += error.signal;
-    total.noise += error.noise;
+  WeightRounder rounder(values.data(), layout, how, form, input_means, groups, least_scales,
+                        executor);
+  if (one_scale) {
+    rounder.round_whole();
+  } else {
+    rounder.round_channels();
   }
+  const ChannelError total = rounder.total();
   weight.storage()->release(0, weight.byte_size());
+  QuantizedWeight result;
+  rounder.take(result);
   result.sqnr_db = decibels(total.signal, total.noise);
-  const DataType type = affine ? DataType::kUint8 : DataType::kInt8;
+  const DataType type = form == WeightForm::kAffine ? DataType::kUint8 : DataType::kInt8;
   std::vector<std::int64_t> dims(weight.dims().begin(), weight.dims().end());
+  const std::span<const std::byte> bytes = rounder.bytes();
   MCOMPRESS_ASSIGN(result.codes,
                    tensors.make(type, std::move(dims),
                                 [&](std::uint64_t offset, std::span<std::byte> out) -> Status {

@@ -35,8 +35,8 @@ std::optional<WeightView> weight_view(const Node& node, std::size_t slot,
 
 struct QuantizedWeight {
   Tensor codes;                           // int8, or uint8 when affine; dims of the weight
-  std::vector<float> scales;              // one per channel
-  std::vector<std::uint8_t> zero_points;  // affine only
+  std::vector<float> scales;              // one per channel, or one
+  std::vector<std::uint8_t> zero_points;  // affine only, as many; of int8 codes their bits
   double sqnr_db = 0;                     // of the weight; 200 when exact
   // Per output channel: sum of (quantized - real) weight times the mean of what it multiplies.
   std::vector<double> mean_shift;
@@ -50,16 +50,35 @@ Result<std::vector<std::int16_t>> channel_codes(const Tensor& codes, const Weigh
 Result<Tensor> codes_tensor(std::span<const std::int16_t> vectors, const WeightView& layout,
                             std::span<const std::int64_t> dims, TensorFactory& tensors);
 
+// The form of the codes.
+enum class WeightForm : std::uint8_t {
+  kSymmetric,   // int8, zero point 0
+  kAffine,      // uint8, 0 to 255
+  kAffineInt8,  // int8, -128 to 127; with 7 bits (max_code 63) -64 to 63
+};
+
 // Whether no element of a float tensor is NaN or infinite. Rounding would make such ones finite.
 Result<bool> is_finite(const Tensor& weight);
 
 // Rounds a float tensor. `input_means`: mean of the activation per index of the weight's input
 // axis (for Conv: per input channel over all groups), or empty. `least_scales`: one per channel
-// that its scale may not go below, or empty. Fails as reading the tensor does.
+// that its scale may not go below, or empty. `one_scale`: for the whole tensor. Fails as reading
+// the tensor does.
 Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
-                                        const WeightRounding& how, bool affine,
+                                        const WeightRounding& how, WeightForm form, bool one_scale,
                                         std::span<const double> input_means, std::int64_t groups,
                                         std::span<const float> least_scales, TensorFactory& tensors,
                                         const Executor& executor);
+// One scale per channel; affine: uint8.
+inline Result<QuantizedWeight> quantize_weight(const Tensor& weight, const WeightView& layout,
+                                               const WeightRounding& how, bool affine,
+                                               std::span<const double> input_means,
+                                               std::int64_t groups,
+                                               std::span<const float> least_scales,
+                                               TensorFactory& tensors, const Executor& executor) {
+  return quantize_weight(weight, layout, how,
+                         affine ? WeightForm::kAffine : WeightForm::kSymmetric, false, input_means,
+                         groups, least_scales, tensors, executor);
+}
 
 }  // namespace mcompress

@@ -1,0 +1,370 @@
+#include "passes/common/range_judge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "ir/facts.h"
+#include "ir/part.h"
+#include "numeric/error.h"
+#include "support/executor.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
+
+// How an error of the tensor reaches a reader's output.
+enum class Effect : std::uint8_t { kItself, kProbabilities, kPart };
+
+struct Reader {
+  Effect effect = Effect::kItself;
+  std::vector<const Node*> nodes;  // kPart, in topological order
+  const Value* output = nullptr;   // kPart
+  std::uint64_t weight_bytes = 0;
+  std::unique_ptr<Session> session;
+  std::string fetch;
+};
+
+bool is_softmax(const Node& node) {
+  return node.domain().empty() && (node.op_type() == "Softmax" || node.op_type() == "LogSoftmax");
+}
+
+// All inputs but the one in `slot` are constants.
+bool reads_only(const Node& node, std::size_t slot) {
+  for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+    if (i != slot && node.input(i) != nullptr && !constant_of(node.input(i))) return false;
+  }
+  return true;
+}
+
+class ReaderSearch {
+ public:
+  ReaderSearch(const StaticPlan& plan, const Graph& graph) : graph_(graph) {
+    for (const IntegerNode& node : plan.nodes) integer_.emplace(node.node, &node);
+  }
+
+  std::vector<Reader> of(const Value& root) {
+    readers_.clear();
+    itself_ = probabilities_ = false;
+    follow(root, {});
+    return std::move(readers_);
+  }
+
+ private:
+  void follow(const Value& value, const std::vector<const Node*>& path) {
+    for (const Use& use : value.uses()) {
+      if (use.node == nullptr) {
+        if (is_class_scores(value)) {
+          add_probabilities();
+        } else {
+          add_itself();
+        }
+      } else {
+        read(*use.node, use.slot, path);
+      }
+    }
+  }
+
+  void read(const Node& node, std::size_t slot, std::vector<const Node*> path) {
+    if (&node.graph() != &graph_ || !why_no_part(node).empty()) return add_itself();
+    if (is_softmax(node)) return add_probabilities();
+    if (!reads_only(node, slot) || node.outputs().empty()) return add_itself();
+    const auto found = integer_.find(&node);
+    path.push_back(&node);
+    if (found == integer_.end()) return add_part(std::move(path), *node.output(0));
+    const IntegerNode& integer = *found->second;
+    if (integer.absorbed != nullptr) path.push_back(integer.absorbed);
+    if (integer.kind == OperatorRule::Kind::kSameScale) return follow(*integer.output, path);
+    add_part(std::move(path), *integer.output);
+  }
+
+  // [batch, classes] at the end of a model is taken for scores that a softmax or argmax will read.
+  static bool is_class_scores(const Value& value) {
+    constexpr std::int64_t kFewestClasses = 3;
+    const TypeInfo* type = value.type();
+    if (type == nullptr || !type->shape || type->shape->size() != 2) return false;
+    return type->shape->back().size.value_or(0) >= kFewestClasses;
+  }
+
+  void add_itself() {
+    if (std::exchange(itself_, true)) return;
+    readers_.emplace_back();
+  }
+  void add_probabilities() {
+    if (std::exchange(probabilities_, true)) return;
+    readers_.emplace_back().effect = Effect::kProbabilities;
+  }
+  void add_part(std::vector<const Node*> nodes, const Value& output) {
+    Reader& reader = readers_.emplace_back();
+    reader.effect = Effect::kPart;
+    for (const Node* node : nodes) {
+      for (const Value* input : node->inputs()) {
+        if (const auto tensor = constant_of(input)) reader.weight_bytes += tensor->byte_size();
+      }
+    }
+    reader.nodes = std::move(nodes);
+    reader.output = &output;
+  }
+
+  const Graph& graph_;
+  std::unordered_map<const Node*, const IntegerNode*> integer_;
+  std::vector<Reader> readers_;
+  bool itself_ = false, probabilities_ = false;
+};
+
+struct Ratio {
+  double noise = 0, signal = 0;
+};
+
+// Sum over rows of KL(softmax(x) || softmax(y)), and the number of rows.
+Ratio divergence(std::span<const float> x, std::span<const float> y, std::size_t classes) {
+  Ratio total;
+  std::vector<double> p(classes);
+  for (std::size_t row = 0; row + classes <= x.size(); row += classes) {
+    const auto log_sum = [&](std::span<const float> values, double& top) {
+      top = -HUGE_VAL;
+      for (std::size_t i = 0; i < classes; ++i) top = std::max(top, double{values[row + i]});
+      double sum = 0;
+      for (std::size_t i = 0; i < classes; ++i) sum += std::exp(double{values[row + i]} - top);
+      return std::log(sum);
+    };
+    double top_x = 0, top_y = 0;
+    const double log_x = log_sum(x, top_x), log_y = log_sum(y, top_y);
+    double sum = 0;
+    for (std::size_t i = 0; i < classes; ++i) {
+      const double log_p = double{x[row + i]} - top_x - log_x;
+      const double log_q = double{y[row + i]} - top_y - log_y;
+      sum += std::exp(log_p) * (log_p - log_q);
+    }
+    if (!std::isfinite(sum)) continue;
+    total.noise += std::max(sum, 0.0);
+    total.signal += 1;
+  }
+  return total;
+}
+
+Ratio squares(std::span<const float> x, std::span<const float> y) {
+  ErrorAccumulator sums;
+  sums.add(x, y);
+  const ErrorStats stats = sums.stats();
+  return {stats.noise, stats.signal};
+}
+
+std::span<const float> floats_of(const TensorView& view) {
+  return {reinterpret_cast<const float*>(view.bytes.data()), view.bytes.size() / sizeof(float)};
+}
+
+class RangeJudge {
+ public:
+  RangeJudge(const Model& model, const StaticPlan& plan, std::vector<JudgedTensor>& tensors,
+             QuantType type, const std::vector<std::int64_t>& samples, std::int64_t at_once,
+             PassContext& context)
+      : model_(model),
+        plan_(plan),
+        tensors_(tensors),
+        type_(type),
+        samples_(samples),
+        at_once_(static_cast<std::size_t>(std::max<std::int64_t>(at_once, 1))),
+        context_(context) {}
+
+  Result<std::int64_t> run() {
+    MCOMPRESS_ASSIGN(runtime_, context_.runtime());
+    ReaderSearch search(plan_, model_.graph());
+    readers_.reserve(tensors_.size());
+    for (const JudgedTensor& tensor : tensors_) readers_.push_back(search.of(*tensor.root));
+    const std::uint64_t budget =
+        context_.memory_budget() > 0 ? context_.memory_budget() : kDefaultBudget;
+    std::int64_t runs = 0;
+    for (std::size_t first = 0; first < tensors_.size();) {
+      std::size_t last = first;
+      for (std::uint64_t bytes = 0; last < tensors_.size(); ++last) {
+        for (const Reader& reader : readers_[last]) bytes += reader.weight_bytes;
+        if (last > first && bytes > budget) break;
+      }
+      MCOMPRESS_TRY(judge_group(first, last));
+      runs += static_cast<std::int64_t>(samples_.size());
+      first = last;
+    }
+    return runs;
+  }
+
+ private:
+  // Of one sample: [candidate * readers + reader].
+  using Ratios = std::vector<Ratio>;
+
+  Status judge_group(std::size_t first, std::size_t last) {
+    SessionOptions observing;
+    for (std::size_t i = first; i < last; ++i) {
+      observing.observed.emplace_back(tensors_[i].root->name());
+      for (Reader& reader : readers_[i]) MCOMPRESS_TRY(open(*tensors_[i].root, reader));
+    }
+    MCOMPRESS_ASSIGN(const auto session, runtime_->open(model_, observing));
+    std::vector<std::vector<Ratios>> found(samples_.size());  // [sample][tensor of the group]
+    MCOMPRESS_TRY(context_.executor().try_parallel_for(
+        samples_.size(), (samples_.size() + at_once_ - 1) / at_once_,
+        [&](std::size_t begin, std::size_t end) -> Status {
+          for (std::size_t s = begin; s < end; ++s) {
+            MCOMPRESS_TRY(judge_sample(*session, first, last, s, found[s]));
+          }
+          return ok_status();
+        }));
+    for (std::size_t i = first; i < last; ++i) {
+      sum_up(i, i - first, found);
+      for (Reader& reader : readers_[i]) reader.session.reset();
+    }
+    return ok_status();
+  }
+
+  Status judge_sample(Session& session, std::size_t first, std::size_t last, std::size_t s,
+                      std::vector<Ratios>& ratios) {
+    ratios.resize(last - first);
+    std::vector<NamedTensor> feeds;
+    {
+      const std::lock_guard lock(reading_);
+      if (context_.progress().cancelled()) {
+        return Error(Code::kCancelled, "cancelled", "the choice of ranges was interrupted");
+      }
+      DataSource& data = *context_.calibration_data();
+      const std::int64_t at_once = std::max<std::int64_t>(data.fixed_batch(), 1);
+      MCOMPRESS_ASSIGN(feeds, data.batch(samples_[s], at_once));
+      context_.progress().update("ranges", ++read_, samples_.size(), "samples");
+    }
+    return session.observe(feeds, [&](std::size_t i, const TensorView& view) {
+      if (view.dtype != DataType::kFloat || i >= ratios.size() || !ratios[i].empty()) {
+        return ok_status();
+      }
+      return judge_tensor(first + i, view, ratios[i]);
+    });
+  }
+
+  Status open(const Value& root, Reader& reader) {
+    if (reader.effect != Effect::kPart) return ok_status();
+    PartInput input{&root, DataType::kFloat, {}};
+    input.any_shape = true;
+    const auto part = part_of(model_, reader.nodes, std::span(&input, 1), std::span(&reader.output, 1));
+    SessionOptions options;
+    options.memory_arena = false;  // dozens of sessions would each keep what they once needed
+    MCOMPRESS_ASSIGN(reader.session, runtime_->open(*part, options));
+    reader.fetch = reader.session->outputs()[0].name;
+    return ok_status();
+  }
+
+  Status judge_tensor(std::size_t index, const TensorView& view, Ratios& ratios) {
+    const JudgedTensor& tensor = tensors_[index];
+    std::vector<Reader>& readers = readers_[index];
+    const std::span<const float> real = floats_of(view);
+    const std::vector<std::int64_t> dims(view.dims.begin(), view.dims.end());
+    ratios.resize(tensor.candidates.size() * readers.size());
+    std::vector<std::vector<float>> expected(readers.size());
+    const auto feed_of = [&](std::span<const float> values) {
+      std::vector<std::byte> bytes(values.size() * sizeof(float));
+      if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+      return std::vector<NamedTensor>{
+          {part_name(*tensor.root), make_bytes_tensor(DataType::kFloat, dims, std::move(bytes))}};
+    };
+    const auto each_part = [&](std::span<const float> values, auto&& receive) -> Status {
+      std::vector<NamedTensor> feeds;
+      for (std::size_t r = 0; r < readers.size(); ++r) {
+        if (readers[r].effect != Effect::kPart) continue;
+        if (feeds.empty()) feeds = feed_of(values);
+        MCOMPRESS_TRY(readers[r].session->run(feeds, std::span(&readers[r].fetch, 1),
+                                              [&](std::size_t, const TensorView& result) {
+                                                if (result.dtype == DataType::kFloat) {
+                                                  receive(r, floats_of(result));
+                                                }
+                                                return ok_status();
+                                              }));
+      }
+      return ok_status();
+    };
+    MCOMPRESS_TRY(each_part(real, [&](std::size_t r, std::span<const float> values) {
+      expected[r].assign(values.begin(), values.end());
+    }));
+    std::vector<float> rounded(real.size());
+    for (std::size_t c = 0; c < tensor.candidates.size(); ++c) {
+      round(real, tensor.candidates[c].params, rounded);
+      for (std::size_t r = 0; r < readers.size(); ++r) {
+        Ratio& ratio = ratios[c * readers.size() + r];
+        if (readers[r].effect == Effect::kItself) ratio = squares(real, rounded);
+        if (readers[r].effect == Effect::kProbabilities) {
+          const std::int64_t classes = dims.empty() ? 0 : dims.back();
+          if (classes > 1) ratio = divergence(real, rounded, static_cast<std::size_t>(classes));
+        }
+      }
+      MCOMPRESS_TRY(each_part(rounded, [&](std::size_t r, std::span<const float> values) {
+        if (values.size() != expected[r].size()) return;
+        ratios[c * readers.size() + r] = squares(expected[r], values);
+      }));
+    }
+    return ok_status();
+  }
+
+  void round(std::span<const float> values, QuantParams params, std::span<float> out) const {
+    const CodeRange codes = code_range(type_, CodeSpan::kFull);
+    const auto through = [&](auto code) {
+      using T = decltype(code);
+      std::vector<T> rounded(values.size());
+      quantize_span<T>(values, params, codes, rounded);
+      dequantize_span<T>(rounded, params, out);
+    };
+    if (type_.is_signed) {
+      through(std::int8_t{});
+    } else {
+      through(std::uint8_t{});
+    }
+  }
+
+  // In the order of samples and readers, so that threads change no bit.
+  void sum_up(std::size_t index, std::size_t in_group,
+              const std::vector<std::vector<Ratios>>& found) {
+    JudgedTensor& tensor = tensors_[index];
+    const std::size_t readers = readers_[index].size();
+    for (std::size_t c = 0; c < tensor.candidates.size(); ++c) {
+      double noise = 0;
+      bool judged = false;
+      for (std::size_t r = 0; r < readers; ++r) {
+        Ratio total;
+        for (const std::vector<Ratios>& sample : found) {
+          if (sample[in_group].empty()) continue;
+          total.noise += sample[in_group][c * readers + r].noise;
+          total.signal += sample[in_group][c * readers + r].signal;
+        }
+        if (!(total.signal > 0)) continue;
+        judged = true;
+        noise += total.noise / total.signal;
+      }
+      if (judged && std::isfinite(noise)) tensor.candidates[c].noise = noise;
+    }
+  }
+
+  const Model& model_;
+  const StaticPlan& plan_;
+  std::vector<JudgedTensor>& tensors_;
+  QuantType type_;
+  const std::vector<std::int64_t>& samples_;
+  std::size_t at_once_;
+  PassContext& context_;
+  Runtime* runtime_ = nullptr;
+  std::vector<std::vector<Reader>> readers_;  // [tensor]
+  std::mutex reading_;
+  std::uint64_t read_ = 0;
+};
+
+}  // namespace
+
+Result<std::int64_t> judge_ranges(const Model& model, const StaticPlan& plan,
+                                  std::vector<JudgedTensor>& tensors, QuantType type,
+                                  const std::vector<std::int64_t>& samples, std::int64_t at_once,
+                                  PassContext& context) {
+  return RangeJudge(model, plan, tensors, type, samples, at_once, context).run();
+}
+
+}  // namespace mcompress
