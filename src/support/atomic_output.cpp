@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <ranges>
 #include <set>
 #include <system_error>
 
@@ -282,7 +281,7 @@ AtomicOutput::AtomicOutput(FileSystem& files, Durability durability)
 AtomicOutput::~AtomicOutput() {
   outputs_.clear();
   if (committed_) return;
-  for (const std::string& folder : folders_ | std::views::reverse) ::rmdir(folder.c_str());
+  for (; !folders_.empty(); folders_.pop_back()) ::rmdir(folders_.back().c_str());
 }
 
 Result<OutputFile*> AtomicOutput::add(const std::string& path) {
