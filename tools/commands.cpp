@@ -4,6 +4,7 @@
 
 #include "app.h"
 #include "compress.h"
+#include "gates.h"
 #include "mcompress/host.h"
 #include "try.h"
 
@@ -224,6 +225,7 @@ class Quantize final : public Writing {
                    "give --calib DATA or --table TABLE, or use --mode dynamic");
     }
     wanted.pass_flags = flags_->given(specs_);
+    MCOMPRESS_TRY(read_pattern_files(wanted.pass_flags));
     wanted.must_compress = true;
     std::string mode = given.mode;
     if (mode == "auto" && has_ranges) mode = "static";

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gates.h"
 #include "mcompress/companion.h"
 #include "mcompress/host.h"
+#include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
 #include "try.h"
@@ -53,8 +55,16 @@ class Compression {
     if (model().revision() == revision || !changed_) return finish_unchanged();
     MCOMPRESS_TRY(stamp());
     MCOMPRESS_TRY(prove());
+    Status gates = judge_gates();
+    if (!gates.ok() && !(options_.write_missed && gates.error().code == Code::kGateMissed)) {
+      return std::move(gates).error().in_file(job_.input);
+    }
     MCOMPRESS_TRY(write());
-    return finish();
+    MCOMPRESS_TRY(finish());
+    if (gates.ok()) return ok_status();
+    Error missed = std::move(gates).error().in_file(job_.input);
+    missed.diagnostic.hint = "written nevertheless: --write-missed";
+    return missed;
   }
 
  private:
@@ -125,6 +135,11 @@ class Compression {
     services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     services.threads = static_cast<int>(options_.jobs);
     services.reference = [this] { return before_->session(); };
+    gates_ = gates_of(recipe_);
+    if (calib_ != nullptr) {
+      offer_judges();
+      services.calibration_data = &*judged_;
+    }
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
     pipeline.guard = guard_mode(options_.guard);
@@ -133,6 +148,41 @@ class Compression {
         run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
     changed_ = passes_that_changed() > 0;
     return ok_status();
+  }
+
+  // For passes that choose between float32 and integers.
+  void offer_judges() {
+    judged_.emplace(*calib_, precision_);
+    drop_meter_.emplace(*before_, eval_ != nullptr ? *eval_ : *calib_,
+                        EvalSettings{options_.metric, options_.characters, {}, 5}, console_);
+    precision_.drop = [this](Session& candidate) -> Result<double> {
+      MCOMPRESS_ASSIGN(const double drop, drop_meter_->drop(candidate));
+      precision_.drop_metric = drop_meter_->metric();
+      return drop;
+    };
+    precision_.finish = [this](Model& trial) {
+      return run_rest(trial, recipe_, "quantize-static", runtime_);
+    };
+  }
+
+  // Of what will be written.
+  Status judge_gates() {
+    if (!gates_.any() || !options_.verify) return ok_status();
+    GateFigures figures;
+    if (comparison_) figures.sqnr_db = worst_sqnr(*comparison_);
+    if (gates_.wants_drop() && drop_meter_) {
+      if (quality_) {
+        figures.drop = drop_of(*quality_);
+        figures.metric = metric_name(quality_->candidate.metric);
+      } else {
+        MCOMPRESS_ASSIGN(Session * result, after_->session());
+        MCOMPRESS_ASSIGN(figures.drop, drop_meter_->drop(*result));
+        figures.metric = drop_meter_->metric();
+      }
+    }
+    Status status = check_gates(gates_, figures);
+    add_gates(gates_, figures, status.ok(), root().child("gates"));
+    return status;
   }
 
   static GuardMode guard_mode(std::string_view name) {
@@ -448,6 +498,7 @@ class Compression {
     } else if (const std::string applied = applied_text(explain_); !applied.empty()) {
       console_.say("applied: " + applied);
     }
+    console_.say(mixed_precision_text(report_.root().facts()));
     Table table;
     table.row({"", "before", options_.dry_run ? "planned" : "after", ""});
     const double ratio = saved_.total() > 0 ? static_cast<double>(loaded_.size.total()) /
@@ -491,6 +542,10 @@ class Compression {
   Coverage coverage_;
   bool changed_ = false;
   std::optional<Judged> before_, after_;
+  Gates gates_;
+  std::optional<DropMeter> drop_meter_;
+  PrecisionServices precision_;
+  std::optional<JudgedData> judged_;
   std::optional<Comparison> comparison_;
   std::optional<Quality> quality_;
   std::vector<BenchTimes> latency_;
@@ -513,6 +568,9 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .field("times", &Options::times, "put measured times into the report too")
         .field("dry-run", &Options::dry_run, "plan, print and write nothing")
         .field("allow-larger", &Options::allow_larger, "write a result larger than the input")
+        .field("write-missed", &Options::write_missed,
+               "where --min-sqnr or --max-drop is missed, write the best result there is; the exit "
+               "status stays 5")
         .field("provenance", &Options::provenance,
                "name version, recipe and calibration in the model's metadata")
         .field("verify", &Options::verify,

@@ -26,6 +26,7 @@ struct CompressOptions {
   std::string external_data = "auto";
   bool dry_run = false;
   bool allow_larger = false;
+  bool write_missed = false;
   bool provenance = true;
   bool verify = true;
   std::string guard = "auto";

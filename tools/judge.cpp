@@ -27,8 +27,7 @@ Result<Session*> Judged::session() {
   return session_.get();
 }
 
-Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
-                              const EvalSettings& settings, Progress& progress) {
+Result<EvaluateOptions> evaluate_options(const EvalSettings& settings, const Model& model) {
   EvaluateOptions options;
   const std::optional<Metric> metric = parse_metric(settings.metric);
   if (!metric) {
@@ -43,8 +42,14 @@ Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& 
     MCOMPRESS_ASSIGN(const std::string text, read_file(settings.characters, kMostBytes));
     options.characters = parse_characters(text);
   } else {
-    options.characters = characters_of(candidate.model());
+    options.characters = characters_of(model);
   }
+  return options;
+}
+
+Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
+                              const EvalSettings& settings, Progress& progress) {
+  MCOMPRESS_ASSIGN(EvaluateOptions options, evaluate_options(settings, candidate.model()));
   Quality quality;
   MCOMPRESS_ASSIGN(Session * session, candidate.session());
   if (reference != nullptr) {

@@ -49,6 +49,10 @@ struct Quality {
   Evaluation candidate;
 };
 
+// Of `evaluate`; a model may carry its class list. Fails with kUsage for an unknown metric, with
+// kInput when the class list can not be read.
+Result<EvaluateOptions> evaluate_options(const EvalSettings& settings, const Model& model);
+
 // Judges `candidate` on data, and `reference` (may be null) too unless only agreement is asked.
 Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
                               const EvalSettings& settings, Progress& progress);

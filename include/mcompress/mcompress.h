@@ -12,6 +12,7 @@
 #include "mcompress/options.h"
 #include "mcompress/pass.h"
 #include "mcompress/pipeline.h"
+#include "mcompress/precision.h"
 #include "mcompress/report.h"
 #include "mcompress/runtime.h"
 #include "mcompress/status.h"

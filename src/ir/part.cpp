@@ -54,7 +54,9 @@ std::unique_ptr<Model> part_of(const Model& model, std::span<const Node* const> 
     Value& copy = builder.add_value(graph, part_name(*input.value));
     copies.emplace(input.value, &copy);
     TypeInfo type{input.element, std::vector<Dim>()};
-    for (const std::int64_t size : input.dims) type.shape->push_back({size, {}});
+    for (const std::int64_t size : input.dims) {
+      type.shape->push_back({size < 0 ? std::nullopt : std::optional(size), {}});
+    }
     if (input.any_shape) type.shape.reset();
     builder.set_type(copy, std::move(type), nullptr);
     builder.add_input(graph, copy);

@@ -12,7 +12,8 @@
 
 namespace mcompress {
 
-// What feeds a part: a value that some other node makes, and the shape it will have.
+// What feeds a part: a value that some other node makes, and the shape it will have; a size of -1
+// is open.
 struct PartInput {
   const Value* value = nullptr;
   DataType element = DataType::kUndefined;

@@ -13,12 +13,15 @@
 
 #include "ir/walk.h"
 #include "mcompress/pipeline.h"
+#include "mcompress/precision.h"
 #include "numeric/quantize.h"
 #include "passes/common/bias_correction.h"
 #include "passes/common/effort.h"
 #include "passes/common/gptq_rounding.h"
 #include "passes/common/guard.h"
 #include "passes/common/mixed_precision.h"
+#include "passes/common/precision_units.h"
+#include "passes/common/protection.h"
 #include "passes/common/range_choice.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
@@ -46,7 +49,10 @@ class QuantizeStatic final : public Pass {
     std::string symmetry = "symmetric";
     std::int64_t weight_bits = 8;
     bool bias_correction = true;
-    double min_sqnr = 20;
+    bool protect = true;
+    double min_sqnr = 0;
+    double max_drop = 100;
+    double guard_sqnr = 20;
     std::int64_t guard_samples = 4;
     std::int64_t samples = 0;
     std::string gptq = "auto";
@@ -89,12 +95,27 @@ class QuantizeStatic final : public Pass {
             .level(OptionSpec::Level::kAdvanced)
             .field("bias-correction", &Options::bias_correction,
                    "take the mean effect of the weight errors off the biases")
-            .field("min-sqnr", &Options::min_sqnr,
-                   "layers go back to float32 until the model's outputs reach this signal to noise "
-                   "ratio on the calibration data; 0 switches the check off")
+            .field(
+                "min-sqnr", &Options::min_sqnr,
+                "the worst layers go back to float32 until the model's outputs reach this signal "
+                "to noise ratio; exit status 5 where they never do; 0: not asked for")
+            .range(0, 200)
+            .unit("dB")
+            .field(
+                "max-drop", &Options::max_drop,
+                "the worst layers go back to float32 until the metric of --eval (without labels: "
+                "agreement with the original) drops by no more; exit status 5 where it always "
+                "does; 100: not asked for")
+            .range(0, 100)
+            .unit("points")
+            .field("guard-sqnr", &Options::guard_sqnr,
+                   "where nothing is asked for, layers go back to float32 as far as it helps to "
+                   "reach this ratio on the calibration data; 0 switches the check off")
             .range(0, 100)
             .unit("dB")
-            .field("guard-samples", &Options::guard_samples, "samples that check runs")
+            .level(OptionSpec::Level::kAdvanced)
+            .field("guard-samples", &Options::guard_samples,
+                   "samples that this check runs, and that rank the layers")
             .range(1, 4096)
             .level(OptionSpec::Level::kAdvanced)
             .field("samples", &Options::samples,
@@ -152,17 +173,20 @@ class QuantizeStatic final : public Pass {
     modernise_initializers(model, context);
     PlanOptions plan_options = widest;
     plan_options.table = &table;
+    if (options_.protect) protect(model, context, selection, plan_options);
     MCOMPRESS_TRY(choose_ranges(model, context, selection, plan_options));
     if (wants_gptq(context.target()) && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(round_weights(model, context, selection, plan_options));
     }
-    if (options_.min_sqnr > 0 && context.calibration_data() != nullptr) {
+    if (needs_guard(context)) {
       MCOMPRESS_TRY(guard(model, context, selection, plan_options));
+      if (only_measures(context)) return ok_status();
     }
     MCOMPRESS_TRY(correct_biases(model, context, selection, plan_options));
     plan_options.explain = true;
     const StaticPlan plan =
         plan_static(model.graph(), context.target(), selection, plan_options, context.explain());
+    explain_kept(model.graph(), plan_options, context);
     EmitOptions emit = emit_options(plan, table, context.target());
     context.report().count("integer_nodes", static_cast<std::int64_t>(plan.nodes.size()));
     context.report().count("eligible_nodes", static_cast<std::int64_t>(plan.eligible));
@@ -171,6 +195,43 @@ class QuantizeStatic final : public Pass {
   }
 
  private:
+  // Keeps in float32 what rounding would spoil whatever the layers around it.
+  static void protect(Model& model, PassContext& context, const Selection& selection,
+                      PlanOptions& options) {
+    PlanOptions quiet = options;
+    quiet.explain = false;
+    Explain unheard;
+    const StaticPlan plan = plan_static(model.graph(), context.target(), selection, quiet, unheard);
+    for (const auto& [id, why] : protected_nodes(model.graph(), plan, *options.table)) {
+      options.keep_float.insert(id);
+      options.keep_reason.try_emplace(id, why);
+    }
+  }
+
+  // The plan explains nodes with weights only.
+  static void explain_kept(const Graph& graph, const PlanOptions& options, PassContext& context) {
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      const OperatorRule* rule =
+          node->domain().empty() ? context.target().find(node->op_type()) : nullptr;
+      const auto why = options.keep_reason.find(node->id());
+      if (why == options.keep_reason.end() || rule == nullptr) continue;
+      if (rule->kind != OperatorRule::Kind::kWeighted) {
+        context.explain().skipped(*node, why->second);
+      }
+    }
+  }
+
+  static bool only_measures(PassContext& context) {
+    const PrecisionServices* services = precision_services(context);
+    return services != nullptr && services->measure != nullptr;
+  }
+
+  bool needs_guard(PassContext& context) const {
+    if (only_measures(context)) return true;
+    if (options_.min_sqnr > 0 || options_.max_drop < 100) return true;
+    return options_.guard_sqnr > 0 && context.calibration_data() != nullptr;
+  }
+
   // Rounding would make NaN and infinities finite.
   static Status keep_non_finite(const Graph& graph, const Target& target, PlanOptions& options) {
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
@@ -330,30 +391,33 @@ class QuantizeStatic final : public Pass {
     return guard;
   }
 
+  // `alone`: only the unit of that node runs in integers, with the scales of the whole plan.
   Result<StaticTrial> trial(const Model& model, PassContext& context, const Selection& selection,
-                            PlanOptions options) {
+                            PlanOptions options,
+                            std::optional<std::uint32_t> alone = std::nullopt) {
     options.explain = false;
     StaticTrial trial;
-    std::unique_ptr<Model> copy = model.clone();
+    trial.model = model.clone();
     Explain decisions;
-    const StaticPlan plan =
-        plan_static(copy->graph(), context.target(), selection, options, decisions);
-    if (plan.nodes.empty()) return trial;
-    Editor edit(*copy, &onnx_catalog());
-    MCOMPRESS_TRY(emit_static(plan, context.target(),
-                              emit_options(plan, *options.table, context.target()), edit,
-                              context.tensors(), context.executor(), decisions));
+    StaticPlan plan =
+        plan_static(trial.model->graph(), context.target(), selection, options, decisions);
+    const EmitOptions written = emit_options(plan, *options.table, context.target());
+    if (alone) plan = plan_of_unit(plan, *alone);
+    trial.integer_nodes = plan.nodes.size();
+    Editor edit(*trial.model, &onnx_catalog());
+    MCOMPRESS_TRY(emit_static(plan, context.target(), written, edit, context.tensors(),
+                              context.executor(), decisions));
+    if (alone) trial.own = written_output(plan, *alone);
     for (const Decision& decision : decisions.all()) {
       if (decision.sqnr_db) trial.weight_sqnr[decision.subject] = *decision.sqnr_db;
     }
-    trial.model = std::move(copy);
     return trial;
   }
 
   Result<double> sqnr_of(const Model& model, PassContext& context, const Selection& selection,
                          const PlanOptions& options, Guard& guard) {
     MCOMPRESS_ASSIGN(const StaticTrial attempt, trial(model, context, selection, options));
-    return attempt.model == nullptr ? Result<double>(kExactDb) : guard.sqnr_db(*attempt.model);
+    return attempt.integer_nodes == 0 ? Result<double>(kExactDb) : guard.sqnr_db(*attempt.model);
   }
 
   EmitOptions emit_options(const StaticPlan& plan, const CalibrationTable& table,
@@ -368,6 +432,22 @@ class QuantizeStatic final : public Pass {
     emit.weight_bits = static_cast<int>(options_.weight_bits);
     if (options_.symmetry == "asymmetric") emit.weight_form = WeightForm::kAffineInt8;
     emit.scales = ranges_->scales(plan);
+    const QuantType type{8, target.signed_activations};
+    if (options_.protect && !plan.nodes.empty()) {
+      for (const Value* value : answer_values(plan.nodes.front().node->graph(), plan)) {
+        const ValueStats* stats = table.find(value->name());
+        if (stats == nullptr || stats->count == 0 || plan.root(value->id()) != value->id())
+          continue;
+        const ValueRange all = choose_range(*stats, RangeMethod::kMinMax, 100, 256, false);
+        const QuantParams params = asymmetric_params(
+            {static_cast<float>(all.minimum), static_cast<float>(all.maximum)}, type);
+        for (const Value* other : plan.tensors) {
+          if (plan.root(other->id()) == value->id()) {
+            emit.scales[other->id()] = {params.scale, params.zero_point};
+          }
+        }
+      }
+    }
     return emit;
   }
 
@@ -381,12 +461,17 @@ class QuantizeStatic final : public Pass {
         plan_static(model.graph(), context.target(), selection, options, unheard);
     if (plan.nodes.empty()) return ok_status();
     MixedPrecisionOptions wanted;
+    wanted.guard_sqnr = options_.guard_sqnr;
+    wanted.guard_samples = options_.guard_samples;
     wanted.min_sqnr = options_.min_sqnr;
-    wanted.samples = options_.guard_samples;
-    return restore_precision(
-        model, context, plan, ranges_->scales(plan),
-        [&](const PlanOptions& attempt) { return trial(model, context, selection, attempt); },
-        wanted, chosen);
+    wanted.max_drop = options_.max_drop;
+    const auto emit = [&](const PlanOptions& attempt, std::optional<std::uint32_t> alone) {
+      return trial(model, context, selection, attempt, alone);
+    };
+    const auto scales = emit_options(plan, *chosen.table, context.target()).scales;
+    return only_measures(context)
+               ? measure_precision(model, context, plan, scales, emit, wanted, chosen)
+               : restore_precision(model, context, plan, scales, emit, wanted, chosen);
   }
 
   Options options_;

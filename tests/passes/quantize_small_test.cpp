@@ -413,7 +413,7 @@ TEST(QuantizeStatic, OldModelsThatListTheirWeightsAsInputs) {
   // The check of the outputs runs, on copies of the model, and is content with little: kernels that
   // saturate are not what is tested here.
   Datum easy = Datum::map();
-  easy.set("min-sqnr", Datum::integer(5));
+  easy.set("guard-sqnr", Datum::integer(5));
   recipe.steps.push_back({"quantize-static", std::move(easy)});
   recipe.steps.push_back({"eliminate-dead", Datum::map()});
   Services services;

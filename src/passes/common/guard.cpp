@@ -28,10 +28,13 @@ Status Guard::open_reference(Session* original, const Model& model) {
   for (const PortInfo& port : session->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }
-  const std::int64_t total = data_.count();
+  // Models of a fixed batch take that many samples at once.
+  const std::int64_t step = std::max<std::int64_t>(data_.fixed_batch(), 1);
+  const std::int64_t total = data_.count() / step;
   const std::int64_t count = std::min(samples_, total);
   for (std::int64_t i = 0; i < count; ++i) {
-    MCOMPRESS_ASSIGN(auto feeds, data_.sample(i * total / count));
+    const std::int64_t at = which_ == Samples::kFirst ? i : i * total / count;
+    MCOMPRESS_ASSIGN(auto feeds, data_.batch(at * step, step));
     MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
     std::vector<std::vector<float>> reference;
     for (const Tensor& tensor : results) {
@@ -46,11 +49,15 @@ Status Guard::open_reference(Session* original, const Model& model) {
 
 Result<double> Guard::sqnr_db(const Model& candidate) {
   if (outputs_.empty() || feeds_.empty()) return kExactDb;
-  MCOMPRESS_ASSIGN(auto session, runtime_.open(candidate, plain_session()));
+  MCOMPRESS_ASSIGN(const auto session, runtime_.open(candidate, plain_session()));
+  return sqnr_db(*session);
+}
+
+Result<double> Guard::sqnr_db(Session& candidate) const {
   std::vector<double> signal(outputs_.size(), 0);
   std::vector<double> noise(outputs_.size(), 0);
   for (std::size_t s = 0; s < feeds_.size(); ++s) {
-    MCOMPRESS_TRY(session->run(
+    MCOMPRESS_TRY(candidate.run(
         feeds_[s], outputs_, [&](std::size_t output, const TensorView& view) -> Status {
           const std::vector<float>& expected = reference_[s][output];
           if (view.bytes.size() != expected.size() * sizeof(float)) {

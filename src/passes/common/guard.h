@@ -13,9 +13,10 @@ namespace mcompress {
 
 class Guard {
  public:
-  // Up to `samples` samples, spread evenly over the data.
-  Guard(Runtime& runtime, DataSource& data, std::int64_t samples)
-      : runtime_(runtime), data_(data), samples_(samples) {}
+  enum class Samples : std::uint8_t { kSpread, kFirst };
+  // Up to `samples` samples, spread evenly over the data or the first ones.
+  Guard(Runtime& runtime, DataSource& data, std::int64_t samples, Samples which = Samples::kSpread)
+      : runtime_(runtime), data_(data), samples_(samples), which_(which) {}
 
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
   // Fails as the runtime does.
@@ -23,11 +24,13 @@ class Guard {
   // Signal to quantization noise ratio over the samples, of the worst float output:
   // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
   Result<double> sqnr_db(const Model& candidate);
+  Result<double> sqnr_db(Session& candidate) const;
 
  private:
   Runtime& runtime_;
   DataSource& data_;
   std::int64_t samples_;
+  Samples which_;
   std::vector<std::string> outputs_;
   std::vector<std::vector<NamedTensor>> feeds_;
   std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]

@@ -1,0 +1,98 @@
+// Which layers run in integers: what has to hold for the choice, and what each layer alone does to
+// the model's outputs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mcompress/calibration.h"
+#include "mcompress/ir.h"
+#include "mcompress/runtime.h"
+#include "mcompress/status.h"
+
+namespace mcompress {
+
+// What layers are ranked by, at the model's outputs.
+enum class EffectMetric : std::uint8_t {
+  kSqnr,       // signal to quantization noise ratio of the worst float output
+  kKl,         // mean Kullback-Leibler divergence of the rows of the first float output
+  kAgreement,  // share of these rows whose highest value stays the highest
+};
+
+// One layer alone in integers, or a group of nodes that can only change together.
+struct LayerEffect {
+  std::string pattern;  // that `exclude` accepts and no other node matches; empty: there is none
+  std::string name;     // for people: the node's name, else "Conv node that makes 'x'"
+  std::string op_type;
+  std::vector<std::string> members;   // other nodes of the group
+  double sqnr_db = 0;                 // 200: no difference
+  double kl = 0;                      // nats
+  double agreement = 1;               // 0 to 1
+  std::optional<double> own_sqnr_db;  // of what the layer itself makes
+  std::uint64_t weight_bytes = 0;     // in float32
+  bool measured = true;               // else ranked by an estimate from ranges and weights
+};
+
+// Layers ranked worst first, and which of them have to stay float32.
+struct LayerEffects {
+  EffectMetric metric = EffectMetric::kSqnr;
+  std::vector<LayerEffect> layers;
+  std::int64_t samples = 0;
+  std::int64_t cuts = 0;         // places from which the rest of the model was run alone
+  double passes = 0;             // cost of measuring, in runs of the whole model per sample
+  std::int64_t trials = 0;       // whole choices that were run to find the cut
+  double quantized_sqnr_db = 0;  // everything in integers
+  std::optional<double> quantized_drop;
+  std::vector<std::size_t> keep;  // places in `layers`: in float32 they satisfy what was asked
+  bool holds = true;              // they do; false: the best there is
+  double kept_sqnr_db = 0;
+  std::optional<double> kept_drop;
+};
+
+struct EffectRequest {
+  EffectMetric metric = EffectMetric::kSqnr;
+  std::int64_t samples = 8;
+};
+
+struct PrecisionServices {
+  DataSource* data = nullptr;  // samples to judge on; null: the calibration data
+  // Points (hundredths) of the metric that a candidate loses against the model before the first
+  // pass, on the evaluation data; empty: there are none.
+  std::function<Result<double>(Session& candidate)> drop;
+  std::string drop_metric;  // "top1", for messages
+  // Does to a copy of the model what follows the pass, so that what is judged is what will be
+  // written; empty: nothing follows.
+  std::function<Status(Model& trial)> finish;
+  // The pass measures its layers, leaves the result in `effects` and changes nothing.
+  const EffectRequest* measure = nullptr;
+  LayerEffects* effects = nullptr;  // set together with `measure`
+};
+
+// Calibration data together with what results are judged by: the way of PrecisionServices to a
+// pass. Everything else is asked of the data inside.
+class JudgedData final : public DataSource {
+ public:
+  JudgedData(DataSource& data, const PrecisionServices& services)
+      : data_(data), services_(services) {}
+  const PrecisionServices& services() const { return services_; }
+
+  std::int64_t count() const override { return data_.count(); }
+  std::uint64_t digest() const override { return data_.digest(); }
+  std::string description() const override { return data_.description(); }
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
+    return data_.batch(first, count);
+  }
+  bool can_batch() const override { return data_.can_batch(); }
+  std::int64_t fixed_batch() const override { return data_.fixed_batch(); }
+  const Labels& labels() const override { return data_.labels(); }
+
+ private:
+  DataSource& data_;
+  const PrecisionServices& services_;
+};
+
+}  // namespace mcompress

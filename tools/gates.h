@@ -1,0 +1,71 @@
+// What a result has to satisfy (--min-sqnr, --max-drop), and files of patterns.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "judge.h"
+#include "mcompress/options.h"
+#include "mcompress/pipeline.h"
+
+namespace mcompress::tools {
+
+struct Gates {
+  double min_sqnr = 0;    // dB; 0: not asked for
+  double max_drop = 100;  // points; 100: not asked for
+  bool wants_drop() const { return max_drop < 100; }
+  bool any() const { return min_sqnr > 0 || wants_drop(); }
+};
+// Of the passes of the recipe, the strictest.
+Gates gates_of(const Recipe& recipe);
+
+// What was reached.
+struct GateFigures {
+  std::optional<double> sqnr_db;  // of the worst float output
+  std::optional<double> drop;     // points
+  std::string metric;
+};
+// kGateMissed with the figures where they are not good enough or not known.
+Status check_gates(const Gates& gates, const GateFigures& figures);
+
+void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportScope& scope);
+// Of the worst float output; empty: none was compared.
+std::optional<double> worst_sqnr(const Comparison& comparison);
+// "mixed precision: 3 of 20 layers back in float32...", from the facts of a report; empty: no pass
+// looked for a choice.
+std::string mixed_precision_text(const Datum& facts);
+
+// Measures what candidates lose against the original on the same data: points of the metric where
+// the data have labels, else points of agreement. What the original answers is kept.
+class DropMeter {
+ public:
+  DropMeter(Judged& original, DataSource& data, EvalSettings settings, Progress& progress)
+      : original_(original), data_(data), settings_(std::move(settings)), progress_(progress) {}
+  Result<double> drop(Session& candidate);
+  // "top1"; empty before the first call.
+  const std::string& metric() const { return metric_; }
+
+ private:
+  Judged& original_;
+  DataSource& data_;
+  EvalSettings settings_;
+  Progress& progress_;
+  std::unique_ptr<Session> kept_;  // replays the original's answers
+  std::optional<double> reference_;
+  std::string metric_;
+};
+
+// Does to a copy of the model what the recipe has behind `pass`, unheard.
+Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
+                const std::shared_ptr<Runtime>& runtime);
+
+// Points that the candidate loses.
+double drop_of(const Quality& quality);
+
+// Replaces "@FILE" among include and exclude patterns by the file's lines; empty ones and those
+// that start with # are left out. Fails with kInput when the file can not be read.
+Status read_pattern_files(Datum& flags);
+
+}  // namespace mcompress::tools

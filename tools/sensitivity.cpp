@@ -1,0 +1,348 @@
+// sensitivity: what each layer alone in integers does to the outputs, ranked; and which layers to
+// keep in float32.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "app.h"
+#include "compress.h"
+#include "gates.h"
+#include "mcompress/host.h"
+#include "mcompress/precision.h"
+#include "models.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+struct Options {
+  std::string output;
+  std::string metric = "sqnr";
+  std::string calib;
+  std::string eval;
+  std::string eval_metric = "auto";
+  std::string characters;
+  std::string target = "onnxruntime-cpu";
+  std::string feeding = "auto";
+  std::int64_t rank_samples = 8;
+  std::int64_t jobs = 0;
+  std::int64_t memory_budget = 0;
+  bool json = false;
+
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        Schema<Options>()
+            .field("output", &Options::output,
+                   "write the layers to keep in float32 as a file for `quantize --exclude @FILE`; "
+                   "- is standard output")
+            .unit("FILE")
+            .field("metric", &Options::metric,
+                   "what ranks the layers, at the model's outputs: signal to noise ratio, KL "
+                   "divergence, or how often the highest value stays the highest")
+            .choices({"sqnr", "kl", "top1"})
+            .field("rank-samples", &Options::rank_samples,
+                   "samples on which each layer is run, spread evenly over the data")
+            .range(1, 1e6)
+            .field("calib", &Options::calib,
+                   "calibration data: .npz, a folder of .npy, or a folder of ONNX test sets")
+            .unit("DATA")
+            .field("eval", &Options::eval,
+                   "data to rank on and to measure --max-drop with; not given: those of --calib")
+            .unit("DATA")
+            .field("eval-metric", &Options::eval_metric, "of --max-drop; auto: what labels suggest")
+            .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
+            .field("characters", &Options::characters,
+                   "class list of a text recogniser, one per line")
+            .unit("FILE")
+            .field("target", &Options::target, "the runtime to quantize for")
+            .unit("NAME")
+            .field("feeding", &Options::feeding,
+                   "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
+            .choices({"auto", "slice", "index"})
+            .level(OptionSpec::Level::kAdvanced)
+            .field("jobs", &Options::jobs,
+                   "runs of the model at the same time, which change no result; 0: one per "
+                   "processor")
+            .range(0, 1024)
+            .field("memory-budget", &Options::memory_budget,
+                   "for activations that are kept; 0: 256 MiB")
+            .unit("bytes")
+            .range(0, 9e15)
+            .field("json", &Options::json, "the ranking as JSON");
+    return kSchema;
+  }
+};
+
+constexpr double kExactDb = 200;
+
+std::string shown_db(double db) { return db >= kExactDb ? "equal" : decimal_text(db, 1) + " dB"; }
+
+class Sensitivity final : public Command {
+ public:
+  void declare(CLI::App& app, Flags& flags) override {
+    flags_ = &flags;
+    app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
+    flags.add(Options::schema().specs(), "Data and work");
+    auto recipe = builtin_recipe("quantize-static");
+    if (!recipe.ok()) return;
+    // `table` and the like are in both.
+    specs_ = pass_options({&recipe.value(), 1});
+    flags.add(specs_, "How layers would be quantized, and what has to hold");
+  }
+
+  Status run(Console& console) override {
+    Diagnostics diagnostics;
+    const auto& schema = Options::schema();
+    MCOMPRESS_ASSIGN(options_, schema.parse(flags_->given(schema.specs()), diagnostics));
+    MCOMPRESS_ASSIGN(Recipe recipe, check_request());
+    MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
+    runtime_->warm_up();
+    MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
+    original_ = loaded.model->clone();
+    MCOMPRESS_TRY(open_inputs(*original_, console));
+    auto effects = measure(*loaded.model, recipe, console);
+    if (!effects.ok()) return std::move(effects).error().in_file(model_);
+    name_patterns(*effects);
+    if (!options_.output.empty()) {
+      const std::string text = exclude_file(*effects, gates_of(recipe));
+      MCOMPRESS_TRY(options_.output == "-" ? console.print(text)
+                                           : write_file(options_.output, text));
+    }
+    if (options_.json) {
+      MCOMPRESS_TRY(console.print(json_text(datum_of(*effects))));
+    } else if (options_.output != "-") {
+      MCOMPRESS_TRY(console.print(table_of(*effects).text()));
+    }
+    console.say(cost_text(*effects));
+    console.say(cut_text(*effects));
+    return verdict(*effects, gates_of(recipe));
+  }
+
+ private:
+  // The recipe with the flags set, up to the pass that quantizes.
+  Result<Recipe> check_request() const {
+    if (options_.calib.empty()) {
+      return Error(Code::kUsage, "no-calibration-data", "calibration data are missing",
+                   {{}, "--calib", {}}, "give --calib DATA");
+    }
+    if (options_.json && options_.output == "-") {
+      return Error(Code::kUsage, "two-outputs",
+                   "of --output and --json one can go to standard output, not two");
+    }
+    if (find_target(options_.target) == nullptr) {
+      return unknown_target(options_.target, {{}, "--target", {}});
+    }
+    const std::vector<std::string> others = {model_, options_.calib, options_.eval,
+                                             options_.characters};
+    MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
+    if (!options_.output.empty()) MCOMPRESS_TRY(check_writable(options_.output));
+    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
+    recipe.target = options_.target;
+    Datum flags = flags_->given(specs_);
+    MCOMPRESS_TRY(read_pattern_files(flags));
+    MCOMPRESS_TRY(apply_flags(recipe, flags));
+    return recipe;
+  }
+
+  Status open_inputs(const Model& model, Console& console) {
+    MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model, options_.feeding, 0, console));
+    if (!options_.eval.empty()) {
+      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model, options_.feeding, 0, console));
+    }
+    return ok_status();
+  }
+
+  Result<LayerEffects> measure(Model& model, const Recipe& recipe, Console& console) {
+    Judged before(*runtime_, *original_, model_, 1);
+    DropMeter meter(before, eval_ != nullptr ? *eval_ : *calib_,
+                    {options_.eval_metric, options_.characters, {}, 5}, console);
+    EffectRequest request;
+    request.samples = options_.rank_samples;
+    if (options_.metric == "kl") request.metric = EffectMetric::kKl;
+    if (options_.metric == "top1") request.metric = EffectMetric::kAgreement;
+    LayerEffects effects;
+    PrecisionServices precision;
+    precision.data = eval_.get();
+    precision.measure = &request;
+    precision.effects = &effects;
+    precision.drop = [&](Session& candidate) -> Result<double> {
+      MCOMPRESS_ASSIGN(const double drop, meter.drop(candidate));
+      precision.drop_metric = meter.metric();
+      return drop;
+    };
+    Diagnostics diagnostics;
+    Services services;
+    services.runtime = runtime_;
+    JudgedData judged(*calib_, precision);
+    services.calibration_data = &judged;
+    services.diagnostics = &diagnostics;
+    services.progress = &console;
+    services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    services.threads = static_cast<int>(options_.jobs);
+    services.reference = [&] { return before.session(); };
+    Explain explain;
+    Report report;
+    // What stands behind the pass is run on copies that are judged.
+    Recipe upto = recipe;
+    const Status status =
+        run_pipeline(model, upto, builtin_passes(), services, PipelineOptions{}, explain, report);
+    console.show(diagnostics);
+    if (!status.ok()) return Error(status.error());
+    drop_metric_ = precision.drop_metric;
+    if (effects.layers.empty()) {
+      return Error(Code::kUnsupported, "nothing-to-measure",
+                   "target '" + options_.target + "' runs no layer of this model in integers");
+    }
+    return effects;
+  }
+
+  // A pattern has to mean the same in the file that `quantize` is given.
+  void name_patterns(LayerEffects& effects) const {
+    for (LayerEffect& effect : effects.layers) {
+      if (effect.pattern.empty()) continue;
+      if (!check_patterns(*original_, "exclude", {&effect.pattern, 1}).ok()) effect.pattern.clear();
+    }
+  }
+
+  std::string rank_text(const LayerEffect& effect) const {
+    if (!effect.measured) return "not measured";
+    return "SQNR " + shown_db(effect.sqnr_db) + ", KL " + option_text(Datum::real(effect.kl));
+  }
+
+  std::string exclude_file(const LayerEffects& effects, const Gates& gates) const {
+    std::string text = "# Layers of " + file_name(model_) +
+                       ", the most sensitive first. The lines without # stay float32 with\n"
+                       "#   mcompress quantize " +
+                       file_name(model_) + " --exclude @THIS_FILE ...\n";
+    text +=
+        "# All layers in integers: " + figures(effects.quantized_sqnr_db, effects.quantized_drop) +
+        ".";
+    if (!effects.keep.empty()) {
+      text += " With these in float32: " + figures(effects.kept_sqnr_db, effects.kept_drop) + ".";
+    }
+    text += gates.any() ? "\n" : " Nothing was asked for beyond the usual check of the outputs.\n";
+    std::size_t next = 0;
+    for (std::size_t place = 0; place < effects.layers.size(); ++place) {
+      const LayerEffect& effect = effects.layers[place];
+      const bool kept = next < effects.keep.size() && effects.keep[next] == place;
+      if (kept) ++next;
+      text += "# " + std::to_string(place + 1) + ": " + effect.op_type + ", " + rank_text(effect) +
+              "\n";
+      if (effect.pattern.empty()) {
+        text += "#   has no name of its own in the file: " + effect.name + "\n";
+      } else {
+        text += (kept ? "" : "# ") + effect.pattern + "\n";
+      }
+    }
+    return text;
+  }
+
+  std::string figures(double sqnr, std::optional<double> drop) const {
+    std::string text = shown_db(sqnr);
+    if (drop) text += ", " + drop_metric_ + " drops by " + decimal_text(*drop, 2) + " points";
+    return text;
+  }
+
+  Table table_of(const LayerEffects& effects) const {
+    Table table;
+    table.row({"layer", "operator", "SQNR", "KL", "top-1 kept", "own SQNR", "weights", "keep"});
+    std::size_t next = 0;
+    for (std::size_t place = 0; place < effects.layers.size(); ++place) {
+      const LayerEffect& effect = effects.layers[place];
+      const bool kept = next < effects.keep.size() && effects.keep[next] == place;
+      if (kept) ++next;
+      table.row({effect.name, effect.op_type, effect.measured ? shown_db(effect.sqnr_db) : "-",
+                 effect.measured ? decimal_text(effect.kl, 6) : "-",
+                 effect.measured ? percent_text(effect.agreement) : "-",
+                 effect.own_sqnr_db ? shown_db(*effect.own_sqnr_db) : "-",
+                 effect.weight_bytes > 0 ? bytes_text(effect.weight_bytes) : "-",
+                 kept ? "float32" : ""});
+    }
+    return table;
+  }
+
+  static std::string cost_text(const LayerEffects& effects) {
+    return counted(effects.layers.size(), "layer") + " on " +
+           counted(static_cast<std::uint64_t>(effects.samples), "sample") + ": " +
+           decimal_text(effects.passes, 1) + " runs of the model per sample, from " +
+           counted(static_cast<std::uint64_t>(effects.cuts), "cut") + "; " +
+           counted(static_cast<std::uint64_t>(effects.trials), "whole choice") + " run";
+  }
+
+  std::string cut_text(const LayerEffects& effects) const {
+    std::string text =
+        "all layers in integers: " + figures(effects.quantized_sqnr_db, effects.quantized_drop);
+    if (effects.keep.empty()) return text;
+    return text + "; " + counted(effects.keep.size(), "layer") +
+           " in float32: " + figures(effects.kept_sqnr_db, effects.kept_drop);
+  }
+
+  Status verdict(const LayerEffects& effects, const Gates& gates) const {
+    if (effects.holds || !gates.any()) return ok_status();
+    GateFigures reached;
+    reached.sqnr_db = effects.kept_sqnr_db;
+    reached.drop = effects.kept_drop;
+    reached.metric = drop_metric_;
+    Status status = check_gates(gates, reached);
+    if (status.ok()) return status;
+    Error error = std::move(status).error().in_file(model_);
+    error.diagnostic.hint = "the ranking is complete; no choice of layers satisfies what was asked";
+    return error;
+  }
+
+  Datum datum_of(const LayerEffects& effects) const {
+    Datum map = Datum::map();
+    map.set("model", Datum::string(file_name(model_)));
+    map.set("metric", Datum::string(options_.metric));
+    map.set("samples", Datum::integer(effects.samples));
+    map.set("cuts", Datum::integer(effects.cuts));
+    map.set("passes", Datum::real(effects.passes));
+    map.set("choices_run", Datum::integer(effects.trials));
+    map.set("quantized_sqnr_db", Datum::real(effects.quantized_sqnr_db));
+    if (effects.quantized_drop) {
+      map.set("drop_metric", Datum::string(drop_metric_));
+      map.set("quantized_drop", Datum::real(*effects.quantized_drop));
+    }
+    map.set("kept_sqnr_db", Datum::real(effects.kept_sqnr_db));
+    if (effects.kept_drop) map.set("kept_drop", Datum::real(*effects.kept_drop));
+    map.set("holds", Datum::boolean(effects.holds));
+    Datum layers = Datum::list();
+    std::size_t next = 0;
+    for (std::size_t place = 0; place < effects.layers.size(); ++place) {
+      const LayerEffect& effect = effects.layers[place];
+      const bool kept = next < effects.keep.size() && effects.keep[next] == place;
+      if (kept) ++next;
+      Datum entry = Datum::map();
+      entry.set("name", Datum::string(effect.name));
+      entry.set("pattern", Datum::string(effect.pattern));
+      entry.set("op_type", Datum::string(effect.op_type));
+      Datum members = Datum::list();
+      for (const std::string& member : effect.members) members.push(Datum::string(member));
+      entry.set("members", std::move(members));
+      entry.set("measured", Datum::boolean(effect.measured));
+      entry.set("sqnr_db", Datum::real(effect.sqnr_db));
+      entry.set("kl", Datum::real(effect.kl));
+      entry.set("agreement", Datum::real(effect.agreement));
+      if (effect.own_sqnr_db) entry.set("own_sqnr_db", Datum::real(*effect.own_sqnr_db));
+      entry.set("weight_bytes", Datum::integer(static_cast<std::int64_t>(effect.weight_bytes)));
+      entry.set("keep", Datum::boolean(kept));
+      layers.push(std::move(entry));
+    }
+    map.set("layers", std::move(layers));
+    return map;
+  }
+
+  Flags* flags_ = nullptr;
+  std::vector<OptionSpec> specs_;
+  std::string model_;
+  Options options_;
+  std::shared_ptr<Runtime> runtime_;
+  std::unique_ptr<Model> original_;
+  std::unique_ptr<DataSource> calib_, eval_;
+  std::string drop_metric_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_sensitivity() { return std::make_unique<Sensitivity>(); }
+
+}  // namespace mcompress::tools
