@@ -236,6 +236,25 @@ INSTANTIATE_TEST_SUITE_P(Modes, GuardModes,
                                                                                 : "Auto");
                          });
 
+TEST_F(GuardTest, WhatTheRuntimeRefusesIsUndoneWhereNothingCanBeRun) {
+  // No made-up shape has the number of elements of x.
+  model = testing::model_from_text(R"(
+      <ir_version: 8, opset_import: ["" : 17]>
+      g (float[7,11] x, int64[2] s) => (float[a,b] y) {
+        t = Transpose<perm=[1,0]>(x)
+        y = Reshape(t, s)
+      })");
+  add("wrong", [](Model& edited, PassContext& context) {
+    Node& node = *edited.graph().first();
+    if (node.ints_attribute("perm") == std::vector<std::int64_t>{0, 0}) return;
+    context.edit().set_attribute(node, attribute("perm", std::vector<std::int64_t>{0, 0}));
+    note(context, "t");
+  });
+  execute({"wrong"}, GuardMode::kModel);
+  EXPECT_EQ(model->graph().first()->ints_attribute("perm"), (std::vector<std::int64_t>{1, 0}));
+  EXPECT_EQ(warnings(), 1);
+}
+
 TEST_F(GuardTest, OffMeansOff) {
   add_weight_change("wrong", "v", 3.5f);
   execute({"wrong"}, GuardMode::kOff);

@@ -33,7 +33,7 @@ std::string forward(PassContext& context, Value& from, Value& to);
 // The reason why forward(first output of `node`, to) would fail; empty: it will not.
 std::string why_not_bypass(PassContext& context, const Node& node, const Value& to);
 
-// forward(first output, to), and erases the node; it becomes an Identity of `to` if names forbid it.
+// forward(first output, to), and erases the node; or makes it an Identity of `to` if names ask it.
 Result<std::string> bypass(PassContext& context, Node& node, Value& to);
 
 // Whether nothing reads the node's results and it has no effect besides them.
