@@ -174,12 +174,15 @@ class QuantizeStatic final : public Pass {
         if (stats != nullptr) {
           const auto [chosen, fresh] = ranges_.try_emplace(stats);
           if (fresh) {
-            chosen->second = choose_range(*stats, method, options_.percentile, 256, false);
+            chosen->second = choose_range(*stats, method, options_.percentile, 256,
+                                          context.target().symmetric_activations);
           }
           range = chosen->second;
         }
-        const QuantParams params = asymmetric_params(
-            {static_cast<float>(range.minimum), static_cast<float>(range.maximum)}, type);
+        const Range wanted{static_cast<float>(range.minimum), static_cast<float>(range.maximum)};
+        const QuantParams params = context.target().symmetric_activations
+                                       ? symmetric_params(wanted, type, CodeSpan::kFull)
+                                       : asymmetric_params(wanted, type);
         of_root[root] = {params.scale, params.zero_point};
       }
       emit.scales[value->id()] = of_root[root];

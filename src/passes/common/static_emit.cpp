@@ -103,6 +103,19 @@ class Emitter {
                             : std::span<const double>();
   }
 
+  // Of the channels that are not all zero: the scale of those means nothing.
+  static Result<float> largest_scale(const Tensor& weight, const WeightView& view,
+                                     std::span<const float> scales) {
+    MCOMPRESS_ASSIGN(const std::vector<float> values, read_floats(weight));
+    float largest = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i] == 0) continue;
+      const std::size_t channel = i / static_cast<std::size_t>(view.inner) % scales.size();
+      largest = std::max(largest, scales[channel]);
+    }
+    return largest > 0 ? largest : 1.0F;
+  }
+
   Status quantize_weights_of(const IntegerNode& plan) {
     Node& node = *plan.node;
     const Tensor weight = *plan.weight->constant();
@@ -137,6 +150,15 @@ class Emitter {
       MCOMPRESS_ASSIGN(
           fresh, quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
                                  groups, least_scales, tensors_, executor_));
+      if (plan.per_tensor) {
+        // The largest scale that a channel needs serves all of them.
+        MCOMPRESS_ASSIGN(const float common, largest_scale(weight, plan.layout, fresh.scales));
+        least_scales.assign(channels, common);
+        MCOMPRESS_ASSIGN(
+            fresh, quantize_weight(weight, plan.layout, rounding, false, means_of(*node.input(0)),
+                                   groups, least_scales, tensors_, executor_));
+        fresh.scales.assign(channels, common);
+      }
       known = &fresh;
       if (options_.rounded != nullptr) {
         known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
@@ -148,29 +170,35 @@ class Emitter {
       bias[c] = static_cast<float>(double{bias[c]} - quantized.mean_shift[c]);
     }
 
-    const std::vector<std::int64_t> flat = {count_of(channels)};
+    // One scale for all channels is a scalar: quantize_for() made them equal.
+    const std::vector<std::int64_t> flat =
+        plan.per_tensor ? std::vector<std::int64_t>() : std::vector{count_of(channels)};
+    const std::size_t count = plan.per_tensor ? 1 : channels;
     Value& codes = edit_.add_initializer(graph(), base + "_quantized", quantized.codes);
-    Value& scale =
-        edit_.add_initializer(graph(), base + "_scale", make_float_tensor(quantized.scales, flat));
+    Value& scale = edit_.add_initializer(graph(), base + "_scale",
+                                         make_float_tensor({quantized.scales.data(), count}, flat));
     Value& zero = edit_.add_initializer(
         graph(), base + "_zero_point",
-        typed_tensor(DataType::kInt8, std::vector<std::int8_t>(channels, 0), flat));
+        typed_tensor(DataType::kInt8, std::vector<std::int8_t>(count, 0), flat));
     Node& dq = edit_.insert_before(node, {.op_type = "DequantizeLinear",
                                           .inputs = {&codes, &scale, &zero},
                                           .base_name = base + "_dequantized"});
-    edit_.set_attribute(dq, attribute("axis", plan.layout.axis));
+    if (!plan.per_tensor) edit_.set_attribute(dq, attribute("axis", plan.layout.axis));
     edit_.set_input(node, 1, dq.output(0));
 
     if (node.is("MatMul")) {
       if (corrected) correct_following_add(node, quantized.mean_shift);
+    } else if (target_.float_biases) {
+      if (corrected) set_float_bias(node, bias, base);
     } else if (plan.bias != nullptr || corrected) {
-      add_integer_bias(node, bias, quantized.scales, input_scale, base);
+      add_integer_bias(node, bias, plan.per_tensor, quantized.scales, input_scale, base);
     }
 
     Decision decision;
     decision.subject = base;
     decision.op_type = node.op_type();
-    decision.what = "int8 weights, per channel; integer kernel";
+    decision.what = plan.per_tensor ? "int8 weights, per tensor; integer kernel"
+                                    : "int8 weights, per channel; integer kernel";
     decision.why = corrected ? "bias corrected for the mean of the weight error" : "";
     decision.bytes_before = weight.byte_size();
     decision.bytes_after = quantized.codes.byte_size() + 5 * channels;
@@ -181,7 +209,15 @@ class Emitter {
     return ok_status();
   }
 
-  void add_integer_bias(Node& node, const std::vector<float>& bias,
+  void set_float_bias(Node& node, const std::vector<float>& bias, const std::string& weight_name) {
+    const std::string base =
+        node.input(2) != nullptr ? std::string(node.input(2)->name()) : weight_name + "_bias";
+    edit_.set_input(node, 2,
+                    &edit_.add_initializer(graph(), base + "_corrected",
+                                           make_float_tensor(bias, {count_of(bias.size())})));
+  }
+
+  void add_integer_bias(Node& node, const std::vector<float>& bias, bool one_scale,
                         const std::vector<float>& weight_scales, float input_scale,
                         const std::string& weight_name) {
     std::vector<std::int32_t> codes(bias.size());
@@ -197,11 +233,13 @@ class Emitter {
     const std::vector<std::int64_t> flat = {count_of(bias.size())};
     Value& values = edit_.add_initializer(graph(), base + "_quantized",
                                           typed_tensor(DataType::kInt32, codes, flat));
-    Value& scale = edit_.add_initializer(graph(), base + "_scale", make_float_tensor(scales, flat));
+    Value& scale = edit_.add_initializer(
+        graph(), base + "_scale",
+        one_scale ? make_float_scalar(scales.front()) : make_float_tensor(scales, flat));
     Node& dq = edit_.insert_before(node, {.op_type = "DequantizeLinear",
                                           .inputs = {&values, &scale},
                                           .base_name = base + "_dequantized"});
-    edit_.set_attribute(dq, attribute("axis", std::int64_t{0}));
+    if (!one_scale) edit_.set_attribute(dq, attribute("axis", std::int64_t{0}));
     edit_.set_input(node, 2, dq.output(0));
   }
 
