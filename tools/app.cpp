@@ -61,8 +61,9 @@ constexpr std::array<CommandInfo, 13> kCommands = {{
      "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
     {"passes", "", "[NAME] [--markdown]", "reference of passes and their options",
      "mcompress passes quantize-static", make_passes},
-    {"targets", "", "[NAME] [--json]", "what runtimes execute in integers",
-     "mcompress targets onnxruntime-cpu", make_targets},
+    {"targets", "", "[NAME|FILE] [--json]",
+     "what runtimes execute in integers, slowly or not at all", "mcompress targets onnxruntime-cpu",
+     make_targets},
 }};
 
 std::string overview() {

@@ -5,6 +5,7 @@
 #include "compress.h"
 #include "mcompress/host.h"
 #include "models.h"
+#include "target_choice.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -29,8 +30,9 @@ struct Options {
             .unit("DATA")
             .field("samples", &Options::samples, "use the first N samples; 0: all")
             .range(0, 1e9)
-            .field("target", &Options::target, "the runtime to calibrate for")
-            .unit("NAME")
+            .field("target", &Options::target,
+                   "the runtime to calibrate for, or a file of your own that describes one")
+            .unit("NAME|FILE")
             .field("feeding", &Options::feeding,
                    "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
             .choices({"auto", "slice", "index"})
@@ -108,10 +110,8 @@ class Calibrate final : public Command {
       return Error(Code::kUsage, "no-calibration-data", "calibration data is missing",
                    {{}, "--calib", {}}, "give --calib DATA");
     }
-    const Target* target = find_target(options_.target);
-    if (target == nullptr) {
-      return unknown_target(options_.target, {{}, "--target", {}});
-    }
+    MCOMPRESS_ASSIGN(const TargetChoice choice, TargetChoice::of(options_.target));
+    const Target* target = &choice.target();
     const std::string& path = inputs_.front();
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     runtime->warm_up();

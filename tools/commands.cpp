@@ -164,26 +164,37 @@ struct ModeOptions {
   }
 };
 
-bool is_constant_matrix(const Value* value, std::int64_t min_elements) {
+bool is_constant_weight(const Value* value, std::size_t rank, std::int64_t min_elements) {
   if (value == nullptr) return false;
   const Tensor* tensor = value->initializer();
   if (tensor == nullptr && value->producer() != nullptr && value->producer()->is("Constant")) {
     const AttributeValue* held = value->producer()->attribute("value");
     tensor = held != nullptr ? std::get_if<Tensor>(held) : nullptr;
   }
-  return tensor != nullptr && tensor->dims().size() == 2 && tensor->dtype() == DataType::kFloat &&
-         tensor->elements() >= min_elements;
+  return tensor != nullptr && tensor->dims().size() == rank &&
+         tensor->dtype() == DataType::kFloat && tensor->elements() >= min_elements;
+}
+
+// LSTMs with constant weights that are large enough for dynamic quantization, in nested graphs too.
+std::uint64_t large_lstms(const Graph& graph) {
+  constexpr std::int64_t kMinElements = 16384;  // of one of the two weights
+  std::uint64_t count = 0;
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    if (node->is("LSTM") && is_constant_weight(node->input(2), 3, kMinElements)) ++count;
+    for (const Graph* body : node->bodies()) count += large_lstms(*body);
+  }
+  return count;
 }
 
 // Matrix products of the top graph, and of functions, whose weights are large enough for dynamic
-// quantization.
+// quantization, and LSTMs.
 std::uint64_t dynamic_products(const Model& model) {
   constexpr std::int64_t kMinElements = 8192;
-  std::uint64_t count = 0;
+  std::uint64_t count = large_lstms(model.graph());
   const auto look = [&count](const Graph& graph) {
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
       if (!node->is("MatMul") && !node->is("Gemm")) continue;
-      if (is_constant_matrix(node->input(1), kMinElements)) ++count;
+      if (is_constant_weight(node->input(1), 2, kMinElements)) ++count;
     }
   };
   look(model.graph());

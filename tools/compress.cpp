@@ -9,6 +9,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
+#include "target_choice.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -72,7 +73,10 @@ class Compression {
   ReportScope& root() { return report_.root(); }
 
   Status check_request() {
-    if (options_.print_recipe) return ok_status();
+    if (options_.print_recipe) {
+      MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
+      return ok_status();
+    }
     if (options_.output.empty() && !options_.dry_run) {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o OUT, or --dry-run to write nothing");
@@ -89,9 +93,7 @@ class Compression {
     MCOMPRESS_TRY(check_overwrites(options_.report, "report", others));
     if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
     if (!options_.report.empty()) MCOMPRESS_TRY(check_writable(options_.report));
-    if (find_target(options_.target) == nullptr) {
-      return unknown_target(options_.target, {{}, "--target", {}});
-    }
+    MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
     return ok_status();
   }
 
@@ -128,6 +130,7 @@ class Compression {
   Status run_passes() {
     Services services;
     services.runtime = runtime_;
+    services.target = &target_->target();
     services.calibration_data = calib_.get();
     services.table = table_ ? &*table_ : nullptr;
     services.diagnostics = &diagnostics_;
@@ -228,6 +231,8 @@ class Compression {
     if (!options_.provenance) return ok_status();
     note("mcompress.version", kVersion);
     note("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
+    // The recipe names the target; a file of the user's own may change behind its name.
+    if (target_->is_own()) note("mcompress.target", target_->stamp());
     const bool calibrated =
         std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
                     [](const RecipeStep& step) { return step.pass == "quantize-static"; });
@@ -285,6 +290,7 @@ class Compression {
       return check_result(std::move(error));
     }
     if (job_.translates) MCOMPRESS_TRY(prove_equal(**opened));
+    count_kernels();
     DataSource* data = calib_ != nullptr ? calib_.get() : eval_.get();
     if (data != nullptr && data->count() > 0) {
       MCOMPRESS_ASSIGN(Session * reference, before_->session());
@@ -313,6 +319,20 @@ class Compression {
       MCOMPRESS_ASSIGN(latency_, judge_latency(&*before_, *after_, feeds, bench, console_));
     }
     return ok_status();
+  }
+
+  // Which of the nodes that were meant for integers the runtime executes so.
+  void count_kernels() {
+    const Target& target = target_->target();
+    if (target.runtime != "onnxruntime") return;
+    auto counted_kernels = count_integer_kernels(*runtime_, model(), target);
+    if (!counted_kernels.ok()) {
+      console_.say("integer kernels not counted: " + counted_kernels.error().diagnostic.message);
+      return;
+    }
+    if (counted_kernels->planned == 0) return;
+    kernels_ = std::move(*counted_kernels);
+    add_kernels(*kernels_, root().child("executed"));
   }
 
   Status prove_equal(Session& result) {
@@ -499,6 +519,7 @@ class Compression {
       console_.say("applied: " + applied);
     }
     console_.say(mixed_precision_text(report_.root().facts()));
+    if (kernels_) console_.say(kernels_text(*kernels_, verbose));
     Table table;
     table.row({"", "before", options_.dry_run ? "planned" : "after", ""});
     const double ratio = saved_.total() > 0 ? static_cast<double>(loaded_.size.total()) /
@@ -534,6 +555,7 @@ class Compression {
   std::unique_ptr<Model> original_;
   Recipe recipe_;
   std::shared_ptr<Runtime> runtime_;
+  std::optional<TargetChoice> target_;
   std::unique_ptr<DataSource> calib_, eval_;
   std::optional<CalibrationTable> table_;
   Diagnostics diagnostics_;
@@ -547,6 +569,7 @@ class Compression {
   PrecisionServices precision_;
   std::optional<JudgedData> judged_;
   std::optional<Comparison> comparison_;
+  std::optional<IntegerKernels> kernels_;
   std::optional<Quality> quality_;
   std::vector<BenchTimes> latency_;
   SavedModel saved_;
@@ -592,8 +615,9 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .level(Level::kAdvanced)
         .field("print-recipe", &Options::print_recipe,
                "print passes and options that would run, and stop")
-        .field("target", &Options::target, "the runtime to compress for")
-        .unit("NAME")
+        .field("target", &Options::target,
+               "the runtime to compress for, or a file of your own that describes one")
+        .unit("NAME|FILE")
         .field("seed", &Options::seed, "of what is random")
         .range(0, 9e15)
         .field("threads", &Options::threads, "of the runtime while it checks and measures")

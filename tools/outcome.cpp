@@ -190,6 +190,49 @@ void add_decisions(const Explain& explain, ReportScope& scope) {
   }
 }
 
+std::string kernels_text(const IntegerKernels& kernels, bool all) {
+  std::string text = grouped(static_cast<std::uint64_t>(kernels.integer)) + " of " +
+                     counted(static_cast<std::uint64_t>(kernels.planned), "planned node") +
+                     " run in integers";
+  for (std::size_t i = 0; i < kernels.kernels.size(); ++i) {
+    const auto& [name, count] = kernels.kernels[i];
+    text += (i == 0 ? ": " : ", ") + name.substr(name.find(':') + 1) + " " +
+            grouped(static_cast<std::uint64_t>(count));
+  }
+  text += '\n';
+  constexpr std::size_t kFew = 4;
+  const std::size_t shown =
+      all ? kernels.stayed_float.size() : std::min(kFew, kernels.stayed_float.size());
+  for (std::size_t i = 0; i < shown; ++i) {
+    const FloatIsland& island = kernels.stayed_float[i];
+    text += "  in float32 all the same: " + island.op_type + " '" + island.node + "' as " +
+            island.kernel + ": " + island.why + "\n";
+  }
+  if (shown < kernels.stayed_float.size()) {
+    text +=
+        "  and " + grouped(kernels.stayed_float.size() - shown) + " more; --verbose lists them\n";
+  }
+  return text;
+}
+
+void add_kernels(const IntegerKernels& kernels, ReportScope& scope) {
+  scope.count("planned", kernels.planned);
+  scope.count("integer", kernels.integer);
+  scope.count("quantizes", kernels.quantizes);
+  scope.count("dequantizes", kernels.dequantizes);
+  Datum counts = Datum::map();
+  for (const auto& [name, count] : kernels.kernels) counts.set(name, Datum::integer(count));
+  scope.set("kernels", std::move(counts));
+  for (const FloatIsland& island : kernels.stayed_float) {
+    Datum entry = Datum::map();
+    entry.set("node", Datum::string(island.node));
+    entry.set("op_type", Datum::string(island.op_type));
+    entry.set("kernel", Datum::string(island.kernel));
+    entry.set("why", Datum::string(island.why));
+    scope.append("stayed_float", std::move(entry));
+  }
+}
+
 Table decision_table(const Explain& explain) {
   Table table;
   for (const Decision* decision : last_words(explain)) {

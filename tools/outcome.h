@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "console.h"
+#include "mcompress/executed.h"
 #include "mcompress/pass.h"
 #include "mcompress/report.h"
 
@@ -32,6 +33,9 @@ std::string coverage_text(const Coverage& coverage, bool all_reasons);
 std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most);
 void add_coverage(const Coverage& coverage, ReportScope& scope);
 void add_decisions(const Explain& explain, ReportScope& scope);
+// "12 of 12 planned nodes run in integers: QLinearConv 9, ...", then a line per node that does not.
+std::string kernels_text(const IntegerKernels& kernels, bool all);
+void add_kernels(const IntegerKernels& kernels, ReportScope& scope);
 // All decisions as a table: tensor, form, SQNR, bytes, reason.
 Table decision_table(const Explain& explain);
 // The steps that passes reported (the lists "steps" of a report's "passes"): runs of the model,

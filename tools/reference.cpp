@@ -1,10 +1,9 @@
-// passes and targets: what is built in, printed from its declarations.
+// passes: what is built in, printed from its declarations.
 #include <CLI/CLI.hpp>
 
 #include "app.h"
 #include "mcompress/host.h"
 #include "mcompress/pass.h"
-#include "mcompress/target.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -148,130 +147,8 @@ class Passes final : public Command {
   std::string name_;
 };
 
-std::string_view kind_text(OperatorRule::Kind kind) {
-  switch (kind) {
-    case OperatorRule::Kind::kWeighted:
-      return "weighted";
-    case OperatorRule::Kind::kBinary:
-      return "binary";
-    case OperatorRule::Kind::kSameScale:
-      return "same-scale";
-    case OperatorRule::Kind::kUnary:
-      return "unary";
-    case OperatorRule::Kind::kAbsorbed:
-      break;
-  }
-  return "absorbed";
-}
-
-std::string full_name(const NativeOperator& native) {
-  return native.domain.empty() ? native.op_type : native.domain + ":" + native.op_type;
-}
-
-Datum to_datum(const Target& target) {
-  Datum map = Datum::map();
-  map.set("name", Datum::string(target.name));
-  map.set("description", Datum::string(target.description));
-  map.set("per-channel", Datum::boolean(target.per_channel));
-  map.set("signed-activations", Datum::boolean(target.signed_activations));
-  map.set("saturation-free-weights", Datum::boolean(target.saturation_free_weights));
-  map.set("cost-model", Datum::boolean(target.cost_model));
-  map.set("folds-weight-only", Datum::boolean(target.folds_weight_only));
-  map.set("min-weight-elements", Datum::integer(target.min_weight_elements));
-  Datum operators = Datum::map();
-  for (const OperatorRule& rule : target.rules) {
-    Datum entry = Datum::map();
-    entry.set("kind", Datum::string(kind_text(rule.kind)));
-    entry.set("since", Datum::integer(rule.since));
-    operators.set(rule.op_type, std::move(entry));
-  }
-  map.set("operators", std::move(operators));
-  Datum natives = Datum::map();
-  for (const NativeOperator& native : target.natives) {
-    Datum entry = Datum::map();
-    entry.set("since", Datum::integer(native.since));
-    if (native.worth_raising) entry.set("worth-raising", Datum::boolean(true));
-    Datum activations = Datum::list();
-    for (const std::string& name : native.activations) activations.push(Datum::string(name));
-    if (!native.activations.empty()) entry.set("activations", std::move(activations));
-    natives.set(full_name(native), std::move(entry));
-  }
-  map.set("native", std::move(natives));
-  return map;
-}
-
-std::string page(const Target& target) {
-  std::string text = target.name + ": " + target.description + "\n";
-  const auto flag = [&text](std::string_view name, bool value) {
-    text += "  " + std::string(name) + ": " + (value ? "yes" : "no") + "\n";
-  };
-  flag("weights per channel", target.per_channel);
-  flag("signed activations", target.signed_activations);
-  flag("weights scaled so that 16-bit sums never saturate", target.saturation_free_weights);
-  flag("keeps in float32 what integers would slow down", target.cost_model);
-  flag("computes stored weights back when it loads a model", target.folds_weight_only);
-  Table table;
-  table.row({"operator", "in integers as", "from opset"});
-  for (const OperatorRule& rule : target.rules) {
-    table.row({rule.op_type, std::string(kind_text(rule.kind)), std::to_string(rule.since)});
-  }
-  text += table.text(2);
-  Table natives;
-  natives.row({"merged operator", "from opset", "worth raising the opset"});
-  for (const NativeOperator& native : target.natives) {
-    natives.row(
-        {full_name(native), std::to_string(native.since), native.worth_raising ? "yes" : "no"});
-  }
-  return target.natives.empty() ? text : text + natives.text(2);
-}
-
-struct TargetsOptions {
-  bool json = false;
-
-  static const Schema<TargetsOptions>& schema() {
-    static const Schema<TargetsOptions> kSchema =
-        Schema<TargetsOptions>().field("json", &TargetsOptions::json, "as JSON");
-    return kSchema;
-  }
-};
-
-class Targets final : public Command {
- public:
-  void declare(CLI::App& app, Flags& flags) override {
-    flags_ = &flags;
-    app.add_option("NAME", name_, "one target only")->type_name("");
-    flags.add(TargetsOptions::schema().specs(), "Output");
-  }
-
-  Status run(Console& console) override {
-    Diagnostics diagnostics;
-    MCOMPRESS_ASSIGN(const TargetsOptions options,
-                     TargetsOptions::schema().parse(flags_->given(TargetsOptions::schema().specs()),
-                                                    diagnostics));
-    if (!name_.empty()) {
-      const Target* target = find_target(name_);
-      if (target == nullptr) return unknown_target(name_, {});
-      return console.print(options.json ? json_text(to_datum(*target)) : page(*target));
-    }
-    std::string text;
-    Datum list = Datum::list();
-    for (const Target* target : all_targets()) {
-      std::string name = target->name;
-      name.resize(std::max<std::size_t>(name.size() + 2, 20), ' ');
-      text += name + target->description + "\n";
-      list.push(to_datum(*target));
-    }
-    return console.print(options.json ? json_text(list) : text);
-  }
-
- private:
-  Flags* flags_ = nullptr;
-  std::string name_;
-};
-
 }  // namespace
 
 std::unique_ptr<Command> make_passes() { return std::make_unique<Passes>(); }
-std::unique_ptr<Command> make_targets() { return std::make_unique<Targets>(); }
 
 }  // namespace mcompress::tools

@@ -6,6 +6,7 @@
 #include "mcompress/dtype.h"
 #include "mcompress/edit.h"
 #include "mcompress/evaluate.h"
+#include "mcompress/executed.h"
 #include "mcompress/host.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"

@@ -1,16 +1,54 @@
-// Targets: what a runtime on a kind of machine executes in integers, and which operators it has
-// kernels for, as data.
+// Targets: what a runtime on a kind of machine executes in integers, what it executes slowly or
+// wrongly, and which merged operators it has kernels for, as data. docs/targets.md describes the
+// files.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "mcompress/dtype.h"
 #include "mcompress/options.h"
 #include "mcompress/status.h"
 
 namespace mcompress {
+
+// A case in which a node of an operator does not run in integers although the operator does. All
+// conditions that are set have to hold.
+struct TargetCase {
+  enum class Verdict : std::uint8_t {
+    kMissing,  // the runtime has no kernel for it, or does not recognise the form
+    kSlow,     // runs, slower than in float32
+    kWrong,    // runs, with results that are not those of the operator
+  };
+  std::string id;  // names the rule in reasons: "few-input-channels"
+  Verdict verdict = Verdict::kMissing;
+  std::string why;      // one clause that fits behind the node: "has few input channels: ..."
+  std::string instead;  // what is done about it, or what a user can do; may be empty
+  std::string source;   // document, measurement, or "not verified"
+  // Versions of the runtime concerned: "<1.17", ">=1.29 <1.31"; empty: all.
+  std::string versions;
+
+  // --- conditions
+  // Ranks of the first input. A rank that is not known counts as outside.
+  std::vector<std::int64_t> ranks_other_than;
+  std::vector<std::int64_t> weight_ranks_other_than;
+  std::optional<std::int64_t> input_channels_at_most;  // of Conv and ConvTranspose, per group
+  std::optional<std::int64_t> weights_at_most;         // elements of the weight
+  std::optional<std::int64_t> kernel_at_least;         // largest spatial size of the kernel
+  std::optional<bool> grouped;                         // group above 1, depthwise included
+  std::optional<bool> depthwise;                       // one input channel per group, group above 1
+  std::optional<bool> has_bias;                        // third input
+  std::optional<bool> constant_operand;                // an input is an initializer
+  std::optional<bool> open_shape;                      // the first input's shape is not all known
+  // Attributes: any of them is there and is, or is not, one of the values. One that is left out
+  // never matches.
+  std::vector<std::pair<std::string, Datum>> attributes, attributes_other_than;
+};
 
 // What the target does with one operator in static quantization.
 struct OperatorRule {
@@ -20,10 +58,51 @@ struct OperatorRule {
     kSameScale,  // moves or selects elements: input and output share scale and zero point
     kUnary,      // own integer kernel with its own output range
     kAbsorbed,   // activation that the output range of its producer makes redundant
+    kFused,      // becomes part of its neighbours by itself: no Q/DQ around it
+    kFloat,      // never in integers; `why` says what happens to Q/DQ around it
   };
   std::string op_type;
   Kind kind = Kind::kWeighted;
-  std::int64_t since = 1;  // smallest opset at which the form is recognised
+  std::int64_t since = 1;            // smallest opset at which the form is recognised
+  std::optional<bool> per_channel;   // of the weight; empty: as the target has it
+  bool skip_operand_only = false;    // of a residual Add only the branch that skips is quantized
+  std::vector<std::string> kernels;  // what the runtime makes of it: "com.microsoft:QLinearAdd"
+  std::vector<TargetCase> cases;
+  std::string why, source;
+
+  // Whether Q/DQ may stand around it.
+  bool quantizes() const { return kind < Kind::kAbsorbed; }
+};
+
+// An operator whose weights are integers and whose activations are quantized on every run.
+struct DynamicRule {
+  std::string op_type;
+  std::string form;  // "MatMulInteger", "com.microsoft:DynamicQuantizeLSTM"
+  std::int64_t since = 11;
+  bool per_channel = true;
+  std::vector<std::string> kernels;
+  std::vector<TargetCase> cases;
+  std::string why, source;
+};
+
+// Weights stored in integers and computed with in float32.
+struct WeightOnlyRule {
+  enum class Form : std::uint8_t {
+    kFold,        // Cast and Mul, computed once when the model is loaded
+    kDequantize,  // DequantizeLinear on the weight
+    kLookup,      // of embedding tables: Gather of codes, Cast, and Mul with the gathered scales
+    kNone,        // the runtime has no use for them
+  };
+  Form form = Form::kDequantize;
+  Form embeddings = Form::kDequantize;  // of tables that a Gather reads row by row
+  std::vector<DataType> types = {DataType::kInt8, DataType::kUint8};
+  std::string why, source;
+  bool takes(DataType type) const;
+};
+
+// A form that the writer never emits for the target, and what it writes in its place.
+struct AvoidedForm {
+  std::string form, versions, what, instead, source;
 };
 
 // An operator that the target runs at least as fast as the operators it stands for.
@@ -40,9 +119,16 @@ class Target {
  public:
   std::string name;
   std::string description;
+  std::string extends;          // the target that its file builds on; for display
+  std::string runtime;          // what executes it: "onnxruntime" can be asked for its kernels
+  std::string runtime_version;  // empty: any; cases of all versions hold
   std::vector<OperatorRule> rules;
   bool per_channel = true;
-  bool signed_activations = false;  // activations int8 instead of uint8
+  bool signed_activations = false;     // activations int8 instead of uint8
+  bool symmetric_activations = false;  // zero point 0; goes with int8
+  bool float_biases = false;           // biases stay float32 instead of int32 at s(x) * s(W)
+  // Q/DQ stands only where an integer operator reads; else at both ends of integer islands.
+  bool quantize_inputs_only = false;
   // Weights scaled so that sums of two int8 x uint8 products fit 16 bits (AVX2 without VNNI).
   bool saturation_free_weights = false;
   // Operators that would run slower in integers stay float32.
@@ -51,13 +137,36 @@ class Target {
   bool folds_weight_only = false;
   // Weighted operators below these sizes run slower in integers than in float32.
   std::int64_t min_weight_elements = 0;
+  std::vector<DataType> weight_types = {DataType::kInt8};  // of weighted operators
+  std::string rounding = "half-to-even";                   // of QuantizeLinear there
+  std::string saturation;                                  // how sums behave, in words
+  std::vector<std::string> notes;
+  std::string source;  // where the facts come from, unless a rule names its own
+
   const OperatorRule* find(std::string_view op_type) const;
+  std::vector<DynamicRule> dynamic;
+  const DynamicRule* find_dynamic(std::string_view op_type) const;
+  WeightOnlyRule weight_only;
+  std::vector<AvoidedForm> avoided;
   std::vector<NativeOperator> natives;
   // Null: the target takes the operator apart, has no kernel for it or runs it slower.
   const NativeOperator* native(std::string_view op_type, std::string_view domain = {}) const;
+  // Whether `versions` of a case covers the runtime's version, or the target names none.
+  bool concerns(std::string_view versions) const;
+  bool takes_weights(DataType type) const;
 
+  // Reads a target; "extends" names another one, whose maps are merged with this one's key by
+  // key: lists and scalars replace, null removes. Unknown keys and wrong types fail with kUsage at
+  // line and column, with the nearest known name.
   static Result<Target> from_datum(const Datum& datum);
+  // from_datum(to_datum()) gives the same target; "extends" is resolved.
+  Datum to_datum() const;
+  // Of everything it says.
+  std::uint64_t digest() const;
 };
+
+std::string_view kind_name(OperatorRule::Kind kind);         // "same-scale"
+std::string_view verdict_name(TargetCase::Verdict verdict);  // "slow"
 
 // Null: no such target.
 const Target* find_target(std::string_view name);
@@ -66,5 +175,10 @@ std::vector<const Target*> all_targets();
 Error unknown_target(std::string_view name, Location where);
 // "onnxruntime-cpu".
 const Target& default_target();
+
+// Whether a text given for a target names a file: it ends in .json, .yaml or .yml.
+bool is_target_file(std::string_view text);
+// A user's own target. Fails with kUsage: unreadable, or as from_datum() does.
+Result<Target> load_target(const std::filesystem::path& path);
 
 }  // namespace mcompress

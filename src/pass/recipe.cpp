@@ -70,7 +70,8 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
   }
   if (const Datum* target = datum.find("target")) {
     MCOMPRESS_ASSIGN(recipe.target, text_of(*target, "target"));
-    if (find_target(recipe.target) == nullptr) {
+    // A file is read by whoever runs the recipe.
+    if (find_target(recipe.target) == nullptr && !is_target_file(recipe.target)) {
       return unknown_target(recipe.target, at(*target, "target"));
     }
   }

@@ -153,6 +153,11 @@ class QuantizeStatic final : public Pass {
                        ", the model has " + std::to_string(model.opset("")),
                    {}, "an operator kept raise-opset from raising it; see its note");
     }
+    if (options_.symmetry == "asymmetric" && context.target().symmetric_activations) {
+      return Error(Code::kUnsupported, "asymmetric-weights",
+                   "target '" + context.target().name + "' has no zero points",
+                   {{}, "symmetry", {}}, "leave 'symmetry' at symmetric");
+    }
     explain_nested(model.graph(), context);
     const Selection selection(options_.include, options_.exclude);
     PlanOptions widest;
@@ -315,6 +320,7 @@ class QuantizeStatic final : public Pass {
     choice.judge = options_.method == "auto" && effort_ != Effort::kFast;
     choice.method = range_method_of(options_.method).value_or(RangeMethod::kMse);
     choice.percentile = options_.percentile;
+    choice.symmetric = context.target().symmetric_activations;
     choice.percentiles.clear();
     for (const std::string& text : options_.percentiles) {
       choice.percentiles.push_back(parse_real(text).value_or(100));
@@ -438,9 +444,11 @@ class QuantizeStatic final : public Pass {
         const ValueStats* stats = table.find(value->name());
         if (stats == nullptr || stats->count == 0 || plan.root(value->id()) != value->id())
           continue;
-        const ValueRange all = choose_range(*stats, RangeMethod::kMinMax, 100, 256, false);
-        const QuantParams params = asymmetric_params(
-            {static_cast<float>(all.minimum), static_cast<float>(all.maximum)}, type);
+        const bool symmetric = target.symmetric_activations;
+        const ValueRange all = choose_range(*stats, RangeMethod::kMinMax, 100, 256, symmetric);
+        const Range wanted{static_cast<float>(all.minimum), static_cast<float>(all.maximum)};
+        const QuantParams params = symmetric ? symmetric_params(wanted, type, CodeSpan::kFull)
+                                             : asymmetric_params(wanted, type);
         for (const Value* other : plan.tensors) {
           if (plan.root(other->id()) == value->id()) {
             emit.scales[other->id()] = {params.scale, params.zero_point};

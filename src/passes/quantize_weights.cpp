@@ -6,12 +6,18 @@
 // runs the very kernels it ran before; a weight-only DequantizeLinear would run on every call and
 // keep Conv from its blocked layout (ONNX Runtime 1.30). Targets that do not fold get
 // DequantizeLinear. Works in nested graphs, where most weights of control-flow models live.
+//
+//   T ── Gather(rows)         becomes   Tq ── Gather(rows) ── Cast ── Mul(scale ── Gather(rows))
+//
+// for large embedding tables, where the target says so: the table stays in int8 at run time, and
+// only the rows that are looked up are computed back.
 #include <algorithm>
 #include <map>
 
 #include "ir/walk.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
+#include "passes/common/target_rules.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -21,6 +27,9 @@ namespace {
 
 // Bytes that one more initializer or node costs in the file, names included.
 constexpr std::uint64_t kNodeBytes = 90;
+// Tables from this many elements on are looked up in int8: below, three more nodes per lookup cost
+// more than the 3/4 of its memory that a folded table takes.
+constexpr std::int64_t kLookupElements = std::int64_t{1} << 18;
 
 class QuantizeWeights final : public Pass {
  public:
@@ -89,7 +98,7 @@ class QuantizeWeights final : public Pass {
       skip(context, value, nullptr, "a caller of the model may override it");
       return ok_status();
     }
-    if (value.uses().empty()) return ok_status();
+    if (value.uses().empty() || belongs_to_integers(value)) return ok_status();
     constexpr std::int64_t kNumpyBroadcast = 7;  // of the Mul that restores the weight
     const std::int64_t opset = value.graph().model().opset("");
     if (opset < kNumpyBroadcast) {
@@ -126,12 +135,92 @@ class QuantizeWeights final : public Pass {
                std::to_string(candidate.layout.length()) + " weights");
       return ok_status();
     }
+    if (std::string why = why_not_stored(
+            context.target(), options_.scheme == "affine" ? DataType::kUint8 : DataType::kInt8);
+        !why.empty()) {
+      skip(context, value, candidate.user, std::move(why));
+      return ok_status();
+    }
+    const bool table = is_table(value);
+    if (table && context.target().weight_only.embeddings == WeightOnlyRule::Form::kNone) {
+      skip(context, value, candidate.user,
+           "is an embedding table, which is not taken in integers (" +
+               rule_name(context.target(), "weight-only/embeddings") + ")");
+      return ok_status();
+    }
     MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
     if (!finite) {
       skip(context, value, candidate.user, "holds NaN or infinity, which integers have not");
       return ok_status();
     }
+    if (table && options_.scheme != "affine" && tensor.elements() >= kLookupElements &&
+        context.target().weight_only.embeddings == WeightOnlyRule::Form::kLookup) {
+      return look_up(value, candidate, context);
+    }
     return apply(value, candidate, context);
+  }
+
+  // Scales, biases and peepholes of an LSTM that has integer weights already.
+  static bool belongs_to_integers(const Value& value) {
+    constexpr std::uint32_t kBehindWeights = 3;
+    return std::all_of(value.uses().begin(), value.uses().end(), [](const Use& use) {
+      return use.node != nullptr && use.node->op_type() == "DynamicQuantizeLSTM" &&
+             use.slot >= kBehindWeights;
+    });
+  }
+
+  // Read by nothing but Gather along its rows.
+  static bool is_table(const Value& value) {
+    return std::all_of(value.uses().begin(), value.uses().end(), [](const Use& use) {
+      return use.node != nullptr && use.node->is("Gather") && use.slot == 0 &&
+             use.node->int_attribute("axis", 0) == 0;
+    });
+  }
+
+  // Rows of codes and of scales are gathered by the same indices.
+  Status look_up(Value& value, const Candidate& candidate, PassContext& context) {
+    const Tensor tensor = *value.constant();
+    MCOMPRESS_ASSIGN(const QuantizedWeight rounded,
+                     quantize_weight(tensor, candidate.layout, {}, false, {}, 1, {},
+                                     context.tensors(), context.executor()));
+    const std::string base(value.name());
+    Graph& graph = value.graph();
+    Editor& edit = context.edit();
+    modernise_initializers(graph.model(), context);
+    Value& codes = edit.add_initializer(graph, base + "_quantized", rounded.codes);
+    Value& scale = edit.add_initializer(
+        graph, base + "_scale", make_float_tensor(rounded.scales, candidate.layout.scale_dims));
+    const std::vector<Use> uses(value.uses().begin(), value.uses().end());
+    for (const Use& use : uses) {
+      Node& gather = *use.node;
+      Value* rows = edit.insert_before(gather, {.op_type = "Gather",
+                                                .inputs = {&codes, gather.input(1)},
+                                                .base_name = base + "_rows"})
+                        .output(0);
+      Node& cast = edit.insert_before(
+          gather, {.op_type = "Cast", .inputs = {rows}, .base_name = base + "_cast"});
+      edit.set_attribute(cast, attribute("to", std::int64_t{1}));
+      Value* scales = edit.insert_before(gather, {.op_type = "Gather",
+                                                  .inputs = {&scale, gather.input(1)},
+                                                  .base_name = base + "_row_scales"})
+                          .output(0);
+      Value* real = edit.insert_before(gather, {.op_type = "Mul",
+                                                .inputs = {cast.output(0), scales},
+                                                .base_name = base + "_dequantized"})
+                        .output(0);
+      MCOMPRESS_TRY(edit.replace_all(*gather.output(0), *real));
+      MCOMPRESS_TRY(edit.erase(gather));
+    }
+    Decision decision;
+    decision.subject = base;
+    decision.op_type = "Gather";
+    decision.what = "int8 rows, a scale per row";
+    decision.why = "stays int8 at run time: the rows that are looked up are computed back";
+    decision.bytes_before = tensor.byte_size();
+    decision.bytes_after = rounded.codes.byte_size() + 4 * rounded.scales.size();
+    decision.sqnr_db = rounded.sqnr_db;
+    context.explain().chose(std::move(decision));
+    return edit.erase_initializer(value);
   }
 
   Status apply(Value& value, const Candidate& candidate, PassContext& context) {
@@ -144,7 +233,8 @@ class QuantizeWeights final : public Pass {
                                              context.tensors(), context.executor()));
     // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
     // near zero, which matters more than their size.
-    if (options_.scheme == "auto" && layout.taps == 1) {
+    if (options_.scheme == "auto" && layout.taps == 1 &&
+        context.target().weight_only.takes(DataType::kUint8)) {
       MCOMPRESS_ASSIGN(QuantizedWeight other,
                        quantize_weight(tensor, layout, rounding, true, {}, 1, {}, context.tensors(),
                                        context.executor()));
@@ -163,8 +253,12 @@ class QuantizeWeights final : public Pass {
                                         make_float_tensor(chosen.scales, layout.scale_dims));
     Node& anchor = *graph.first();
     Value* real = nullptr;
-    // DequantizeLinear knows no axis before opset 13.
-    const bool per_axis = layout.axis >= 0 && graph.model().opset("") >= 13;
+    // DequantizeLinear knows no axis before opset 13, and never two: a bidirectional LSTM has a
+    // scale per direction and row.
+    const std::int64_t axis = layout.axis >= 0        ? layout.axis
+                              : tensor.dims()[0] == 1 ? std::int64_t{1}
+                                                      : std::int64_t{-1};
+    const bool per_axis = axis >= 0 && graph.model().opset("") >= 13;
     if (context.target().folds_weight_only || !per_axis) {
       real = edit.insert_before(
                      anchor, {.op_type = "Cast", .inputs = {&codes}, .base_name = base + "_cast"})
@@ -196,7 +290,7 @@ class QuantizeWeights final : public Pass {
       Node& node = edit.insert_before(anchor, {.op_type = "DequantizeLinear",
                                                .inputs = {&codes, &scale, &zero},
                                                .base_name = base + "_dequantized"});
-      edit.set_attribute(node, attribute("axis", layout.axis));
+      edit.set_attribute(node, attribute("axis", axis));
       real = node.output(0);
     }
     const std::uint64_t before = tensor.byte_size();

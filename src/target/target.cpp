@@ -1,81 +1,83 @@
+// The built-in targets and those that build on them.
 #include "mcompress/target.h"
 
 #include <algorithm>
-#include <array>
 
+#include "embedded_targets.h"
+#include "mcompress/host.h"
 #include "support/json.h"
 #include "support/text.h"
 #include "support/try.h"
-#include "target/builtin.h"
+#include "target/fields.h"
+#include "target/parse.h"
+#include "target/versions.h"
 
 namespace mcompress {
 namespace {
 
-Error target_error(std::string message, const Datum& datum) {
-  return Error(Code::kUsage, "bad-target", std::move(message), datum.where());
+// Built-in files are parsed once; a test reads each, so a failure here is a defect of the build.
+const std::vector<std::pair<std::string, Datum>>& builtin_data() {
+  static const std::vector<std::pair<std::string, Datum>> kData = [] {
+    std::vector<std::pair<std::string, Datum>> data;
+    for (const auto& file : embedded::targets) {
+      auto datum = parse_json(file.text, std::string(file.name) + ".json");
+      if (datum.ok()) data.emplace_back(file.name, std::move(datum).value());
+    }
+    return data;
+  }();
+  return kData;
 }
 
-constexpr std::array<std::pair<std::string_view, OperatorRule::Kind>, 5> kKinds = {{
-    {"weighted", OperatorRule::Kind::kWeighted},
-    {"binary", OperatorRule::Kind::kBinary},
-    {"same-scale", OperatorRule::Kind::kSameScale},
-    {"unary", OperatorRule::Kind::kUnary},
-    {"absorbed", OperatorRule::Kind::kAbsorbed},
-}};
-
-Result<OperatorRule> rule_of(const std::string& op_type, const Datum& datum) {
-  OperatorRule rule;
-  rule.op_type = op_type;
-  const Datum* kind = datum.find("kind");
-  const std::string* text = kind != nullptr ? kind->as_string() : nullptr;
-  bool known = false;
-  for (const auto& [name, value] : kKinds) {
-    if (text != nullptr && *text == name) {
-      rule.kind = value;
-      known = true;
-    }
-  }
-  if (!known) return target_error("operator '" + op_type + "' needs a known 'kind'", datum);
-  if (const Datum* since = datum.find("since")) {
-    const auto* number = std::get_if<std::int64_t>(&since->value());
-    if (number == nullptr) return target_error("'since' must be a whole number", *since);
-    rule.since = *number;
-  }
-  return rule;
+std::vector<std::string> builtin_names() {
+  std::vector<std::string> names;
+  names.reserve(builtin_data().size());
+  for (const auto& [name, datum] : builtin_data()) names.push_back(name);
+  return names;
 }
 
-// "Gelu", or "com.microsoft:BiasGelu".
-Result<NativeOperator> native_of(const std::string& name, const Datum& datum) {
-  NativeOperator native;
-  const std::size_t colon = name.find(':');
-  if (colon != std::string::npos) native.domain = name.substr(0, colon);
-  native.op_type = colon != std::string::npos ? name.substr(colon + 1) : name;
-  if (datum.as_map() == nullptr) {
-    return target_error("native operator '" + name + "' must be a map", datum);
+// Maps key by key; anything else is replaced, and null removes.
+Datum merged(const Datum& base, const Datum& over) {
+  if (base.as_map() == nullptr || over.as_map() == nullptr) return over;
+  Datum result(Datum::Value(Datum::Map{}), over.where());
+  for (const auto& [key, value] : *base.as_map()) {
+    const Datum* replacement = over.find(key);
+    if (replacement != nullptr && replacement->is_null()) continue;
+    result.set(key, replacement != nullptr ? merged(value, *replacement) : value);
   }
-  for (const auto& [key, value] : *datum.as_map()) {
-    const auto* number = std::get_if<std::int64_t>(&value.value());
-    const bool* flag = std::get_if<bool>(&value.value());
-    if (key == "since" && number != nullptr) {
-      native.since = *number;
-    } else if (key == "worth-raising" && flag != nullptr) {
-      native.worth_raising = *flag;
-    } else if (key == "activations" && value.as_list() != nullptr) {
-      for (const Datum& item : *value.as_list()) {
-        if (item.as_string() == nullptr) return target_error("an activation is a name", item);
-        native.activations.push_back(*item.as_string());
-      }
-    } else {
-      return target_error("unknown key or wrong type: '" + key + "'", value);
-    }
+  for (const auto& [key, value] : *over.as_map()) {
+    if (base.find(key) == nullptr && !value.is_null()) result.set(key, value);
   }
-  return native;
+  return result;
+}
+
+Result<Datum> with_bases(const Datum& datum, int depth) {
+  const Datum* extends = datum.find("extends");
+  if (extends == nullptr) return datum;
+  if (extends->as_string() == nullptr) {
+    return target_error("'extends' must be the name of a target", *extends);
+  }
+  constexpr int kDeepest = 8;
+  for (const auto& [name, base] : builtin_data()) {
+    if (name != *extends->as_string()) continue;
+    if (depth == kDeepest) return target_error("targets extend each other in a circle", *extends);
+    MCOMPRESS_ASSIGN(const Datum whole, with_bases(base, depth + 1));
+    return merged(whole, datum);
+  }
+  const std::vector<std::string> names = builtin_names();
+  std::string hint = did_you_mean(*extends->as_string(), names);
+  if (hint.empty()) hint = "known: " + join(names, ", ");
+  return target_error("there is no target '" + *extends->as_string() + "' to extend", *extends,
+                      std::move(hint));
 }
 
 }  // namespace
 
 bool NativeOperator::applies(std::string_view activation) const {
   return std::ranges::find(activations, activation) != activations.end();
+}
+
+bool WeightOnlyRule::takes(DataType type) const {
+  return std::ranges::find(types, type) != types.end();
 }
 
 const NativeOperator* Target::native(std::string_view op_type, std::string_view domain) const {
@@ -92,56 +94,33 @@ const OperatorRule* Target::find(std::string_view op_type) const {
   return nullptr;
 }
 
-Result<Target> Target::from_datum(const Datum& datum) {
-  Target target;
-  const Datum::Map* map = datum.as_map();
-  if (map == nullptr) return target_error("a target must be a map", datum);
-  for (const auto& [key, value] : *map) {
-    const std::string* text = value.as_string();
-    const bool* flag = std::get_if<bool>(&value.value());
-    const auto* number = std::get_if<std::int64_t>(&value.value());
-    if (key == "name" && text != nullptr) {
-      target.name = *text;
-    } else if (key == "description" && text != nullptr) {
-      target.description = *text;
-    } else if (key == "per-channel" && flag != nullptr) {
-      target.per_channel = *flag;
-    } else if (key == "signed-activations" && flag != nullptr) {
-      target.signed_activations = *flag;
-    } else if (key == "saturation-free-weights" && flag != nullptr) {
-      target.saturation_free_weights = *flag;
-    } else if (key == "cost-model" && flag != nullptr) {
-      target.cost_model = *flag;
-    } else if (key == "folds-weight-only" && flag != nullptr) {
-      target.folds_weight_only = *flag;
-    } else if (key == "min-weight-elements" && number != nullptr) {
-      target.min_weight_elements = *number;
-    } else if (key == "operators" && value.as_map() != nullptr) {
-      for (const auto& [op_type, entry] : *value.as_map()) {
-        MCOMPRESS_ASSIGN(OperatorRule rule, rule_of(op_type, entry));
-        target.rules.push_back(std::move(rule));
-      }
-    } else if (key == "native" && value.as_map() != nullptr) {
-      for (const auto& [name, entry] : *value.as_map()) {
-        MCOMPRESS_ASSIGN(NativeOperator native, native_of(name, entry));
-        target.natives.push_back(std::move(native));
-      }
-    } else {
-      return target_error("unknown key or wrong type: '" + key + "'", value);
-    }
+const DynamicRule* Target::find_dynamic(std::string_view op_type) const {
+  for (const DynamicRule& rule : dynamic) {
+    if (rule.op_type == op_type) return &rule;
   }
-  if (target.name.empty()) return target_error("a target needs a 'name'", datum);
-  return target;
+  return nullptr;
+}
+
+bool Target::concerns(std::string_view versions) const {
+  return versions.empty() || runtime_version.empty() ||
+         version_satisfies(runtime_version, versions);
+}
+
+bool Target::takes_weights(DataType type) const {
+  return std::ranges::find(weight_types, type) != weight_types.end();
+}
+
+Result<Target> Target::from_datum(const Datum& datum) {
+  if (datum.as_map() == nullptr) return target_error("a target must be a map", datum);
+  MCOMPRESS_ASSIGN(const Datum whole, with_bases(datum, 0));
+  return parse_target(whole);
 }
 
 std::vector<const Target*> all_targets() {
-  // Built in and checked by a test, so a failure here is a defect of the build.
   static const std::vector<Target> kTargets = [] {
     std::vector<Target> targets;
-    for (const std::string_view text : kBuiltinTargets) {
-      auto datum = parse_json(text, "built-in target");
-      if (!datum.ok()) continue;
-      auto target = Target::from_datum(*datum);
+    for (const auto& [name, datum] : builtin_data()) {
+      auto target = Target::from_datum(datum);
       if (target.ok()) targets.push_back(std::move(target).value());
     }
     return targets;
@@ -165,9 +144,27 @@ Error unknown_target(std::string_view name, Location where) {
   const std::string close = nearest(name, names);
   return Error(Code::kUsage, "unknown-target", "unknown target '" + std::string(name) + "'",
                std::move(where),
-               close.empty() ? "`mcompress targets` lists them" : "did you mean '" + close + "'?");
+               close.empty() ? "`mcompress targets` lists them; a file of your own ends in .json, "
+                               ".yaml or .yml"
+                             : "did you mean '" + close + "'?");
 }
 
 const Target& default_target() { return *find_target("onnxruntime-cpu"); }
+
+bool is_target_file(std::string_view text) {
+  return text.ends_with(".json") || text.ends_with(".yaml") || text.ends_with(".yml");
+}
+
+Result<Target> load_target(const std::filesystem::path& path) {
+  auto datum = read_datum_file(path);
+  if (!datum.ok()) {
+    Error error = std::move(datum).error();
+    error.code = Code::kUsage;
+    return std::move(error).in_file(path.string());
+  }
+  auto target = Target::from_datum(*datum);
+  if (!target.ok()) return std::move(target).error().in_file(path.string());
+  return target;
+}
 
 }  // namespace mcompress

@@ -151,7 +151,7 @@ TEST(Recipe, UnknownTargetsNameTheNearestAndTheirPlace) {
             "'generic-qdq'?)");
   EXPECT_EQ(complaint(R"({"target": "toaster", "passes": ["split"]})"),
             "unknown-target | r.json:1:12: target: unknown target 'toaster' (`mcompress targets` "
-            "lists them)");
+            "lists them; a file of your own ends in .json, .yaml or .yml)");
 }
 
 TEST(Recipe, StepsThatAreNone) {

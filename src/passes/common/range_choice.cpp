@@ -97,8 +97,9 @@ std::optional<RangeMethod> range_method_of(std::string_view name) {
 }
 
 QuantParams RangeChoice::params_of(const ValueRange& range) const {
-  return asymmetric_params(
-      {static_cast<float>(range.minimum), static_cast<float>(range.maximum)}, type_);
+  const Range wanted{static_cast<float>(range.minimum), static_cast<float>(range.maximum)};
+  return options_.symmetric ? symmetric_params(wanted, type_, CodeSpan::kFull)
+                            : asymmetric_params(wanted, type_);
 }
 
 std::vector<RangeCandidate> RangeChoice::candidates(const ValueStats& stats) const {
@@ -106,7 +107,7 @@ std::vector<RangeCandidate> RangeChoice::candidates(const ValueStats& stats) con
   const auto add = [&](std::string name, RangeMethod method, double percentile) {
     RangeCandidate candidate;
     candidate.method = std::move(name);
-    candidate.range = choose_range(stats, method, percentile, kLevels, false);
+    candidate.range = choose_range(stats, method, percentile, kLevels, options_.symmetric);
     candidate.params = params_of(candidate.range);
     all.push_back(std::move(candidate));
   };
@@ -233,7 +234,7 @@ QuantParams RangeChoice::params_of(const Value& root) {
   const ValueStats* stats = table_.find(root.name());
   const ValueRange range =
       stats == nullptr ? ValueRange{}
-                       : choose_range(*stats, method, options_.percentile, kLevels, false);
+                       : choose_range(*stats, method, options_.percentile, kLevels, options_.symmetric);
   return known->second = params_of(range);
 }
 

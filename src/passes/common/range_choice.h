@@ -26,6 +26,7 @@ struct RangeChoiceOptions {
   bool judge = false;                      // each tensor's range by its effect
   double percentile = 99.99;
   std::vector<double> percentiles = {99.9, 99.99, 99.999};  // among what is judged
+  bool symmetric = false;                                   // zero point 0
 };
 
 // The ranges of the tensors of a plan, from one calibration table. Every range contains 0; that of

@@ -137,6 +137,7 @@ class Emitter {
     const bool affine = options_.weight_form == WeightForm::kAffineInt8;
     if (options_.weight_bits < 8 || (affine && rounding.saturation_free)) rounding.max_code = 63;
     rounding.search_scale = options_.search_scale;
+    const bool one_scale = options_.one_weight_scale || plan.per_tensor;
     const auto channels = static_cast<std::size_t>(plan.layout.channels);
     const float input_scale = scale_of(*node.input(0)).scale;
     std::vector<float> bias(channels, 0.0F);
@@ -160,7 +161,7 @@ class Emitter {
     if (known == nullptr) {
       MCOMPRESS_ASSIGN(
           fresh, quantize_weight(weight, plan.layout, rounding, options_.weight_form,
-                                 options_.one_weight_scale, means_of(*node.input(0)), groups,
+                                 one_scale, means_of(*node.input(0)), groups,
                                  least_scales, tensors_, executor_));
       known = &fresh;
       if (options_.rounded != nullptr) {
@@ -174,7 +175,7 @@ class Emitter {
       bias[c] = static_cast<float>(double{bias[c]} - shift[c]);
     }
 
-    const bool per_channel = quantized.scales.size() == channels && !options_.one_weight_scale;
+    const bool per_channel = quantized.scales.size() == channels && !one_scale;
     const std::vector<std::int64_t> flat = {count_of(channels)};
     const std::vector<std::int64_t> scale_dims =
         per_channel ? flat : std::vector<std::int64_t>();
@@ -193,8 +194,10 @@ class Emitter {
 
     if (node.is("MatMul")) {
       if (corrected) correct_following_add(node, shift);
+    } else if (target_.float_biases) {
+      if (corrected) set_float_bias(node, bias, base);
     } else if (plan.bias != nullptr || corrected) {
-      add_integer_bias(node, bias, quantized.scales, input_scale, base);
+      add_integer_bias(node, bias, !per_channel, quantized.scales, input_scale, base);
     }
 
     Decision decision;
@@ -229,7 +232,15 @@ class Emitter {
     return shift;
   }
 
-  void add_integer_bias(Node& node, const std::vector<float>& bias,
+  void set_float_bias(Node& node, const std::vector<float>& bias, const std::string& weight_name) {
+    const std::string base =
+        node.input(2) != nullptr ? std::string(node.input(2)->name()) : weight_name + "_bias";
+    edit_.set_input(node, 2,
+                    &edit_.add_initializer(graph(), base + "_corrected",
+                                           make_float_tensor(bias, {count_of(bias.size())})));
+  }
+
+  void add_integer_bias(Node& node, const std::vector<float>& bias, bool one_scale,
                         const std::vector<float>& weight_scales, float input_scale,
                         const std::string& weight_name) {
     std::vector<std::int32_t> codes(bias.size());
@@ -245,11 +256,13 @@ class Emitter {
     const std::vector<std::int64_t> flat = {count_of(bias.size())};
     Value& values = edit_.add_initializer(graph(), base + "_quantized",
                                           typed_tensor(DataType::kInt32, codes, flat));
-    Value& scale = edit_.add_initializer(graph(), base + "_scale", make_float_tensor(scales, flat));
+    Value& scale = edit_.add_initializer(
+        graph(), base + "_scale",
+        one_scale ? make_float_scalar(scales.front()) : make_float_tensor(scales, flat));
     Node& dq = edit_.insert_before(node, {.op_type = "DequantizeLinear",
                                           .inputs = {&values, &scale},
                                           .base_name = base + "_dequantized"});
-    edit_.set_attribute(dq, attribute("axis", std::int64_t{0}));
+    if (!one_scale) edit_.set_attribute(dq, attribute("axis", std::int64_t{0}));
     edit_.set_input(node, 2, dq.output(0));
   }
 

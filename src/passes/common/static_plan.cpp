@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "passes/common/target_rules.h"
+
 namespace mcompress {
 namespace {
 
@@ -14,9 +16,6 @@ constexpr double kNodeOverhead = 1500;       // one more node to dispatch
 constexpr double kQuantizeElement = 0.25;    // float32 -> int8
 constexpr double kDequantizeElement = 0.15;  // int8 -> float32
 constexpr double kLayoutElement = 0.15;      // blocked float layout <-> channels last
-// Convolutions of so few input channels: the integer kernel gains nothing.
-constexpr std::int64_t kFewInputChannels = 4;
-
 struct Cost {
   double real = 0, integer = 0;
 };
@@ -117,11 +116,6 @@ class Planner {
       }
     }
     plan.inputs = {0};
-    if (target_.cost_model && node.is("Conv") && !is_depthwise(plan) &&
-        tensor.dims()[1] <= kFewInputChannels) {
-      return "has " + std::to_string(tensor.dims()[1]) +
-             " input channels: slower in integers than in float32";
-    }
     return {};
   }
 
@@ -135,14 +129,19 @@ class Planner {
     for (Node* node = graph_.first(); node != nullptr; node = graph_.next(*node)) {
       const OperatorRule* rule = node->domain().empty() ? target_.find(node->op_type()) : nullptr;
       if (rule == nullptr) explain_unknown(*node);
-      if (rule == nullptr || rule->kind == Kind::kAbsorbed) continue;
+      if (rule == nullptr || !rule->quantizes()) {
+        if (rule != nullptr && rule->kind == Kind::kFloat) explain_float(*node, *rule);
+        continue;
+      }
       IntegerNode plan;
       plan.node = node;
       plan.kind = rule->kind;
       std::string why;
       Value* weight = rule->kind == Kind::kWeighted ? node->input(1) : nullptr;
       if (weight != nullptr && weight->initializer() == nullptr) weight = nullptr;
-      if (opset < rule->since) {
+      if (rule->kind == Kind::kWeighted && !target_.takes_weights(DataType::kInt8)) {
+        why = "needs an int8 weight, which " + target_.name + " does not take (rule weight-types)";
+      } else if (opset < rule->since) {
         why = "needs opset " + std::to_string(rule->since) + " in integer form, the model has " +
               std::to_string(opset);
       } else if (options_.keep_float.count(node->id()) != 0) {
@@ -155,11 +154,14 @@ class Planner {
         why = rule->kind == Kind::kWeighted ? why_not_weighted(*node, plan)
                                             : why_not_light(*node, plan);
       }
+      if (why.empty()) why = why_excepted(target_, rule->cases, *node);
       if (rule->kind == Kind::kWeighted && weight != nullptr) ++eligible_;
       if (!why.empty()) {
         if (rule->kind == Kind::kWeighted) skip(*node, weight, std::move(why));
         continue;
       }
+      plan.per_tensor = !rule->per_channel.value_or(target_.per_channel);
+      if (rule->skip_operand_only) keep_skip_operand(plan);
       plan.output = node->output(0);
       plan.absorbed = absorbable(*plan.output, target_);
       if (plan.absorbed != nullptr) plan.output = plan.absorbed->output(0);
@@ -180,6 +182,30 @@ class Planner {
     skip(node, weight,
          "target '" + target_.name + "' has no integer kernel for " + std::string(node.op_type()) +
              " with calibrated ranges");
+  }
+
+  // Weights of operators that the target never runs in integers.
+  void explain_float(const Node& node, const OperatorRule& rule) {
+    const Value* weight = node.input(1);
+    if (weight == nullptr || weight->initializer() == nullptr) return;
+    if (!weight_view(node, 1, weight->initializer()->dims())) return;
+    skip(node, weight, rule.why + " (" + rule_name(target_, rule.op_type) + ")");
+  }
+
+  // Of an addition the operand that a weighted node makes for it alone is fused with that node, and
+  // only the other one, which skips the node, is quantized.
+  void keep_skip_operand(IntegerNode& plan) const {
+    if (plan.inputs.size() != 2) return;
+    const auto place = [&](std::size_t slot) -> std::optional<std::size_t> {
+      const Value* value = plan.node->input(slot);
+      const auto made = index_.find(value);
+      if (made == index_.end() || value->uses().size() != 1) return std::nullopt;
+      if (entries_[made->second].plan.kind != Kind::kWeighted) return std::nullopt;
+      return made->second;
+    };
+    const auto left = place(0), right = place(1);
+    if (!left && !right) return;
+    plan.inputs = {!right || (left && *left > *right) ? std::size_t{1} : std::size_t{0}};
   }
 
   std::string why_not_light(Node& node, IntegerNode& plan) const {
@@ -230,12 +256,15 @@ class Planner {
   // Gemm and MatMul can leave the integers within their kernel, at no cost; but not when an
   // activation follows: ONNX Runtime would fuse that first, and dequantize on every run.
   bool leaves_in_float(const IntegerNode& plan) const {
+    if (target_.quantize_inputs_only && plan.kind != Kind::kSameScale) {
+      return !readers(*plan.output).integer;
+    }
     const bool linear = plan.node->is("Gemm") || plan.node->is("MatMul");
     return linear && plan.absorbed == nullptr && !readers(*plan.output).integer;
   }
 
   std::string infeasible(const IntegerNode& plan) const {
-    if (plan.kind == Kind::kWeighted) return {};
+    if (plan.kind == Kind::kWeighted || target_.quantize_inputs_only) return {};
     for (const std::size_t slot : plan.inputs) {
       if (alive_producer(plan.node->input(slot)) == nullptr) return "an input is float32";
     }

@@ -27,6 +27,7 @@ struct IntegerNode {
   Value* weight = nullptr;          // kWeighted only
   Value* bias = nullptr;            // constant or null
   WeightView layout;
+  bool per_tensor = false;    // one scale for the whole weight
   bool float_output = false;  // Gemm and MatMul can leave the integers by themselves
 };
 
@@ -51,7 +52,8 @@ struct PlanOptions {
 };
 
 // Looks at the top graph only: activations inside bodies can not be observed from outside. Every
-// weighted node left out is explained.
+// weighted node left out is explained, and the rule of the target that left it out is named. With
+// Target::quantize_inputs_only a node leaves in float32 unless a planned node reads its result.
 StaticPlan plan_static(Graph& graph, const Target& target, const Selection& selection,
                        const PlanOptions& options, Explain& explain);
 

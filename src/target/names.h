@@ -1,0 +1,66 @@
+// Names in target files and what they mean.
+#pragma once
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "mcompress/target.h"
+
+namespace mcompress {
+
+inline constexpr std::array<std::pair<std::string_view, OperatorRule::Kind>, 7> kTargetKinds = {{
+    {"weighted", OperatorRule::Kind::kWeighted},
+    {"binary", OperatorRule::Kind::kBinary},
+    {"same-scale", OperatorRule::Kind::kSameScale},
+    {"unary", OperatorRule::Kind::kUnary},
+    {"absorbed", OperatorRule::Kind::kAbsorbed},
+    {"fused", OperatorRule::Kind::kFused},
+    {"float", OperatorRule::Kind::kFloat},
+}};
+
+inline constexpr std::array<std::pair<std::string_view, TargetCase::Verdict>, 3> kTargetVerdicts = {
+    {{"missing", TargetCase::Verdict::kMissing},
+     {"slow", TargetCase::Verdict::kSlow},
+     {"wrong", TargetCase::Verdict::kWrong}}};
+
+inline constexpr std::array<std::pair<std::string_view, WeightOnlyRule::Form>, 4> kWeightForms = {
+    {{"fold", WeightOnlyRule::Form::kFold},
+     {"dequantize", WeightOnlyRule::Form::kDequantize},
+     {"lookup", WeightOnlyRule::Form::kLookup},
+     {"none", WeightOnlyRule::Form::kNone}}};
+
+inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetOperands = {
+    {{"all", false}, {"skip-only", true}}};
+
+inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetPlacements = {
+    {{"islands", false}, {"inputs", true}}};
+
+inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetBiases = {
+    {{"int32", false}, {"float32", true}}};
+
+inline constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kTargetRoundings = {
+    {{"half-to-even", "half-to-even"},
+     {"half-away-from-zero", "half-away-from-zero"},
+     {"unknown", "unknown"}}};
+
+inline constexpr std::array<std::pair<std::string_view, DataType>, 8> kWeightTypes = {{
+    {"int8", DataType::kInt8},
+    {"uint8", DataType::kUint8},
+    {"int4", DataType::kInt4},
+    {"uint4", DataType::kUint4},
+    {"int16", DataType::kInt16},
+    {"uint16", DataType::kUint16},
+    {"int2", DataType::kInt2},
+    {"uint2", DataType::kUint2},
+}};
+
+template <class T, std::size_t N>
+std::string_view name_of(const std::array<std::pair<std::string_view, T>, N>& names, T meaning) {
+  for (const auto& [name, value] : names) {
+    if (value == meaning) return name;
+  }
+  return {};
+}
+
+}  // namespace mcompress
