@@ -293,7 +293,9 @@ class QuantizeStatic final : public Pass {
       Explain unheard;
       return plan_static(graph, context.target(), selection, silent, unheard);
     };
-    recipe.emit = [&](const StaticPlan& plan) { return emit_options(plan, table, context.target()); };
+    recipe.emit = [&](const StaticPlan& plan) {
+      return emit_options(plan, table, context.target());
+    };
     GptqRoundingOptions options;
     options.samples = options_.gptq_samples;
     options.levels = options_.gptq_levels;
@@ -333,14 +335,12 @@ class QuantizeStatic final : public Pass {
     Explain unheard;
     // A plan holds nodes that may be edited, so a copy is planned; ids and names are the same.
     const std::unique_ptr<Model> copy = model.clone();
-    const StaticPlan plan =
-        plan_static(copy->graph(), context.target(), selection, quiet, unheard);
+    const StaticPlan plan = plan_static(copy->graph(), context.target(), selection, quiet, unheard);
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_TRY(ranges_->judge(*copy, plan, context));
     MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
     MCOMPRESS_TRY(ranges_->keep_best(
-        [&] { return sqnr_of(*copy, context, selection, quiet, guard); },
-        context.report()));
+        [&] { return sqnr_of(*copy, context, selection, quiet, guard); }, context.report()));
     forget_other_scales(plan);
     return ok_status();
   }
@@ -371,16 +371,14 @@ class QuantizeStatic final : public Pass {
     if (plan.nodes.empty()) return ok_status();
     StepCost cost(context.report(), "bias-correction");
     MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
-    MCOMPRESS_ASSIGN(const double before,
-                     sqnr_of(*copy, context, selection, options, guard));
+    MCOMPRESS_ASSIGN(const double before, sqnr_of(*copy, context, selection, options, guard));
     const auto emit = [&](const BiasShifts& shifts) -> Result<std::unique_ptr<Model>> {
       bias_shifts_ = shifts;
       MCOMPRESS_ASSIGN(StaticTrial attempt, trial(*copy, context, selection, options));
       return std::move(attempt.model);
     };
     MCOMPRESS_ASSIGN(bias_shifts_, measure_bias_shifts(*copy, plan, emit, context, cost));
-    MCOMPRESS_ASSIGN(const double after,
-                     sqnr_of(*copy, context, selection, options, guard));
+    MCOMPRESS_ASSIGN(const double after, sqnr_of(*copy, context, selection, options, guard));
     cost.before_db(before);
     cost.after_db(std::max(before, after));
     if (after < before) bias_shifts_.clear();

@@ -194,6 +194,11 @@ class GptqRun {
 
   Status round(const InputGrams& input, const IntegerNode& node, const Tensor& weight,
                bool takes_shift, QuantizedWeight& quantized) {
+    // One scale for all channels, which some targets ask for, was searched for all of them.
+    if (quantized.scales.size() != static_cast<std::size_t>(node.layout.channels)) {
+      ++result_.left;
+      return ok_status();
+    }
     MCOMPRESS_ASSIGN(const std::vector<float> rows, channel_vectors(weight, node.layout));
     MCOMPRESS_ASSIGN(std::vector<std::int16_t> codes, channel_codes(quantized.codes, node.layout));
     const std::size_t columns = input.rows.columns();

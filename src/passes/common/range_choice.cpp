@@ -123,9 +123,8 @@ std::vector<RangeCandidate> RangeChoice::candidates(const ValueStats& stats) con
   const auto width = [](const RangeCandidate& candidate) {
     return candidate.range.maximum - candidate.range.minimum;
   };
-  std::ranges::stable_sort(all, [&](const RangeCandidate& a, const RangeCandidate& b) {
-    return width(a) > width(b);
-  });
+  std::ranges::stable_sort(
+      all, [&](const RangeCandidate& a, const RangeCandidate& b) { return width(a) > width(b); });
   // Steps that differ by less make no difference that can be measured.
   constexpr float kAlike = 1.01F;
   std::vector<RangeCandidate> kept;
@@ -186,9 +185,9 @@ Status RangeChoice::judge(const Model& model, const StaticPlan& plan, PassContex
     text += (text.empty() ? "" : ", ") + method + " " + std::to_string(count);
   }
   if (!text.empty()) {
-    context.diagnostics().note("ranges-judged", "ranges by their effect on " +
-                                                    std::to_string(samples.size()) +
-                                                    " samples: " + text);
+    context.diagnostics().note(
+        "ranges-judged",
+        "ranges by their effect on " + std::to_string(samples.size()) + " samples: " + text);
   }
   return ok_status();
 }
@@ -232,9 +231,9 @@ QuantParams RangeChoice::params_of(const Value& root) {
       plain_.try_emplace(std::pair(std::string(root.name()), method), QuantParams{});
   if (!fresh) return known->second;
   const ValueStats* stats = table_.find(root.name());
-  const ValueRange range =
-      stats == nullptr ? ValueRange{}
-                       : choose_range(*stats, method, options_.percentile, kLevels, options_.symmetric);
+  const ValueRange range = stats == nullptr ? ValueRange{}
+                                            : choose_range(*stats, method, options_.percentile,
+                                                           kLevels, options_.symmetric);
   return known->second = params_of(range);
 }
 

@@ -159,10 +159,9 @@ class Emitter {
       if (found != options_.rounded->end()) known = &found->second;
     }
     if (known == nullptr) {
-      MCOMPRESS_ASSIGN(
-          fresh, quantize_weight(weight, plan.layout, rounding, options_.weight_form,
-                                 one_scale, means_of(*node.input(0)), groups,
-                                 least_scales, tensors_, executor_));
+      MCOMPRESS_ASSIGN(fresh, quantize_weight(weight, plan.layout, rounding, options_.weight_form,
+                                              one_scale, means_of(*node.input(0)), groups,
+                                              least_scales, tensors_, executor_));
       known = &fresh;
       if (options_.rounded != nullptr) {
         known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
@@ -177,8 +176,7 @@ class Emitter {
 
     const bool per_channel = quantized.scales.size() == channels && !one_scale;
     const std::vector<std::int64_t> flat = {count_of(channels)};
-    const std::vector<std::int64_t> scale_dims =
-        per_channel ? flat : std::vector<std::int64_t>();
+    const std::vector<std::int64_t> scale_dims = per_channel ? flat : std::vector<std::int64_t>();
     Value& codes = edit_.add_initializer(graph(), base + "_quantized", quantized.codes);
     Value& scale = edit_.add_initializer(graph(), base + "_scale",
                                          make_float_tensor(quantized.scales, scale_dims));
