@@ -531,5 +531,47 @@ TEST_F(GatedDigits, MeasuringRanksAllLayersAndChangesNothing) {
                    [](const Decision& d) { return d.applied && d.pass == "quantize-static"; }));
 }
 
+TEST(MeasureLayers, OfPassesThatQuantizeWeightByWeight) {
+  Diagnostics diagnostics;
+  const auto model = load_model(kDigits / "model.onnx", {}, diagnostics).value();
+  (void)run_passes(*model, {"lift-constants", "infer-shapes", "fuse-batchnorm", "infer-shapes"});
+  const auto runtime = find_runtime("onnxruntime").value();
+  const auto session = runtime->open(*model, {}).value();
+  const auto data = open_data(kDigits / "calib.npz", session->inputs(), {}, diagnostics).value();
+  EffectRequest request;
+  request.samples = 3;
+  PrecisionServices precision;
+  precision.data = data.get();
+  precision.measure = &request;
+  Services services;
+  services.runtime = runtime;
+  services.diagnostics = &diagnostics;
+  const RecipeStep step{"quantize-weights", Datum::map()};
+  const auto measured = [&](PrecisionGoal goal) {
+    return measure_layers(*model, step, "onnxruntime-cpu", precision, goal, services);
+  };
+  const auto all = measured({});
+  ASSERT_TRUE(all.ok()) << to_string(all.error().diagnostic);
+  ASSERT_GT(all->layers.size(), 8U);
+  EXPECT_GT(all->cuts, 0);
+  EXPECT_TRUE(all->keep.empty());
+  for (std::size_t i = 0; i < all->layers.size(); ++i) {
+    const LayerEffect& effect = all->layers[i];
+    EXPECT_LT(effect.sqnr_db, 100) << effect.name;
+    EXPECT_GT(effect.sqnr_db, all->quantized_sqnr_db - 3) << effect.name;
+    EXPECT_GT(effect.weight_bytes, 0U) << effect.name;
+    if (i > 0) {
+      EXPECT_GE(effect.sqnr_db, all->layers[i - 1].sqnr_db);
+    }
+  }
+  const double goal = all->quantized_sqnr_db + 3;
+  const auto kept = measured({goal, 100});
+  ASSERT_TRUE(kept.ok());
+  EXPECT_TRUE(kept->holds);
+  EXPECT_GE(kept->kept_sqnr_db, goal);
+  EXPECT_FALSE(kept->keep.empty());
+  EXPECT_LT(kept->keep.size(), kept->layers.size());
+}
+
 }  // namespace
 }  // namespace mcompress::testing
