@@ -64,6 +64,9 @@ class QuantizeStatic final : public Pass {
             .unit("%")
             .field("bias-correction", &Options::bias_correction,
                    "take the mean effect of the weight errors off the biases")
+            .field("protect", &Options::protect,
+                   "leave in float32 what 8 bits would spoil (mixed-scale Concats, masked scores, "
+                   "what stands in front of TopK and the like), and clip no logits")
             .field(
                 "min-sqnr", &Options::min_sqnr,
                 "the worst layers go back to float32 until the model's outputs reach this signal "
