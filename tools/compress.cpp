@@ -159,8 +159,8 @@ class Compression {
       precision_.drop_metric = drop_meter_->metric();
       return drop;
     };
-    precision_.finish = [this](Model& trial) {
-      return run_rest(trial, recipe_, "quantize-static", runtime_);
+    precision_.finish = [this](Model& trial, const std::vector<std::string>&) {
+      return run_rest(trial, recipe_, "quantize-static", {}, runtime_);
     };
   }
 

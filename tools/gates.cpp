@@ -212,13 +212,21 @@ Result<double> DropMeter::drop(Session& candidate) {
 }
 
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
-                const std::shared_ptr<Runtime>& runtime) {
+                const std::vector<std::string>& excluded, const std::shared_ptr<Runtime>& runtime) {
   Recipe rest = recipe;
   const auto found = std::find_if(rest.steps.begin(), rest.steps.end(),
                                   [&](const RecipeStep& step) { return step.pass == pass; });
   if (found == rest.steps.end()) return ok_status();
   rest.steps.erase(rest.steps.begin(), found + 1);
   rest.converge = false;
+  for (RecipeStep& step : rest.steps) {
+    const Datum printed = builtin_passes().find(step.pass)->print(step.options);
+    const Datum* given = printed.find("exclude");
+    if (given == nullptr || excluded.empty()) continue;
+    Datum list = *given;
+    for (const std::string& pattern : excluded) list.push(Datum::string(pattern));
+    step.options.set("exclude", std::move(list));
+  }
   Diagnostics diagnostics;
   Services services;
   services.runtime = runtime;

@@ -215,7 +215,10 @@ class Sensitivity final : public Command {
     Explain explain;
     Report report;
     // What stands behind the pass is run on the copies that are judged.
-    precision.finish = [&](Model& trial) { return run_rest(trial, recipe, pass(), runtime_); };
+    // `quantize` leaves what is excluded alone in every pass.
+    precision.finish = [&](Model& trial, const std::vector<std::string>& excluded) {
+      return run_rest(trial, recipe, pass(), excluded, runtime_);
+    };
     const RecipeStep step =
         *std::find_if(recipe.steps.begin(), recipe.steps.end(),
                       [this](const RecipeStep& candidate) { return candidate.pass == pass(); });

@@ -66,8 +66,9 @@ struct PrecisionServices {
   std::function<Result<double>(Session& candidate)> drop;
   std::string drop_metric;  // "top1", for messages
   // Does to a copy of the model what follows the pass, so that what is judged is what will be
-  // written; empty: nothing follows.
-  std::function<Status(Model& trial)> finish;
+  // written; empty: nothing follows. `restored`: patterns of the layers that the choice keeps in
+  // float32.
+  std::function<Status(Model& trial, const std::vector<std::string>& restored)> finish;
   // The pass measures its layers, leaves the result in `effects` and changes nothing.
   const EffectRequest* measure = nullptr;
   LayerEffects* effects = nullptr;  // set together with `measure`

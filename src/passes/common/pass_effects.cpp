@@ -121,9 +121,8 @@ class PassLayers {
       if (restored[i]) patterns.push_back(effects_.layers[i].pattern);
     }
     Explain explain;
-    MCOMPRESS_ASSIGN(const std::unique_ptr<Model> copy,
-                     quantized("exclude", std::move(patterns), explain));
-    if (precision_.finish) MCOMPRESS_TRY(precision_.finish(*copy));
+    MCOMPRESS_ASSIGN(const std::unique_ptr<Model> copy, quantized("exclude", patterns, explain));
+    if (precision_.finish) MCOMPRESS_TRY(precision_.finish(*copy, patterns));
     ++effects_.trials;
     MCOMPRESS_ASSIGN(const auto session, services_.runtime->open(*copy, SessionOptions{}));
     Figures figures;
