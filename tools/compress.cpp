@@ -163,26 +163,18 @@ class Compression {
       precision_.drop_metric = drop_meter_->metric();
       return drop;
     };
-    precision_.finish = [this](Model& trial) {
-      return run_rest(trial, recipe_, "quantize-static", runtime_);
+    precision_.finish = [this](Model& trial, const std::vector<std::string>&) {
+      return run_rest(trial, recipe_, "quantize-static", {}, runtime_);
     };
   }
 
   // Of what will be written.
   Status judge_gates() {
     if (!gates_.any() || !options_.verify) return ok_status();
-    GateFigures figures;
-    if (comparison_) figures.sqnr_db = worst_sqnr(*comparison_);
-    if (gates_.wants_drop() && drop_meter_) {
-      if (quality_) {
-        figures.drop = drop_of(*quality_);
-        figures.metric = metric_name(quality_->candidate.metric);
-      } else {
-        MCOMPRESS_ASSIGN(Session * result, after_->session());
-        MCOMPRESS_ASSIGN(figures.drop, drop_meter_->drop(*result));
-        figures.metric = drop_meter_->metric();
-      }
-    }
+    DropMeter* meter = drop_meter_ ? &*drop_meter_ : nullptr;
+    MCOMPRESS_ASSIGN(const GateFigures figures,
+                     gate_figures(gates_, comparison_ ? &*comparison_ : nullptr,
+                                  quality_ ? &*quality_ : nullptr, meter, *after_));
     Status status = check_gates(gates_, figures);
     add_gates(gates_, figures, status.ok(), root().child("gates"));
     return status;

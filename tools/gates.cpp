@@ -165,14 +165,6 @@ void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportS
   scope.flag("met", met);
 }
 
-std::optional<double> worst_sqnr(const Comparison& comparison) {
-  std::optional<double> worst;
-  for (const OutputError& output : comparison.outputs) {
-    if (output.values > 0) worst = std::min(worst.value_or(output.sqnr_db), output.sqnr_db);
-  }
-  return worst;
-}
-
 std::string mixed_precision_text(const Datum& facts) {
   const Datum* passes = facts.find("passes");
   if (passes == nullptr || passes->as_list() == nullptr) return {};
@@ -183,10 +175,12 @@ std::string mixed_precision_text(const Datum& facts) {
       const Datum* value = mixed->find(key);
       return value != nullptr ? option_text(*value) : std::string("0");
     };
+    const std::string layers = number("layers") + " layers";
+    if (number("samples") == "0") return "mixed precision: none of " + layers + " had to go back";
     const Datum* runs = mixed->find("ranking_passes");
     const double* cost = runs != nullptr ? std::get_if<double>(&runs->value()) : nullptr;
-    return "mixed precision: " + number("restored_layers") + " of " + number("layers") +
-           " layers back in float32; ranked on " + number("samples") + " samples in " +
+    return "mixed precision: " + number("restored_layers") + " of " + layers +
+           " back in float32; ranked on " + number("samples") + " samples in " +
            decimal_text(cost != nullptr ? *cost : 0, 1) + " runs of the model each, " +
            number("choices_run") + " choices tried";
   }
@@ -218,13 +212,21 @@ Result<double> DropMeter::drop(Session& candidate) {
 }
 
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
-                const std::shared_ptr<Runtime>& runtime) {
+                const std::vector<std::string>& excluded, const std::shared_ptr<Runtime>& runtime) {
   Recipe rest = recipe;
   const auto found = std::find_if(rest.steps.begin(), rest.steps.end(),
                                   [&](const RecipeStep& step) { return step.pass == pass; });
   if (found == rest.steps.end()) return ok_status();
   rest.steps.erase(rest.steps.begin(), found + 1);
   rest.converge = false;
+  for (RecipeStep& step : rest.steps) {
+    const Datum printed = builtin_passes().find(step.pass)->print(step.options);
+    const Datum* given = printed.find("exclude");
+    if (given == nullptr || excluded.empty()) continue;
+    Datum list = *given;
+    for (const std::string& pattern : excluded) list.push(Datum::string(pattern));
+    step.options.set("exclude", std::move(list));
+  }
   Diagnostics diagnostics;
   Services services;
   services.runtime = runtime;
@@ -236,8 +238,26 @@ Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
   return run_pipeline(trial, rest, builtin_passes(), services, options, explain, report);
 }
 
-double drop_of(const Quality& quality) {
-  return ((quality.reference ? quality.reference->value : 1) - quality.candidate.value) * 100;
+Result<GateFigures> gate_figures(const Gates& gates, const Comparison* comparison,
+                                 const Quality* quality, DropMeter* meter, Judged& result) {
+  GateFigures figures;
+  if (comparison != nullptr) {
+    for (const OutputError& output : comparison->outputs) {
+      if (output.values == 0) continue;
+      figures.sqnr_db = std::min(figures.sqnr_db.value_or(output.sqnr_db), output.sqnr_db);
+    }
+  }
+  if (!gates.wants_drop() || (quality == nullptr && meter == nullptr)) return figures;
+  if (quality != nullptr) {
+    const double before = quality->reference ? quality->reference->value : 1;
+    figures.drop = (before - quality->candidate.value) * 100;
+    figures.metric = metric_name(quality->candidate.metric);
+  } else {
+    MCOMPRESS_ASSIGN(Session * session, result.session());
+    MCOMPRESS_ASSIGN(figures.drop, meter->drop(*session));
+    figures.metric = meter->metric();
+  }
+  return figures;
 }
 
 Status read_pattern_files(Datum& flags) {

@@ -31,8 +31,6 @@ struct GateFigures {
 Status check_gates(const Gates& gates, const GateFigures& figures);
 
 void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportScope& scope);
-// Of the worst float output; empty: none was compared.
-std::optional<double> worst_sqnr(const Comparison& comparison);
 // "mixed precision: 3 of 20 layers back in float32...", from the facts of a report; empty: no pass
 // looked for a choice.
 std::string mixed_precision_text(const Datum& facts);
@@ -57,12 +55,14 @@ class DropMeter {
   std::string metric_;
 };
 
-// Does to a copy of the model what the recipe has behind `pass`, unheard.
-Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
-                const std::shared_ptr<Runtime>& runtime);
+// What a result reached; everything but the gates and the result may be null.
+Result<GateFigures> gate_figures(const Gates& gates, const Comparison* comparison,
+                                 const Quality* quality, DropMeter* meter, Judged& result);
 
-// Points that the candidate loses.
-double drop_of(const Quality& quality);
+// Does to a copy of the model what the recipe has behind `pass`, unheard; `excluded` are patterns
+// for the passes that take some.
+Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
+                const std::vector<std::string>& excluded, const std::shared_ptr<Runtime>& runtime);
 
 // Replaces "@FILE" among include and exclude patterns by the file's lines; empty ones and those
 // that start with # are left out. Fails with kInput when the file can not be read.

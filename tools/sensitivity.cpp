@@ -16,6 +16,9 @@ namespace {
 
 struct Options {
   std::string output;
+  std::string mode = "static";
+  double min_sqnr = 0;
+  double max_drop = 100;
   std::string metric = "sqnr";
   std::string calib;
   std::string eval;
@@ -35,6 +38,20 @@ struct Options {
                    "write the layers to keep in float32 as a file for `quantize --exclude @FILE`; "
                    "- is standard output")
             .unit("FILE")
+            .field("mode", &Options::mode, "how layers would be quantized, as in `quantize`")
+            .choices({"static", "dynamic", "weight-only"})
+            .field(
+                "min-sqnr", &Options::min_sqnr,
+                "keep the worst layers in float32 until the model's outputs reach this signal to "
+                "noise ratio; exit status 5 where they never do; 0: not asked for")
+            .range(0, 200)
+            .unit("dB")
+            .field("max-drop", &Options::max_drop,
+                   "keep the worst layers in float32 until the metric of the data (without labels: "
+                   "agreement with the original) drops by no more; exit status 5 where it always "
+                   "does; 100: not asked for")
+            .range(0, 100)
+            .unit("points")
             .field("metric", &Options::metric,
                    "what ranks the layers, at the model's outputs: signal to noise ratio, KL "
                    "divergence, or how often the highest value stays the highest")
@@ -82,11 +99,17 @@ class Sensitivity final : public Command {
     flags_ = &flags;
     app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
     flags.add(Options::schema().specs(), "Data and work");
-    auto recipe = builtin_recipe("quantize-static");
-    if (!recipe.ok()) return;
-    // `table` and the like are in both.
-    specs_ = pass_options({&recipe.value(), 1});
-    flags.add(specs_, "How layers would be quantized, and what has to hold");
+    std::vector<Recipe> recipes;
+    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weight-only"}) {
+      auto recipe = builtin_recipe(name);
+      if (recipe.ok()) recipes.push_back(std::move(recipe).value());
+    }
+    specs_ = pass_options(recipes);
+    // What has to hold is this command's own business.
+    std::erase_if(specs_, [](const OptionSpec& spec) {
+      return spec.name == "min-sqnr" || spec.name == "max-drop";
+    });
+    flags.add(specs_, "How layers would be quantized");
   }
 
   Status run(Console& console) override {
@@ -103,7 +126,7 @@ class Sensitivity final : public Command {
     if (!effects.ok()) return std::move(effects).error().in_file(model_);
     name_patterns(*effects);
     if (!options_.output.empty()) {
-      const std::string text = exclude_file(*effects, gates_of(recipe));
+      const std::string text = exclude_file(*effects, gates());
       MCOMPRESS_TRY(options_.output == "-" ? console.print(text)
                                            : write_file(options_.output, text));
     }
@@ -114,10 +137,16 @@ class Sensitivity final : public Command {
     }
     console.say(cost_text(*effects));
     console.say(cut_text(*effects));
-    return verdict(*effects, gates_of(recipe));
+    return verdict(*effects, gates());
   }
 
  private:
+  Gates gates() const { return {options_.min_sqnr, options_.max_drop}; }
+
+  std::string pass() const {
+    return options_.mode == "weight-only" ? "quantize-weights" : "quantize-" + options_.mode;
+  }
+
   // The recipe with the flags set, up to the pass that quantizes.
   Result<Recipe> check_request() const {
     if (options_.calib.empty()) {
@@ -135,9 +164,13 @@ class Sensitivity final : public Command {
                                              options_.characters};
     MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
     if (!options_.output.empty()) MCOMPRESS_TRY(check_writable(options_.output));
-    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
+    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-" + options_.mode));
     recipe.target = options_.target;
     Datum flags = flags_->given(specs_);
+    if (options_.mode == "static") {  // whose pass searches itself
+      flags.set("min-sqnr", Datum::real(options_.min_sqnr));
+      flags.set("max-drop", Datum::real(options_.max_drop));
+    }
     MCOMPRESS_TRY(read_pattern_files(flags));
     MCOMPRESS_TRY(apply_flags(recipe, flags));
     return recipe;
@@ -181,16 +214,34 @@ class Sensitivity final : public Command {
     services.reference = [&] { return before.session(); };
     Explain explain;
     Report report;
-    // What stands behind the pass is run on copies that are judged.
-    Recipe upto = recipe;
-    const Status status =
-        run_pipeline(model, upto, builtin_passes(), services, PipelineOptions{}, explain, report);
+    // What stands behind the pass is run on the copies that are judged.
+    // `quantize` leaves what is excluded alone in every pass.
+    precision.finish = [&](Model& trial, const std::vector<std::string>& excluded) {
+      return run_rest(trial, recipe, pass(), excluded, runtime_);
+    };
+    const RecipeStep step =
+        *std::find_if(recipe.steps.begin(), recipe.steps.end(),
+                      [this](const RecipeStep& candidate) { return candidate.pass == pass(); });
+    Recipe preparing = steps_before(recipe, pass());
+    if (options_.mode == "static") preparing.steps.push_back(step);
+    Status status = run_pipeline(model, preparing, builtin_passes(), services, PipelineOptions{},
+                                 explain, report);
+    if (status.ok() && options_.mode != "static") {
+      auto measured = measure_layers(model, step, recipe.target, precision,
+                                     {options_.min_sqnr, options_.max_drop}, services);
+      if (measured.ok()) {
+        effects = std::move(measured).value();
+      } else {
+        status = std::move(measured).error();
+      }
+    }
     console.show(diagnostics);
-    if (!status.ok()) return Error(status.error());
+    if (!status.ok()) return std::move(status).error();
     drop_metric_ = precision.drop_metric;
     if (effects.layers.empty()) {
       return Error(Code::kUnsupported, "nothing-to-measure",
-                   "target '" + options_.target + "' runs no layer of this model in integers");
+                   "mode " + options_.mode + " quantizes no layer of this model for target '" +
+                       options_.target + "'");
     }
     return effects;
   }

@@ -11,6 +11,7 @@
 
 #include "mcompress/calibration.h"
 #include "mcompress/ir.h"
+#include "mcompress/pipeline.h"
 #include "mcompress/runtime.h"
 #include "mcompress/status.h"
 
@@ -65,12 +66,28 @@ struct PrecisionServices {
   std::function<Result<double>(Session& candidate)> drop;
   std::string drop_metric;  // "top1", for messages
   // Does to a copy of the model what follows the pass, so that what is judged is what will be
-  // written; empty: nothing follows.
-  std::function<Status(Model& trial)> finish;
+  // written; empty: nothing follows. `restored`: patterns of the layers that the choice keeps in
+  // float32.
+  std::function<Status(Model& trial, const std::vector<std::string>& restored)> finish;
   // The pass measures its layers, leaves the result in `effects` and changes nothing.
   const EffectRequest* measure = nullptr;
   LayerEffects* effects = nullptr;  // set together with `measure`
 };
+
+// What a choice of layers has to hold.
+struct PrecisionGoal {
+  double min_sqnr = 0;    // dB of the worst float output; 0: not asked for
+  double max_drop = 100;  // points of PrecisionServices::drop; 100: not asked for
+};
+
+// The layers that a step of quantize-dynamic or quantize-weights quantizes in `prepared`, each run
+// alone as PrecisionServices::measure asks (which must be set; the results are returned), and which
+// of them would have to be excluded for `goal`. Needs a runtime, and samples:
+// PrecisionServices::data or Services::calibration_data. No layer: an empty list. Fails as the pass
+// and the runtime do.
+Result<LayerEffects> measure_layers(const Model& prepared, const RecipeStep& step,
+                                    const std::string& target, const PrecisionServices& precision,
+                                    const PrecisionGoal& goal, const Services& services);
 
 // Calibration data together with what results are judged by: the way of PrecisionServices to a
 // pass. Everything else is asked of the data inside.

@@ -95,17 +95,18 @@ class QuantizeStatic final : public Pass {
             .level(OptionSpec::Level::kAdvanced)
             .field("bias-correction", &Options::bias_correction,
                    "take the mean effect of the weight errors off the biases")
+            .field("protect", &Options::protect,
+                   "leave in float32 what 8 bits would spoil (mixed-scale Concats, masked scores, "
+                   "what stands in front of TopK and the like), and clip no logits")
             .field(
                 "min-sqnr", &Options::min_sqnr,
                 "the worst layers go back to float32 until the model's outputs reach this signal "
                 "to noise ratio; exit status 5 where they never do; 0: not asked for")
             .range(0, 200)
             .unit("dB")
-            .field(
-                "max-drop", &Options::max_drop,
-                "the worst layers go back to float32 until the metric of --eval (without labels: "
-                "agreement with the original) drops by no more; exit status 5 where it always "
-                "does; 100: not asked for")
+            .field("max-drop", &Options::max_drop,
+                   "the worst layers go back to float32 until the metric of --eval, or agreement "
+                   "without labels, drops by no more (exit status 5: never); 100: not asked for")
             .range(0, 100)
             .unit("points")
             .field("guard-sqnr", &Options::guard_sqnr,

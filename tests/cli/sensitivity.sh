@@ -33,6 +33,17 @@ sqnr=$(sed -n 's/^SQNR of [a-z]* *\([0-9]*\).*/\1/p' message)
   -o again.txt --jobs 1 >/dev/null 2>&1
 cmp exclude.txt again.txt
 
+# The other modes rank their weights.
+"$MCOMPRESS" sensitivity "$model" --calib "$calib" --mode weight-only --rank-samples 2 >table 2>message
+(( $(grep -c ' dB' table) > 8 ))
+"$MCOMPRESS" sensitivity "$model" --calib "$calib" --mode dynamic --min-elements 64 \
+  --rank-samples 2 --metric kl >table 2>message
+grep -q 'Gemm' table
+status=0
+"$MCOMPRESS" sensitivity "$model" --calib "$calib" --mode dynamic >table 2>message || status=$?
+[[ $status == 3 && ! -s table ]]
+grep -q 'mode dynamic quantizes no layer' message
+
 # Restoring without a file.
 "$MCOMPRESS" quantize "$model" --calib "$calib" -o restored.onnx --min-sqnr $want \
   --report restored.json 2>message

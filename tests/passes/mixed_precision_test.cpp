@@ -14,6 +14,7 @@
 #include "passes/common/protection.h"
 #include "passes/common/static_plan.h"
 #include "passes/common/unit_effects.h"
+#include "support/arrays.h"
 #include "support/executor.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
@@ -529,6 +530,110 @@ TEST_F(GatedDigits, MeasuringRanksAllLayersAndChangesNothing) {
   EXPECT_TRUE(
       std::none_of(outcome->explain.all().begin(), outcome->explain.all().end(),
                    [](const Decision& d) { return d.applied && d.pass == "quantize-static"; }));
+}
+
+// Boxes about 2,000 times as large as the scores, from data to the written model.
+TEST(Protection, OfADetectorHeadInTheWrittenModel) {
+  const auto before = model_from_text(
+      std::string(kSeventeen) + "(float[N,32] x) => (float[N,12] y) <" +
+      weights("w1", {32, 4}, -400, 400) + "," + weights("w2", {32, 8}, -0.2F, 0.2F) +
+      "> { boxes = MatMul(x, w1) scores = MatMul(x, w2) y = Concat<axis = 1>(boxes, scores) }");
+  const TempFolder folder;
+  std::vector<float> samples(32 * 32);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i] = static_cast<float>(i * 7 % 41) / 20.0F - 1.0F;
+  }
+  write_npz(folder / "data.npz", {{"x", npy_floats({32, 32}, samples)}});
+  const auto runtime = find_runtime("onnxruntime").value();
+  const auto session = runtime->open(*before, {}).value();
+  Diagnostics diagnostics;
+  const auto data = open_data(folder / "data.npz", session->inputs(), {}, diagnostics).value();
+  Target target = *find_target("onnxruntime-cpu");
+  target.cost_model = false;  // so small a model would not be worth integers
+  // SQNR of the scores alone.
+  const auto quantized = [&](bool protect, Explain& explain) {
+    const auto after = before->clone();
+    Recipe recipe;
+    Datum options = Datum::map();
+    options.set("protect", Datum::boolean(protect));
+    options.set("guard-sqnr", Datum::integer(0));
+    recipe.steps = {{"infer-shapes", Datum::map()}, {"quantize-static", std::move(options)}};
+    Services services;
+    services.runtime = runtime;
+    services.calibration_data = data.get();
+    services.diagnostics = &diagnostics;
+    services.target = &target;
+    Report report;
+    const Status status =
+        run_pipeline(*after, recipe, builtin_passes(), services, {}, explain, report);
+    EXPECT_TRUE(status.ok()) << to_string(status.error().diagnostic);
+    const auto written = runtime->open(*after, {}).value();
+    double signal = 0, noise = 0;
+    for (std::int64_t i = 0; i < 32; ++i) {
+      const auto feeds = data->sample(i).value();
+      const std::vector<std::string> fetch = {"y"};
+      const auto expected = read_floats(session->run(feeds, fetch)->front()).value();
+      const auto actual = read_floats(written->run(feeds, fetch)->front()).value();
+      for (std::size_t k = 4; k < 12; ++k) {
+        signal += std::pow(static_cast<double>(expected[k]), 2);
+        noise += std::pow(static_cast<double>(expected[k] - actual[k]), 2);
+      }
+    }
+    return 10 * std::log10(signal / noise);
+  };
+  const auto skips = [](const Explain& explain) {
+    return std::count_if(explain.all().begin(), explain.all().end(), [](const Decision& decision) {
+      return decision.op_type == "Concat" && !decision.applied &&
+             decision.why.starts_with("joins parts of different scale: 'scores' spans ");
+    });
+  };
+  Explain with, without;
+  EXPECT_GT(quantized(true, with), 25);
+  EXPECT_LT(quantized(false, without), 5) << "the common scale leaves the scores one level";
+  EXPECT_EQ(skips(with), 1);
+  EXPECT_EQ(skips(without), 0);
+}
+
+TEST(MeasureLayers, OfPassesThatQuantizeWeightByWeight) {
+  Diagnostics diagnostics;
+  const auto model = load_model(kDigits / "model.onnx", {}, diagnostics).value();
+  (void)run_passes(*model, {"lift-constants", "infer-shapes", "fuse-batchnorm", "infer-shapes"});
+  const auto runtime = find_runtime("onnxruntime").value();
+  const auto session = runtime->open(*model, {}).value();
+  const auto data = open_data(kDigits / "calib.npz", session->inputs(), {}, diagnostics).value();
+  EffectRequest request;
+  request.samples = 3;
+  PrecisionServices precision;
+  precision.data = data.get();
+  precision.measure = &request;
+  Services services;
+  services.runtime = runtime;
+  services.diagnostics = &diagnostics;
+  const RecipeStep step{"quantize-weights", Datum::map()};
+  const auto measured = [&](PrecisionGoal goal) {
+    return measure_layers(*model, step, "onnxruntime-cpu", precision, goal, services);
+  };
+  const auto all = measured({});
+  ASSERT_TRUE(all.ok()) << to_string(all.error().diagnostic);
+  ASSERT_GT(all->layers.size(), 8U);
+  EXPECT_GT(all->cuts, 0);
+  EXPECT_TRUE(all->keep.empty());
+  for (std::size_t i = 0; i < all->layers.size(); ++i) {
+    const LayerEffect& effect = all->layers[i];
+    EXPECT_LT(effect.sqnr_db, 100) << effect.name;
+    EXPECT_GT(effect.sqnr_db, all->quantized_sqnr_db - 3) << effect.name;
+    EXPECT_GT(effect.weight_bytes, 0U) << effect.name;
+    if (i > 0) {
+      EXPECT_GE(effect.sqnr_db, all->layers[i - 1].sqnr_db);
+    }
+  }
+  const double goal = all->quantized_sqnr_db + 3;
+  const auto kept = measured({goal, 100});
+  ASSERT_TRUE(kept.ok());
+  EXPECT_TRUE(kept->holds);
+  EXPECT_GE(kept->kept_sqnr_db, goal);
+  EXPECT_FALSE(kept->keep.empty());
+  EXPECT_LT(kept->keep.size(), kept->layers.size());
 }
 
 }  // namespace

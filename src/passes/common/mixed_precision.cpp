@@ -148,8 +148,13 @@ class PrecisionChoice {
   // `restored` by place in the ranking; empty: none.
   Result<ChoiceFigures> judge(const std::vector<bool>& restored) {
     PlanOptions trial = base_;
+    std::vector<std::string> patterns;
     for (std::size_t place = 0; place < restored.size(); ++place) {
-      if (restored[place]) trial.keep_float.insert(units_[ranking_[place]].node->id());
+      if (!restored[place]) continue;
+      const PrecisionUnit& unit = units_[ranking_[place]];
+      trial.keep_float.insert(unit.node->id());
+      std::string pattern = only_pattern_of(*unit.node, unit.weight);
+      if (!pattern.empty()) patterns.push_back(std::move(pattern));
     }
     MCOMPRESS_ASSIGN(const StaticTrial attempt, emit_(trial, std::nullopt));
     for (const auto& [weight, decibel] : attempt.weight_sqnr) weight_sqnr_[weight] = decibel;
@@ -162,7 +167,7 @@ class PrecisionChoice {
     ChoiceFigures figures;
     if (options_.asked()) {
       if (services_ != nullptr && services_->finish) {
-        MCOMPRESS_TRY(services_->finish(*attempt.model));
+        MCOMPRESS_TRY(services_->finish(*attempt.model, patterns));
       }
     } else if (attempt.integer_nodes == 0) {
       return figures;

@@ -9,21 +9,6 @@ namespace {
 
 using Kind = OperatorRule::Kind;
 
-// "a[0]" matches "a0": what means something in a pattern stands in brackets.
-std::string literal_pattern(std::string_view name) {
-  std::string pattern;
-  for (const char c : name) {
-    if (c == '*' || c == '?' || c == '[') {
-      pattern += '[';
-      pattern += c;
-      pattern += ']';
-    } else {
-      pattern += c;
-    }
-  }
-  return pattern;
-}
-
 }  // namespace
 
 std::vector<PrecisionUnit> precision_units(const StaticPlan& plan) {
@@ -85,6 +70,20 @@ const Value* written_output(const StaticPlan& plan, std::uint32_t id) {
     return made;
   }
   return nullptr;
+}
+
+std::string literal_pattern(std::string_view name) {
+  std::string pattern;
+  for (const char c : name) {
+    if (c == '*' || c == '?' || c == '[') {
+      pattern += '[';  // "a[0]" would match "a0"
+      pattern += c;
+      pattern += ']';
+    } else {
+      pattern += c;
+    }
+  }
+  return pattern;
 }
 
 std::string only_pattern_of(const Node& node, const Value* weight) {

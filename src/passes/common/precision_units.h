@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "passes/common/static_plan.h"
@@ -29,9 +30,12 @@ StaticPlan plan_of_unit(const StaticPlan& plan, std::uint32_t id);
 // Null: the plan does not hold the node.
 const Value* written_output(const StaticPlan& plan, std::uint32_t id);
 
+// A pattern that matches this name only: special characters stand in brackets.
+std::string literal_pattern(std::string_view name);
+
 // A pattern that `include` and `exclude` understand and that only this node of its graph matches:
-// its name, a name of what it makes, or that of its weight, special characters in brackets. Empty:
-// there is none.
+// its name, a name of what it makes, or that of its weight, as a literal pattern. Empty: there is
+// none.
 std::string only_pattern_of(const Node& node, const Value* weight);
 
 }  // namespace mcompress
