@@ -98,6 +98,8 @@ class Compression {
   }
 
   Status check_names() {
+    std::vector<const Model*> states = {&model()};
+    std::unique_ptr<Model> inlined;
     for (const RecipeStep& step : recipe_.steps) {
       const Datum printed = builtin_passes().find(step.pass)->print(step.options);
       for (const std::string_view key : {"include", "exclude", "functions"}) {
@@ -106,8 +108,15 @@ class Compression {
         if (list == nullptr) continue;
         std::vector<std::string> texts;
         for (const Datum& item : *list) texts.push_back(option_text(item));
-        MCOMPRESS_TRY(key == "functions" ? check_functions(model(), key, texts)
-                                         : check_patterns(model(), key, texts));
+        if (key == "functions") {
+          MCOMPRESS_TRY(check_functions(model(), key, texts));
+          continue;
+        }
+        if (!texts.empty() && inlined == nullptr) {
+          MCOMPRESS_ASSIGN(inlined, calls_written_out(model(), recipe_));
+          if (inlined != nullptr) states.push_back(inlined.get());
+        }
+        MCOMPRESS_TRY(check_patterns(states, key, texts));
       }
     }
     return ok_status();

@@ -81,4 +81,8 @@ Status apply_flags(Recipe& recipe, const Datum& flags);
 // What stands before `pass` in the recipe.
 Recipe steps_before(Recipe recipe, std::string_view pass);
 
+// A copy of the model in which the calls of functions are written out as the recipe does it, with
+// the names that nodes get by that. Null: the recipe does not, or there are no functions.
+Result<std::unique_ptr<Model>> calls_written_out(const Model& model, Recipe recipe);
+
 }  // namespace mcompress::tools

@@ -46,7 +46,18 @@ const Tensor* constant_of(const Node& node) {
 
 class Inspector {
  public:
-  explicit Inspector(const Model& model) : model_(model) { walk(model.graph(), 0); }
+  explicit Inspector(const Model& model) {
+    walk(model.graph(), 0);
+    const std::uint64_t nodes = holdings_.nodes, graphs = holdings_.graphs, depth = holdings_.depth;
+    const Sum all = holdings_.all;
+    for (const Function& function : model.functions()) walk(*function.body, 1);
+    holdings_.graphs = graphs;
+    holdings_.depth = depth;
+    holdings_.function_nodes = holdings_.nodes - nodes;
+    holdings_.in_functions = {holdings_.all.count - all.count,
+                              holdings_.all.elements - all.elements,
+                              holdings_.all.bytes - all.bytes};
+  }
   Holdings take() { return std::move(holdings_); }
 
  private:
@@ -101,7 +112,6 @@ class Inspector {
     }
   }
 
-  const Model& model_;
   Holdings holdings_;
 };
 
@@ -170,7 +180,9 @@ std::string head_text(const LoadedModel& loaded, const Holdings& holdings) {
             std::to_string(holdings.depth) + " deep";
   }
   if (!model.functions().empty()) {
-    text += "; " + counted(model.functions().size(), "function");
+    text += "; of these " + counted(holdings.function_nodes, "node") + " and " +
+            grouped(holdings.in_functions.elements) + " parameters in " +
+            counted(model.functions().size(), "function");
   }
   text += "\nIR version " + std::to_string(model.ir_version()) + ", operator sets:";
   for (const auto& [domain, version] : model.opsets()) {
@@ -252,6 +264,8 @@ void add_holdings(const LoadedModel& loaded, const Holdings& holdings, Datum& ma
   map.set("graphs", number(holdings.graphs));
   map.set("graph_depth", number(holdings.depth));
   map.set("functions", number(model.functions().size()));
+  map.set("function_nodes", number(holdings.function_nodes));
+  map.set("in_functions", as_datum(holdings.in_functions));
   map.set("shared_tensors", number(holdings.shared));
   map.set("overridable_tensors", number(holdings.overridable));
   Datum operators = Datum::map();

@@ -26,15 +26,18 @@ struct Sum {
   std::uint64_t count = 0, elements = 0, bytes = 0;
 };
 
+// Bodies of functions count once, however often they are called; they are no graphs here.
 struct Holdings {
   std::map<std::string, std::uint64_t> operators;  // "domain:Type", default domain bare
   std::map<std::string, Sum> by_dtype;
   std::vector<Weight> weights;  // largest first
   Sum all;
   std::uint64_t nodes = 0, graphs = 0, depth = 0, shared = 0, overridable = 0;
-  Sum integer_ready;  // weights of Conv, Gemm and MatMul: static quantization
-  Sum dynamic_ready;  // of these, large enough matrices
-  Sum weight_ready;   // any float weight large enough to be stored in 8 bits
+  std::uint64_t function_nodes = 0;  // of the nodes
+  Sum in_functions;                  // of all tensors
+  Sum integer_ready;                 // weights of Conv, Gemm and MatMul: static quantization
+  Sum dynamic_ready;                 // of these, large enough matrices
+  Sum weight_ready;                  // any float weight large enough to be stored in 8 bits
 };
 Holdings holdings_of(const Model& model, std::int64_t top);
 

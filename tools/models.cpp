@@ -72,14 +72,14 @@ void each_graph(const Model& model, const std::function<void(const Graph&)>& vis
   each_graph_below(model.graph(), visit);
 }
 
-Status check_patterns(const Model& model, std::string_view flag,
+Status check_patterns(std::span<const Model* const> models, std::string_view flag,
                       std::span<const std::string> patterns) {
   if (patterns.empty()) return ok_status();
   std::set<std::string, std::less<>> known;  // sorted: hints do not depend on node order
   const auto add = [&known](std::string_view name) {
     if (!name.empty() && !known.contains(name)) known.emplace(name);
   };
-  each_graph(model, [&](const Graph& graph) {
+  const auto look = [&](const Graph& graph) {
     for (const Value* value : graph.initializers()) add(value->name());
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
       add(node->name());
@@ -88,7 +88,11 @@ Status check_patterns(const Model& model, std::string_view flag,
         if (value != nullptr) add(value->name());
       }
     }
-  });
+  };
+  for (const Model* model : models) {
+    each_graph_below(model->graph(), look);
+    for (const Function& function : model->functions()) each_graph_below(*function.body, look);
+  }
   for (const std::string& pattern : patterns) {
     const bool found = std::any_of(known.begin(), known.end(), [&](const std::string& name) {
       return matches_glob(pattern, name);

@@ -40,8 +40,9 @@ Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const 
 void each_graph(const Model& model, const std::function<void(const Graph&)>& visit);
 
 // Refuses (kUsage) a pattern that matches no node name, operator type or tensor name, naming the
-// nearest ones. `flag` is the option it was given to.
-Status check_patterns(const Model& model, std::string_view flag,
+// nearest ones. `models`: states of one model, one of which has to have it, in functions too.
+// `flag` is the option it was given to.
+Status check_patterns(std::span<const Model* const> models, std::string_view flag,
                       std::span<const std::string> patterns);
 // The same for names of the model's functions, with or without domain.
 Status check_functions(const Model& model, std::string_view flag,

@@ -60,6 +60,7 @@ std::string runs_after_text(const PassInfo& pass, std::string_view quote) {
   std::string text;
   for (const std::string_view name : pass.runs_after) {
     text += text.empty() ? "" : ", ";
+    if (name == "*") return "all others, once";
     text += std::string(quote) + std::string(name) + std::string(quote);
   }
   return text;
@@ -69,7 +70,10 @@ std::string markdown() {
   std::string text =
       "# Passes\n\nPrinted by `mcompress passes --markdown` from the declarations the program is "
       "built from. A recipe names\npasses and their options; `mcompress COMMAND --print-recipe` "
-      "prints the one a command runs.\n";
+      "prints the one a command runs.\nPasses that reach nested graphs run in the bodies of "
+      "functions "
+      "that stay as calls too, but for those that are\nabout the model as a whole: convert-opset, "
+      "fuse-contrib, inline-functions, lift-constants, pin-inputs, raise-opset.\n";
   for (const PassInfo* pass : builtin_passes().all()) {
     text += "\n## " + std::string(pass->name) + "\n\n" + std::string(pass->summary) + ".\n\n";
     text += "Reach: " + reach_text(*pass) + ".";

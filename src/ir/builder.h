@@ -12,6 +12,7 @@ namespace mcompress {
 
 class Builder {
  public:
+  class FunctionScope;  // ir/function_scope.h
   explicit Builder(Model& model) : model_(model) {}
 
   Model& model() { return model_; }

@@ -108,6 +108,11 @@ void fused_gemm(Context& context) {
   gemm(context, 1);
 }
 
+void fused_convolution(Context& context) {
+  onnx::propagateElemTypeFromInputToOutput(context, 0, 0);
+  onnx::convPoolShapeInference(context, true, false, 0, 1);
+}
+
 // With a scale for its result it stays in integers.
 void quantized_gemm(Context& context) {
   constexpr std::size_t kScale = 7;
@@ -179,6 +184,7 @@ const std::map<std::string_view, Rule>& rules() {
       {"BiasGelu", like_first},
       {"DynamicQuantizeMatMul", integer_product},
       {"FastGelu", like_first},
+      {"FusedConv", fused_convolution},
       {"FusedGemm", fused_gemm},
       {"FusedMatMul", fused_product},
       {"Gelu", like_first},

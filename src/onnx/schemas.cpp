@@ -2,7 +2,6 @@
 
 #include <onnx/checker.h>
 #include <onnx/defs/schema.h>
-#include <onnx/shape_inference/implementation.h>
 
 #include <exception>
 #include <iostream>
@@ -12,10 +11,10 @@
 
 #include "ir/builder.h"
 #include "mcompress/io.h"
-#include "onnx/contrib_schemas.h"
 #include "onnx/graph_loader.h"
 #include "onnx/schema_registry.h"
 #include "onnx/skeleton.h"
+#include "onnx/type_inference.h"
 #include "onnx/wire.h"
 #include "support/try.h"
 
@@ -172,20 +171,7 @@ Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_TRY(make_inferable(skeleton));
   const SchemaLease schemas(skeleton.proto);
-  const auto infer = [&](bool propagate_data) -> std::string {
-    try {
-      onnx::shape_inference::DataValueMap known;
-      onnx::shape_inference::InferShapes(skeleton.proto, &schemas_with_contrib(),
-                                         onnx::ShapeInferenceOptions(false, 0, propagate_data),
-                                         &known);
-      return {};
-    } catch (const std::exception& error) {
-      return error.what();
-    }
-  };
-  // Following the values of shapes finds more, but is also what fails most often.
-  std::string complaint = infer(true);
-  if (!complaint.empty()) complaint = infer(false);
+  const std::string complaint = infer_types(skeleton.proto);
   if (!complaint.empty()) {
     diagnostics.warn("shape-inference", "shapes were inferred in part only: " + complaint,
                      {model.source().string(), {}, {}});

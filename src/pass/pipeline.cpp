@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "ir/walk.h"
+#include "pass/function_run.h"
 #include "pass/guard.h"
 #include "pass/schedule.h"
 #include "support/executor.h"
@@ -97,7 +98,7 @@ class PipelineRun {
       MCOMPRESS_TRY(guarded ? guarded_step(step, mode_ == GuardMode::kModel).status
                             : run_step(step, 1).status);
     }
-    return ok_status();
+    return in_functions(group, false);
   }
 
   // A whole group is judged once. Only where that shows a difference, it is run again pass by pass
@@ -154,6 +155,36 @@ class PipelineRun {
       worklist.ran(place, outcome.changed, info_of(step).idempotent);
       if (outcome.banned) worklist.ban(place);
     }
+    return in_functions(group, check_each);
+  }
+
+  // The same steps in the bodies of functions. Those are compared as part of the whole model only:
+  // alone they can not be run.
+  Status in_functions(const StepGroup& group, bool check) {
+    FunctionRun bodies(model_, editor_, recipe_, registry_, services_, explain_, *tensors_,
+                       executor_);
+    if (!bodies.concerns(group)) return ok_status();
+    check = check && (mode_ == GuardMode::kModel || small_);
+    auto before = check ? model_.clone() : nullptr;
+    const std::size_t decisions = explain_.all().size();
+    const std::uint64_t revision = model_.revision();
+    MCOMPRESS_TRY(bodies.run(group));
+    if (model_.revision() == revision) return ok_status();
+    if (options_.verify == VerifyLevel::kEachPass) {
+      Status sound = verify(model_);
+      if (!sound.ok()) return after_passes(std::move(sound).error(), "a pass over functions");
+    }
+    if (check) {
+      guard_->remember(*before);
+      remembered_ = false;
+      const Verdict verdict = guard_->compare(model_);
+      add(verdict);
+      if (!verdict.holds()) {
+        undo(*before, decisions, "over the bodies of functions", verdict);
+        return ok_status();
+      }
+    }
+    report_.root().item("passes", "function-bodies").set("changed", Datum::boolean(true));
     return ok_status();
   }
 
@@ -184,9 +215,15 @@ class PipelineRun {
     }
     add(verdict);
     if (verdict.holds()) return outcome;
-    model_.swap(*before);
+    undo(*before, decisions, std::string(info_of(step).name), verdict);
+    outcome.changed = false;
+    outcome.banned = true;
+    return outcome;
+  }
+
+  void undo(Model& before, std::size_t decisions, const std::string& name, const Verdict& verdict) {
+    model_.swap(before);
     explain_.truncate(decisions);
-    const std::string name(info_of(step).name);
     Decision decision;
     decision.subject = name;
     decision.why = "undone: it changed what the model computes: " + verdict.broken;
@@ -196,9 +233,6 @@ class PipelineRun {
         "pass " + name + " changed what the model computes and was undone: " + verdict.broken,
         {{}, {}, name}, "this is a defect of mcompress; please report it with the model");
     undone_.push_back(name);
-    outcome.changed = false;
-    outcome.banned = true;
-    return outcome;
   }
 
   // A pass may change a value and make up for it far behind, as a factor that moves through a

@@ -6,6 +6,11 @@
 namespace mcompress {
 namespace {
 
+// After all others, when those have nothing left to do.
+bool runs_last(const PassInfo& info) {
+  return std::ranges::find(info.runs_after, "*") != info.runs_after.end();
+}
+
 // A topological order of the steps by runs_after; of those that may run, the one whose name comes
 // first; of one name, the one that stands first in the recipe.
 std::vector<std::size_t> ordered(std::vector<std::size_t> steps, const Recipe& recipe,
@@ -35,7 +40,7 @@ std::vector<StepGroup> schedule(const Recipe& recipe, const PassRegistry& regist
   std::vector<StepGroup> groups;
   const auto keeps = [&](std::size_t step) {
     const PassInfo* info = registry.find(recipe.steps[step].pass);
-    return recipe.converge && info != nullptr && info->keeps_results;
+    return recipe.converge && info != nullptr && info->keeps_results && !runs_last(*info);
   };
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
     const bool joins = !groups.empty() && groups.back().repeat == keeps(i);

@@ -25,7 +25,8 @@ bool cleans(std::string_view pass);
 
 // Without Recipe::converge one group of all steps as they stand. With it neighbours that keep
 // results are a group, in an order that depends on the passes alone: after what they name in
-// runs_after, then by name.
+// runs_after, then by name. Those that run after "*" are in no such group: they run once, in their
+// place, and others do not look behind them.
 std::vector<StepGroup> schedule(const Recipe& recipe, const PassRegistry& registry);
 
 // The steps of a repeated group that still have to look at the model: each that has not seen it

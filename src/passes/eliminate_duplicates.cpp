@@ -11,6 +11,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/same_graph.h"
 #include "passes/passes.h"
@@ -30,6 +31,7 @@ class EliminateDuplicates final : public Pass {
   explicit EliminateDuplicates(Options) {}
 
   Status run(Model& model, PassContext& context) override {
+    // Before that, the second operand may be aligned by an attribute.
     commutes_ = model.opset("") >= kNumpyBroadcast;
     MCOMPRESS_TRY(merge_in(model.graph(), context));
     context.report().count("merged", merged_);
@@ -37,9 +39,6 @@ class EliminateDuplicates final : public Pass {
   }
 
  private:
-  // Before that, the second operand may be aligned by an attribute.
-  static constexpr std::int64_t kNumpyBroadcast = 7;
-
   // `seen_` holds what can be seen from here: of this graph and of those around it.
   Status merge_in(Graph& graph, PassContext& context) {
     std::vector<std::uint64_t> added;

@@ -15,6 +15,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
@@ -212,7 +213,6 @@ class FoldShapes final : public Pass {
   // Why readers would make something else of the input than of the result of an Expand.
   std::string why_readers_need(const Node& expand, const Terms& input, const Terms& result) const {
     const Value& output = *expand.output(0);
-    constexpr std::int64_t kNumpyBroadcast = 7;
     if (expand.graph().model().opset("") < kNumpyBroadcast) return "operators broadcast otherwise";
     for (const Use& use : output.uses()) {
       if (use.node == nullptr) return "'" + std::string(output.name()) + "' is a graph output";

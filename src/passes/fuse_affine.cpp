@@ -17,6 +17,7 @@
 #include "passes/common/coefficients.h"
 #include "passes/common/known_forms.h"
 #include "passes/common/linear.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -50,7 +51,6 @@ class FuseAffine final : public Pass {
   explicit FuseAffine(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {
-    constexpr std::int64_t kNumpyBroadcast = 7;
     if (model.opset("") < kNumpyBroadcast) {
       context.diagnostics().note(
           "old-broadcasting",

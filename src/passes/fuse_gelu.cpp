@@ -2,24 +2,13 @@
 //
 //   0.5 x (1 + Erf(x / sqrt(2)))                         =>   Gelu(x)
 //   0.5 x (1 + Tanh(sqrt(2 / pi) (x + 0.044715 x^3)))    =>   Gelu<approximate = "tanh">(x)
-#include <numbers>
-
 #include "ir/walk.h"
+#include "passes/common/gates.h"
 #include "passes/common/merge.h"
 #include "passes/passes.h"
 
 namespace mcompress {
 namespace {
-
-bool is_half_gate(const Expression& outer) { return outer.is({{{1, 0}, 0.5}, {{1, 1}, 0.5}}); }
-
-bool is_erf_argument(const Expression& inner) { return inner.is({{{1}, std::numbers::sqrt2 / 2}}); }
-
-bool is_tanh_argument(const Expression& inner) {
-  const double slope = std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
-  constexpr double kCubic = 0.044715;
-  return inner.is({{{1}, slope}, {{3}, slope * kCubic}});
-}
 
 class FuseGelu final : public Pass {
  public:
@@ -37,10 +26,8 @@ class FuseGelu final : public Pass {
       if ((!erf && !node.is("Tanh")) || node.input(0) == nullptr || node.output(0) == nullptr) {
         return;
       }
-      const GateRules rules = {
-          erf ? is_erf_argument : is_tanh_argument,
-          [](const Expression&, const Expression& outer) { return is_half_gate(outer); }};
-      auto gate = find_gate(*node.input(0), *node.output(0), {&node}, rules);
+      auto gate = find_gate(*node.input(0), *node.output(0), {&node},
+                            erf ? erf_gelu_rules() : tanh_gelu_rules());
       if (!gate) return;
       GateSite site{std::move(*gate), {}};
       if (!erf) site.attributes.push_back(attribute("approximate", std::string_view("tanh")));

@@ -8,6 +8,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -63,7 +64,6 @@ class FuseMatmulAdd final : public Pass {
     Value& product = *add.input(slot);
     Value& bias = *add.input(1 - slot);
     Node& matmul = *product.producer();
-    constexpr std::int64_t kNumpyBroadcast = 7;
     if (add.graph().model().opset("") < kNumpyBroadcast) {
       return std::string("Add broadcasts in another way before opset 7");
     }

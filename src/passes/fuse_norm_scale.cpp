@@ -15,6 +15,7 @@
 #include "passes/common/batch_norm.h"
 #include "passes/common/coefficients.h"
 #include "passes/common/known_forms.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -83,7 +84,6 @@ class FuseNormScale final : public Pass {
   explicit FuseNormScale(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    constexpr std::int64_t kNumpyBroadcast = 7;
     std::vector<Node*> found;
     for_each_graph(model.graph(), [&](Graph& graph) {
       for (Node* node : graph.nodes()) {

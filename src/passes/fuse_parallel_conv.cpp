@@ -14,6 +14,7 @@
 #include "passes/common/batch_norm.h"
 #include "passes/common/coefficients.h"
 #include "passes/common/convolution.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -93,7 +94,6 @@ class FuseParallelConv final : public Pass {
         if (node->is("Concat") || is_sum(*node)) found.push_back(node);
       }
     });
-    constexpr std::int64_t kNumpyBroadcast = 7;
     if (model.opset("") < kNumpyBroadcast) found.clear();
     std::int64_t fused = 0;
     for (Node* node : found) {

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ir/walk.h"
+#include "passes/common/gates.h"
 #include "passes/common/merge.h"
 #include "passes/passes.h"
 
@@ -19,15 +20,9 @@ class FuseSwish final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     std::vector<GateSite> sites;
-    const GateRules rules = {[](const Expression& inner) {
-                               return inner.is({{{1}, inner.of({1})}});
-                             },
-                             [](const Expression&, const Expression& outer) {
-                               return outer.is({{{1, 1}, 1.0}});
-                             }};
     for_each_node(model.graph(), [&](Node& node) {
       if (!node.is("Sigmoid") || node.input(0) == nullptr || node.output(0) == nullptr) return;
-      auto gate = find_gate(*node.input(0), *node.output(0), {&node}, rules);
+      auto gate = find_gate(*node.input(0), *node.output(0), {&node}, swish_rules());
       if (!gate) return;
       const auto alpha = static_cast<float>(gate->inner.of({1}));
       GateSite site{std::move(*gate), {}};

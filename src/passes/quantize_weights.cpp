@@ -14,7 +14,9 @@
 #include <algorithm>
 #include <map>
 
+#include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/target_rules.h"
@@ -62,6 +64,10 @@ class QuantizeWeights final : public Pass {
     std::vector<Value*> values;
     for_each_graph(model.graph(), [&](Graph& graph) {
       values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
+      // Bodies of functions have no initializers.
+      for (const Node* node : graph.nodes()) {
+        if (node->is("Constant") && is_constant(node->output(0))) values.push_back(node->output(0));
+      }
     });
     for (Value* value : values) MCOMPRESS_TRY(consider(*value, selection, context));
     return ok_status();
@@ -73,36 +79,36 @@ class QuantizeWeights final : public Pass {
     const Node* user = nullptr;
   };
 
-  static void skip(PassContext& context, const Value& value, const Node* user, std::string why) {
+  static void skip(PassContext& context, const Value& value, const Tensor& tensor, const Node* user,
+                   std::string why) {
     Decision decision;
     decision.subject = value.name();
     if (user != nullptr) decision.op_type = user->op_type();
     decision.why = std::move(why);
-    decision.bytes_before = decision.bytes_after = value.initializer()->byte_size();
+    decision.bytes_before = decision.bytes_after = tensor.byte_size();
     context.explain().skipped(std::move(decision));
   }
 
   Status consider(Value& value, const Selection& selection, PassContext& context) {
-    const Tensor& tensor = *value.initializer();
+    const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
     // Biases, scales and other vectors are no weights; nothing needs to be said of them.
     if (tensor.dtype() != DataType::kFloat || tensor.dims().size() < 2) return ok_status();
     if (tensor.elements() < options_.min_elements) {
       if (tensor.elements() > 16) {
-        skip(context, value, nullptr,
+        skip(context, value, tensor, nullptr,
              "has " + std::to_string(tensor.elements()) + " elements, below " +
                  std::to_string(options_.min_elements));
       }
       return ok_status();
     }
-    if (value.constant() == nullptr) {
-      skip(context, value, nullptr, "a caller of the model may override it");
+    if (value.is_initializer() && value.constant() == nullptr) {
+      skip(context, value, tensor, nullptr, "a caller of the model may override it");
       return ok_status();
     }
     if (value.uses().empty() || belongs_to_integers(value)) return ok_status();
-    constexpr std::int64_t kNumpyBroadcast = 7;  // of the Mul that restores the weight
     const std::int64_t opset = value.graph().model().opset("");
     if (opset < kNumpyBroadcast) {
-      skip(context, value, nullptr,
+      skip(context, value, tensor, nullptr,
            "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
                std::to_string(opset));
       return ok_status();
@@ -110,18 +116,18 @@ class QuantizeWeights final : public Pass {
     Candidate candidate;
     for (const Use& use : value.uses()) {
       if (use.node == nullptr) {
-        skip(context, value, nullptr, "is an output of the graph");
+        skip(context, value, tensor, nullptr, "is an output of the graph");
         return ok_status();
       }
       const auto layout = weight_view(*use.node, use.slot, tensor.dims());
       if (!layout) {
-        skip(context, value, use.node,
+        skip(context, value, tensor, use.node,
              "is not a weight of " + std::string(use.node->op_type()) + " '" + use.node->label() +
                  "'");
         return ok_status();
       }
       if (std::string why = selection.why_not(*use.node, &value); !why.empty()) {
-        skip(context, value, use.node, std::move(why));
+        skip(context, value, tensor, use.node, std::move(why));
         return ok_status();
       }
       // Users that see other channels still read the same numbers: the first one decides.
@@ -130,7 +136,7 @@ class QuantizeWeights final : public Pass {
     const auto channels = static_cast<std::uint64_t>(candidate.layout.channels);
     const auto elements = static_cast<std::uint64_t>(tensor.elements());
     if (elements + 4 * channels + 4 * kNodeBytes >= tensor.byte_size()) {
-      skip(context, value, candidate.user,
+      skip(context, value, tensor, candidate.user,
            "would not get smaller: " + std::to_string(channels) + " channels of " +
                std::to_string(candidate.layout.length()) + " weights");
       return ok_status();
@@ -138,21 +144,23 @@ class QuantizeWeights final : public Pass {
     if (std::string why = why_not_stored(
             context.target(), options_.scheme == "affine" ? DataType::kUint8 : DataType::kInt8);
         !why.empty()) {
-      skip(context, value, candidate.user, std::move(why));
+      skip(context, value, tensor, candidate.user, std::move(why));
       return ok_status();
     }
     const bool table = is_table(value);
     if (table && context.target().weight_only.embeddings == WeightOnlyRule::Form::kNone) {
-      skip(context, value, candidate.user,
+      skip(context, value, tensor, candidate.user,
            "is an embedding table, which is not taken in integers (" +
                rule_name(context.target(), "weight-only/embeddings") + ")");
       return ok_status();
     }
     MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
     if (!finite) {
-      skip(context, value, candidate.user, "holds NaN or infinity, which integers have not");
+      skip(context, value, tensor, candidate.user,
+           "holds NaN or infinity, which integers have not");
       return ok_status();
     }
+    if (value.producer() != nullptr) context.edit().replace_by_constant(*value.producer(), tensor);
     if (table && options_.scheme != "affine" && tensor.elements() >= kLookupElements &&
         context.target().weight_only.embeddings == WeightOnlyRule::Form::kLookup) {
       return look_up(value, candidate, context);

@@ -11,6 +11,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
@@ -62,7 +63,6 @@ class SimplifyArithmetic final : public Pass {
   explicit SimplifyArithmetic(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    constexpr std::int64_t kNumpyBroadcast = 7;
     if (model.opset("") >= kNumpyBroadcast) {
       const SymbolicShapes shapes(model);
       shapes_ = &shapes;

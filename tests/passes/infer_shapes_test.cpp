@@ -89,6 +89,43 @@ g (float[1,5,9223372036854775807] p, float[1,4,5,9223372036854775807] v) => (y) 
   }
 }
 
+// More nodes with graphs than are inferred at once: nothing is lost between.
+TEST(InferShapes, OfManyBranches) {
+  std::string nodes = "s = Shape(x) ";
+  std::string last = "x";
+  for (int i = 0; i < 100; ++i) {
+    const std::string n = std::to_string(i);
+    nodes += "y" + n + " = If (c) < then_branch = t" + n + " () => (o" + n + ") { o" + n +
+             " = Add(" + last + ", w) }, else_branch = e" + n + " () => (p" + n + ") { q" + n +
+             " = Neg(" + last + ") p" + n + " = Mul(q" + n + ", x) } > ";
+    last = "y" + n;
+    if (i == 50) nodes += "rr = Unsqueeze(y" + n + ", axis) ";
+  }
+  auto model = model_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 17]>\ng (bool c, float[2,3] x) "
+      "=> (float z, float k, float r) <float[1,3] w = {1,2,3}, int64[1] "
+      "axis = {0}, int64[1] four = {4}> { " +
+      nodes + "f = Concat<axis = 0>(four, s) e = Expand(rr, f) k = Tile(e, f) zz = Exp(" + last +
+      ") z = Abs(zz) r = Abs(rr) }");
+  const auto run = run_passes(*model, {"infer-shapes"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+  using Sizes = std::vector<std::int64_t>;
+  const auto shape = [&](std::string_view name) {
+    return static_shape(*model->graph().find(name)).value_or(Sizes());
+  };
+  EXPECT_EQ(shape("y0"), (Sizes{2, 3}));
+  EXPECT_EQ(shape("y99"), (Sizes{2, 3}));
+  EXPECT_EQ(shape("zz"), (Sizes{2, 3}));
+  EXPECT_EQ(shape("rr"), (Sizes{1, 2, 3}));
+  EXPECT_EQ(shape("e"), (Sizes{4, 2, 3}));
+  for (Node* node : model->graph().nodes()) {
+    for (const Graph* graph : node->bodies()) {
+      EXPECT_EQ(static_shape(*graph->outputs()[0]), (Sizes{2, 3})) << graph->name();
+    }
+  }
+}
+
 TEST(InferShapes, IsNeverFatal) {
   auto model = model_from_text(R"(
 <ir_version: 8, opset_import: ["" : 17]>

@@ -49,12 +49,18 @@ std::vector<Named> models() {
         })")},
       {"calls",
        bytes_from_text("<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1]> calls "
-                       "(float[2,64] x) => (float[2,64] y) { t = local.layer(x) "
+                       "(float[2,64] x) => (float[2,64] y) { [first] t = local.layer(x) "
                        "y = local.act(t) }\n<domain: \"local\", opset_import: [\"\" : 17]> "
                        "layer (a) => (b) { w = Constant<value = " +
                        weights("", {64, 64}) +
-                       ">() b = MatMul(a, w) }\n<domain: \"local\", opset_import: "
+                       ">() [inner] b = MatMul(a, w) }\n<domain: \"local\", opset_import: "
                        "[\"\" : 17]> act (a) => (b) { b = Relu(a) }")},
+      {"many-calls",
+       bytes_from_text("<ir_version: 10, opset_import: [\"\" : 17, \"local\" : 1]> many "
+                       "(float[2,64] x) => (float[2,64] y) { a = local.layer(x) b = "
+                       "local.layer(a) y = local.layer(b) }\n<domain: \"local\", "
+                       "opset_import: [\"\" : 17]> layer (a) => (b) { w = Constant<value = " +
+                       weights("", {64, 64}, -0.1f, 0.1f) + ">() b = MatMul(a, w) }")},
       // Nobody can run it.
       {"custom", bytes_from_text(R"(
         <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>

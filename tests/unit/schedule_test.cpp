@@ -54,6 +54,12 @@ TEST(Schedule, PassesThatKeepResultsAreGroupedInTheOrderOfTheRegistry) {
   EXPECT_EQ(scheduled(registry, {"d", "a", "q", "b", "q", "q"}), "( a d )[ q ]( b )[ q q ]");
 }
 
+TEST(Schedule, PassesAfterAllOthersRunOnceInTheirPlace) {
+  const PassRegistry registry = registry_of({info("a", {"b"}), info("b"), info("c", {"*"})});
+  EXPECT_EQ(scheduled(registry, {"a", "b", "c"}), "( b a )[ c ]");
+  EXPECT_EQ(scheduled(registry, {"a", "c", "b"}), "( a )[ c ]( b )");
+}
+
 TEST(Schedule, PassesThatWaitForEachOtherDoNotHang) {
   const PassRegistry registry = registry_of({info("a", {"b"}), info("b", {"a"})});
   EXPECT_EQ(scheduled(registry, {"b", "a"}), "( a b )");

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "ir/facts.h"
+#include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "support/try.h"
 
@@ -198,7 +199,7 @@ std::optional<Permutation> permutation_of(const Node& transpose) {
 }
 
 std::optional<LayoutMove> layout_move(const Node& node, const PermutationOf& permutation) {
-  constexpr std::int64_t kNumpyBroadcast = 7, kSoftmaxAlongOneAxis = 13;
+  constexpr std::int64_t kSoftmaxAlongOneAxis = 13;
   const std::int64_t opset = node.graph().model().opset("");
   if (!node.domain().empty() || node.input(0) == nullptr || opset < kNumpyBroadcast) {
     return std::nullopt;

@@ -1,0 +1,102 @@
+#include "ir/function_scope.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "ir/walk.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::string_view kHidden = "reference:";
+
+bool refers(const Node& node) {
+  return std::ranges::any_of(node.attributes(), [](const Attribute& entry) {
+    return std::holds_alternative<AttributeRef>(entry.value);
+  });
+}
+
+}  // namespace
+
+Builder::FunctionScope::FunctionScope(Editor& editor, std::size_t position)
+    : editor_(editor), model_(editor.model()), position_(position) {
+  auto& functions = model_.functions_;
+  const auto place = functions.begin() + static_cast<std::ptrdiff_t>(position);
+  function_ = std::move(*place);
+  functions.erase(place);
+  std::swap(model_.graph_, function_.body);
+  std::swap(model_.opsets_, function_.opsets);
+  opsets_ = model_.opsets_;
+  opsets_edited_ = std::exchange(model_.opsets_edited_, true);
+  // It was loaded from the message of a function, not of a graph.
+  origin_ = std::exchange(model_.graph_->origin_, nullptr);
+  hide_references();
+}
+
+void Builder::FunctionScope::hide_references() {
+  for (Value* value : model_.graph_->inputs_) types_.emplace(value, value->type_);
+  for_each_node(*model_.graph_, [&](Node& node) {
+    for (Value* value : node.outputs_) {
+      if (value != nullptr) types_.emplace(value, value->type_);
+    }
+    if (!refers(node)) return;
+    node.domain_ = std::string(kHidden) + node.domain_;
+    model_.opsets_.emplace(node.domain_, 1);
+  });
+}
+
+Builder::FunctionScope::~FunctionScope() {
+  write_constants();
+  restore_types();
+  std::erase_if(model_.opsets_, [](const auto& entry) { return entry.first.starts_with(kHidden); });
+  model_.graph_->origin_ = std::move(origin_);
+  if (model_.opsets_ != opsets_) function_.opsets_edited = true;
+  std::swap(model_.opsets_, function_.opsets);
+  std::swap(model_.graph_, function_.body);
+  model_.opsets_edited_ = opsets_edited_;
+  model_.functions_.insert(model_.functions_.begin() + static_cast<std::ptrdiff_t>(position_),
+                           std::move(function_));
+}
+
+// In front, in the order of the initializers.
+void Builder::FunctionScope::write_constants() {
+  Graph& body = *model_.graph_;
+  const std::vector<Value*> constants = std::exchange(body.initializers_, {});
+  if (constants.empty()) return;
+  Builder builder(model_);
+  Node* const behind = body.first_;
+  Node* previous = nullptr;
+  for (Value* value : constants) {
+    Node& node = builder.add_node(body, editor_.unique_name(value->name_ + "_constant"), "",
+                                  "Constant", {}, nullptr);
+    node.edited_ = true;
+    builder.add_attribute(node, {"value", std::move(*value->tensor_), nullptr});
+    value->tensor_.reset();
+    value->tensor_origin_ = nullptr;
+    builder.add_node_output(node, value);
+    node.previous_ = previous;
+    (previous != nullptr ? previous->next_ : body.first_) = &node;
+    previous = &node;
+    ++body.node_count_;
+  }
+  previous->next_ = behind;
+  (behind != nullptr ? behind->previous_ : body.last_) = previous;
+  body.edited_ = true;
+  ++model_.revision_;
+}
+
+void Builder::FunctionScope::restore_types() {
+  const auto restore = [&](Value* value) {
+    if (value == nullptr) return;
+    const auto known = types_.find(value);
+    value->type_ = known != types_.end() ? known->second : std::nullopt;
+  };
+  std::ranges::for_each(model_.graph_->inputs_, restore);
+  for_each_node(*model_.graph_, [&](Node& node) {
+    std::ranges::for_each(node.outputs_, restore);
+    if (node.domain_.starts_with(kHidden)) node.domain_.erase(0, kHidden.size());
+  });
+}
+
+}  // namespace mcompress

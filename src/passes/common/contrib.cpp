@@ -1,0 +1,28 @@
+#include "passes/common/contrib.h"
+
+namespace mcompress {
+
+void ContribWriter::saw(const Node& node, std::string_view op_type, std::string why) {
+  ++eligible_;
+  if (why.empty()) {
+    ++written_[std::string(op_type)];
+  } else {
+    context_.explain().skipped(node, std::move(why));
+  }
+}
+
+void ContribWriter::import() {
+  if (model_.opset(kContribDomain) == 0) context_.edit().set_opset(kContribDomain, 1);
+}
+
+void ContribWriter::report() {
+  std::int64_t fused = 0;
+  for (const auto& [op_type, count] : written_) {
+    context_.report().count(op_type, count);
+    fused += count;
+  }
+  context_.report().count("eligible", eligible_);
+  context_.report().count("fused", fused);
+}
+
+}  // namespace mcompress

@@ -1,0 +1,47 @@
+// Operators of ONNX Runtime's own domain for what takes several of ONNX's. Each part looks at the
+// whole model, nested graphs included, and writes only what the target lists.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "mcompress/pass.h"
+
+namespace mcompress {
+
+inline constexpr std::string_view kContribDomain = "com.microsoft";
+
+// What was done, by operator, and what the target offers.
+class ContribWriter {
+ public:
+  ContribWriter(Model& model, PassContext& context) : model_(model), context_(context) {}
+
+  Model& model() { return model_; }
+  PassContext& context() { return context_; }
+  // Null: the target does not have it.
+  const NativeOperator* offered(std::string_view op_type) const {
+    return context_.target().native(op_type, kContribDomain);
+  }
+  // A site was looked at: `why` it stays, or empty when `op_type` stands there now.
+  void saw(const Node& node, std::string_view op_type, std::string why);
+  // Imports the domain. Call it before the first node.
+  void import();
+  void report();
+
+ private:
+  Model& model_;
+  PassContext& context_;
+  std::int64_t eligible_ = 0;
+  std::map<std::string, std::int64_t, std::less<>> written_;
+};
+
+// Gelu, FastGelu and QuickGelu for the arithmetic written out, BiasGelu for a vector added before.
+Status write_contrib_gates(ContribWriter& writer);
+// FusedMatMul for products of transposed and scaled operands.
+Status write_contrib_products(ContribWriter& writer);
+// FusedConv and FusedGemm, which apply an activation to their results.
+Status write_contrib_activations(ContribWriter& writer);
+
+}  // namespace mcompress

@@ -1,0 +1,293 @@
+#include <gtest/gtest.h>
+
+#include "support/models.h"
+#include "support/pass_fixture.h"
+
+namespace mcompress::testing {
+namespace {
+
+const std::vector<std::string> kPasses = {"infer-shapes", "fuse-contrib:{\"allow-contrib\": true}"};
+constexpr std::string_view kPass = "fuse-contrib";
+
+std::string header(int opset = 17) {
+  return "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) + "]> g ";
+}
+
+// A convolution into t, then `body`.
+std::string conv(std::string_view body, int opset = 17, std::string_view more = "") {
+  return header(opset) + "(float[1,3,8,8] x) => (float y) <" + weights("w", {4, 3, 3, 3}) + "," +
+         weights("b", {4}) + ", float low = {-0.25}, float high = {0.5}" + std::string(more) +
+         "> { t = Conv<pads = [1,1,1,1], strides = [2,2]>(x, w, b) " + std::string(body) + " }";
+}
+
+std::string gemm(std::string_view body, int opset = 17) {
+  return header(opset) + "(float[3,6] x) => (float y) <" + weights("w", {6, 4}) + "," +
+         weights("b", {4}) + ", float low = {0}, float high = {6}> { t = Gemm(x, w, b) " +
+         std::string(body) + " }";
+}
+
+Checked becomes_one(const std::string& text, std::string_view op_type) {
+  Checked checked = check_passes(text, kPasses);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u) << text;
+  EXPECT_EQ(count_nodes(*checked.after, op_type), 1) << text;
+  EXPECT_EQ(checked.after->graph().first()->domain(), "com.microsoft");
+  EXPECT_EQ(checked.after->opset("com.microsoft"), 1);
+  EXPECT_EQ(checked.run->count(kPass, op_type), 1) << text;
+  return checked;
+}
+
+std::string why_not(const std::string& text, std::string_view subject) {
+  const auto checked = check_passes(text, kPasses, 0.0);
+  EXPECT_FALSE(checked.run->changed) << text;
+  EXPECT_EQ(checked.run->count(kPass, "fused"), 0) << text;
+  EXPECT_EQ(checked.after->opset("com.microsoft"), 0);
+  return checked.run->why(subject);
+}
+
+TEST(FuseContrib, DoesNothingWithoutBeingAllowedTo) {
+  auto model = model_from_text(conv("y = Relu(t)"));
+  const auto run = run_passes(*model, {"infer-shapes", "fuse-contrib"});
+  EXPECT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+  EXPECT_EQ(model->opset("com.microsoft"), 0);
+}
+
+TEST(FuseContrib, RefusesATargetWithoutOperatorsOfItsOwn) {
+  auto model = model_from_text(conv("y = Relu(t)"));
+  const auto run = run_passes_for("generic-qdq", *model, kPasses);
+  ASSERT_FALSE(run->status.ok());
+  EXPECT_EQ(run->status.error().code, Code::kUsage);
+  EXPECT_EQ(run->status.error().diagnostic.message,
+            "target 'generic-qdq' has no operators of its own");
+  EXPECT_FALSE(run->changed);
+}
+
+TEST(FuseContrib, ConvAppliesItsActivation) {
+  for (const char* body :
+       {"y = Relu(t)", "y = LeakyRelu(t)", "y = LeakyRelu<alpha = 0.3>(t)", "y = Sigmoid(t)",
+        "y = Tanh(t)", "y = HardSigmoid(t)", "y = HardSigmoid<alpha = 0.4, beta = 0.1>(t)",
+        "y = Clip(t, low, high)", "y = Clip(t, low)", "y = Clip(t, , high)", "y = HardSwish(t)",
+        "s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(t) y = Mul(t, s)",
+        "s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(t) y = Mul(s, t)"}) {
+    const auto checked = becomes_one(conv(body), "FusedConv");
+    EXPECT_EQ(checked.after->graph().first()->ints_attribute("strides"),
+              (std::vector<std::int64_t>{2, 2}));
+  }
+  // The bounds go with the Clip.
+  EXPECT_EQ(count_initializers(*becomes_one(conv("y = Clip(t, low, high)"), "FusedConv").after), 2);
+  becomes_one(conv("y = Clip<min = -0.25, max = 0.5>(t)", 10), "FusedConv");
+  becomes_one(conv("y = Clip<max = 0.5>(t)", 10), "FusedConv");
+}
+
+TEST(FuseContrib, GemmAppliesItsActivation) {
+  for (const char* body :
+       {"y = Relu(t)", "y = LeakyRelu<alpha = 0.3>(t)", "y = Sigmoid(t)", "y = Tanh(t)",
+        "y = HardSigmoid<alpha = 0.4, beta = 0.1>(t)", "y = Elu(t)", "y = Elu<alpha = 0.5>(t)",
+        "y = Softplus(t)", "y = Softsign(t)"}) {
+    becomes_one(gemm(body), "FusedGemm");
+  }
+}
+
+TEST(FuseContrib, SaysWhichActivationsStay) {
+  EXPECT_EQ(why_not(conv("y = Elu(t)"), "Elu node that makes 'y'"), "FusedConv does not apply Elu");
+  EXPECT_EQ(why_not(gemm("y = Clip(t, low, high)"), "Clip node that makes 'y'"),
+            "FusedGemm does not apply Clip");
+  EXPECT_EQ(why_not(header() + "(float[1,3,8,8] x, float low) => (float y) <" +
+                        weights("w", {4, 3, 3, 3}) + "> { t = Conv(x, w) y = Clip(t, low) }",
+                    "Clip node that makes 'y'"),
+            "its bounds are computed");
+  EXPECT_EQ(why_not(header() + "(double[3,6] x, double[6,4] w) => (double y) { t = Gemm(x, w) y = "
+                               "Relu(t) }",
+                    "Relu node that makes 'y'"),
+            "'t' is float64, only float32 is merged");
+  // Read by others too, or by an activation of another kind.
+  for (const char* body :
+       {"r = Relu(t) y = Add(r, t)", "y = Sin(t)", "s = HardSigmoid(t) y = Mul(t, s)",
+        "s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(t) y = Add(t, s)"}) {
+    const auto checked = check_passes(conv(body), kPasses, 0.0);
+    EXPECT_FALSE(checked.run->changed) << body;
+  }
+}
+
+TEST(FuseContrib, KeepsTheNamesOfOutputs) {
+  const auto checked =
+      check_passes(header() + "(float[1,3,8,8] x) => (float y, float z) <" +
+                       weights("w", {4, 3, 3, 3}) + "> { t = Conv(x, w) y = Relu(t) z = Neg(y) }",
+                   kPasses);
+  EXPECT_EQ(checked.run->count(kPass, "FusedConv"), 1);
+  EXPECT_EQ(maker_of(*checked.after, "y")->op_type(), "FusedConv");
+}
+
+TEST(FuseContrib, ActivationsInBranches) {
+  const auto checked = check_passes(
+      header() + "(bool c, float[3,6] x) => (float[3,4] y) <" + weights("w", {6, 4}) + R"(> {
+  y = If (c) <
+    then_branch = yes () => (float[3,4] o) { t = Gemm(x, w) o = Relu(t) },
+    else_branch = no () => (float[3,4] p) { u = Gemm(x, w) p = Neg(u) }
+  >
+})",
+      kPasses);
+  EXPECT_EQ(checked.run->count(kPass, "FusedGemm"), 1);
+}
+
+// ----------------------------------------------------------------------------------- products
+
+std::string product(std::string_view body) {
+  return header() +
+         "(float[2,5,6] x, float[2,5,6] z) => (float y) <float two = {2}, float[1,1,1] "
+         "eight = {8}, float[1,1,1,1] wide = {8}, float zero = {0}> { " +
+         std::string(body) + " }";
+}
+
+TEST(FuseContrib, ProductsReadTransposedAndScaledOperands) {
+  for (const char* body :
+       {"q = Transpose<perm = [0,2,1]>(z) y = MatMul(x, q)",
+        "q = Transpose<perm = [0,2,1]>(x) y = MatMul(q, z)",
+        "q = Transpose<perm = [0,2,1]>(z) m = MatMul(x, q) y = Mul(m, two)",
+        "q = Transpose<perm = [0,2,1]>(z) m = MatMul(x, q) y = Div(m, eight)",
+        "q = Transpose<perm = [0,2,1]>(z) s = Mul(two, x) m = MatMul(s, q) y = Div(m, eight)",
+        "q = Transpose<perm = [0,2,1]>(z) r = Div(x, eight) s = Mul(q, two) y = MatMul(r, s)",
+        "s = Mul(z, two) q = Transpose<perm = [0,2,1]>(s) y = MatMul(x, q)"}) {
+    const auto checked = check_passes(product(body), kPasses);
+    EXPECT_EQ(count_nodes(*checked.after, "FusedMatMul"), 1) << body;
+    EXPECT_EQ(count_nodes(*checked.after, "Transpose"), 0) << body;
+    EXPECT_GE(checked.run->count(kPass, "FusedMatMul"), 1) << body;
+  }
+  const auto checked =
+      check_passes(product("q = Transpose<perm = [0,2,1]>(z) s = Mul(two, x) m = MatMul(s, q) y = "
+                           "Div(m, eight)"),
+                   kPasses);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  EXPECT_EQ(count_initializers(*checked.after), 2);  // those that nothing read before
+  EXPECT_FLOAT_EQ(checked.after->graph().first()->float_attribute("alpha", 0), 0.25f);
+  EXPECT_EQ(checked.after->graph().first()->int_attribute("transB", 0), 1);
+}
+
+TEST(FuseContrib, OneTransposeForTwoProducts) {
+  const auto checked = check_passes(
+      product("q = Transpose<perm = [0,2,1]>(z) a = MatMul(x, q) b = MatMul(z, q) y = Add(a, b)"),
+      kPasses);
+  EXPECT_EQ(count_nodes(*checked.after, "FusedMatMul"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "Transpose"), 0);
+}
+
+TEST(FuseContrib, SaysWhichProductsStay) {
+  EXPECT_EQ(why_not(product("q = Transpose<perm = [0,2,1]>(z) m = MatMul(x, q) n = Neg(q) k = "
+                            "MatMul(m, z) y = MatMul(n, k)"),
+                    "Transpose node that makes 'q'"),
+            "'q' is read by Neg 'Neg node that makes 'n'' too");
+  EXPECT_EQ(why_not(header() + "(double[2,5,6] x, double[2,5,6] z) => (double y) { q = "
+                               "Transpose<perm = [0,2,1]>(z) y = MatMul(x, q) }",
+                    "Transpose node that makes 'q'"),
+            "'q' is float64, only float32 is merged");
+  for (const char* body :
+       {// a factor that adds an axis, or makes everything zero, or is no number
+        "q = Reshape(z, shape) m = MatMul(x, q) y = Mul(m, wide)",
+        "q = Reshape(z, shape) m = MatMul(x, q) y = Mul(m, zero)",
+        "q = Reshape(z, shape) m = MatMul(x, q) y = Div(two, m)",
+        "q = Reshape(z, shape) m = MatMul(x, q) y = Mul(m, vector)",
+        // another exchange of axes
+        "q = Transpose<perm = [1,0,2]>(x) r = Reshape(q, shape) y = MatMul(x, r)"}) {
+    const auto checked =
+        check_passes(header() +
+                         "(float[2,5,6] x, float[2,5,6] z) => (float y) <float two = {2}, "
+                         "float[1,1,1,1] wide = {8}, float zero = {0}, int64[3] shape = {2,6,5}, "
+                         "float[5] vector = {1,2,3,4,5}> { " +
+                         std::string(body) + " }",
+                     kPasses, 0.0);
+    EXPECT_FALSE(checked.run->changed) << body;
+  }
+  EXPECT_EQ(why_not(header() + "(float[2,5,6] x, float[2,6,5] z) => (float y, float m) <float two "
+                               "= {2}> { m = MatMul(x, z) y = Mul(m, two) }",
+                    "Mul node that makes 'y'"),
+            "'m' is a graph output");
+}
+
+// Its kernel is slower than the two operators it stands for.
+TEST(FuseContrib, SumsThatAreNormalisedStay) {
+  const auto checked =
+      check_passes(header() + "(float[2,5,6] x, float[2,5,6] z) => (float y) <" +
+                       weights("g", {6}) + "> { s = Add(x, z) y = LayerNormalization(s, g) }",
+                   kPasses, 0.0);
+  EXPECT_FALSE(checked.run->changed);
+}
+
+// --------------------------------------------------------------------------------------- gates
+
+std::string gate(std::string_view body, int opset = 17) {
+  return header(opset) +
+         "(float[2,5,6] x) => (float y) <float half = {0.5}, float one = {1}, "
+         "float root = {1.41421354}, float k = {1.702}, float cubic = {0.044715}, "
+         "float slope = {0.79788458}, float three = {3}," +
+         weights("v", {6}) + "," + weights("u", {1}) + "> { " + std::string(body) + " }";
+}
+
+TEST(FuseContrib, Gates) {
+  becomes_one(gate("d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
+              "Gelu");
+  becomes_one(gate("p = Pow(x, three) c = Mul(p, cubic) s = Add(x, c) t = Mul(s, slope) q = "
+                   "Tanh(t) a = Add(q, one) m = Mul(x, a) y = Mul(m, half)"),
+              "FastGelu");
+  for (const auto& [body, alpha] :
+       {std::pair("s = Sigmoid(x) y = Mul(x, s)", 1.0f),
+        std::pair("r = Mul(x, k) s = Sigmoid(r) y = Mul(s, x)", 1.702f),
+        std::pair("r = Div(x, half) s = Sigmoid(r) y = Mul(s, x)", 2.0f)}) {
+    const auto checked = becomes_one(gate(body), "QuickGelu");
+    EXPECT_FLOAT_EQ(checked.after->graph().first()->float_attribute("alpha", 0), alpha);
+  }
+}
+
+TEST(FuseContrib, GeluTakesABias) {
+  becomes_one(gate("s = Add(x, v) y = Gelu(s)", 20), "BiasGelu");
+  becomes_one(gate("s = Add(v, x) y = Gelu<approximate = \"tanh\">(s)", 20), "FastGelu");
+  const auto checked = check_passes(
+      gate("z = Add(x, v) d = Div(z, root) e = Erf(d) a = Add(e, one) m = Mul(z, a) y = Mul(m, "
+           "half)"),
+      kPasses);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  EXPECT_EQ(count_nodes(*checked.after, "BiasGelu"), 1);
+}
+
+TEST(FuseContrib, LeavesOtherGates) {
+  for (const char* body :
+       {"s = Sigmoid(x) y = Add(x, s)", "r = Add(x, v) s = Sigmoid(r) y = Mul(x, s)",
+        "d = Div(x, root) e = Erf(d) a = Add(e, half) m = Mul(x, a) y = Mul(m, half)"}) {
+    EXPECT_FALSE(check_passes(gate(body), kPasses, 0.0).run->changed) << body;
+  }
+  // No vector: one number, or a full tensor; or read by others.
+  for (const char* body : {"s = Add(x, u) y = Gelu(s)", "s = Add(x, x) y = Gelu(s)"}) {
+    EXPECT_FALSE(check_passes(gate(body, 20), kPasses, 0.0).run->changed) << body;
+  }
+  EXPECT_EQ(
+      why_not(gate("s = Add(x, v) t = Gelu(s) y = Add(t, s)", 20), "Gelu node that makes 't'"),
+      "'s' is read 2 times");
+  EXPECT_EQ(why_not(gate("s = Sigmoid(x) m = Mul(x, s) y = Add(m, s)"), "Mul node that makes 'm'"),
+            "'s' is read 2 times");
+}
+
+// Everything else still runs on what came out, and finds nothing to spoil.
+TEST(FuseContrib, OtherPassesLeaveItsOperatorsAlone) {
+  auto model = model_from_text(
+      header() + "(float[2,5,6] x, float[2,5,6] z) => (float y, float v) <" +
+      weights("g", {6}, 0.5f, 1.5f) + "," + weights("w", {6, 4}) + "," + weights("b", {4}) +
+      ", int64[2] flat = {10,6}> { s = Add(x, z) n = LayerNormalization(s, g) q = Transpose<perm = "
+      "[0,2,1]>(s) p = MatMul(n, q) k = Sigmoid(p) y = Mul(p, k) f = Reshape(s, flat) o = "
+      "Gemm(f, w, b) r = Relu(o) v = Abs(r) }");
+  const auto original = model->clone();
+  std::vector<std::string> passes = kPasses;
+  ASSERT_TRUE(run_passes(*model, passes)->status.ok());
+  EXPECT_EQ(count_nodes(*model, "FusedMatMul"), 1);
+  EXPECT_EQ(count_nodes(*model, "FusedGemm"), 1);
+  for (const PassInfo* pass : builtin_passes().all()) {
+    if (!pass->keeps_results || pass->name == "convert-opset") continue;
+    const auto run = run_passes(*model, {std::string(pass->name)});
+    EXPECT_TRUE(run->status.ok()) << pass->name;
+  }
+  for (const char* op : {"FusedMatMul", "FusedGemm", "QuickGelu"}) {
+    EXPECT_EQ(count_nodes(*model, op), 1) << op;
+  }
+  expect_same_results(*original, *model, 1e-5);
+}
+
+}  // namespace
+}  // namespace mcompress::testing
