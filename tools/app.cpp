@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 12> kCommands = {{
+constexpr std::array<CommandInfo, 13> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -43,6 +43,8 @@ constexpr std::array<CommandInfo, 12> kCommands = {{
      make_quantize},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
+    {"drift", "", "MODEL TABLE --data NEW", "which calibrated ranges new data leave",
+     "mcompress drift model.onnx table.json --data new.npz --max-psi 0.25", make_drift},
     {"eval", "", "MODEL --data DATA", "quality on labelled data, agreement with another model",
      "mcompress eval int8.onnx --data labelled.npz --against model.onnx", make_eval},
     {"compare", "", "REF MODEL --data DATA", "error of each output against a reference",

@@ -10,13 +10,12 @@
 namespace mcompress::tools {
 namespace {
 
-struct Options {
+struct Options : DataFlags {
   std::string data;
   std::string against;
   std::string metric = "auto";
   std::string characters;
   std::string output_name;
-  std::string feeding = "auto";
   std::vector<std::string> outputs;
   std::int64_t k = 5;
   std::int64_t samples = 0;
@@ -30,17 +29,14 @@ struct Options {
 
 Schema<Options> data_schema() {
   Schema<Options> schema;
-  schema
-      .field("data", &Options::data, "data: .npz, a folder of .npy, or a folder of ONNX test sets")
+  schema.field("data", &Options::data, "data: " + std::string(kDataKinds))
       .unit("DATA")
       .field("samples", &Options::samples, "use the first N samples; 0: all")
       .range(0, 1e9)
-      .field("feeding", &Options::feeding,
-             "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-      .choices({"auto", "slice", "index"})
       .field("threads", &Options::threads, "of the runtime")
       .range(1, 1024)
       .field("json", &Options::json, "the result as JSON");
+  add_data_fields(schema);
   return schema;
 }
 
@@ -60,7 +56,7 @@ class Judging : public Command {
   Status start(bool needs_data) {
     Diagnostics diagnostics;
     MCOMPRESS_ASSIGN(options_, schema().parse(flags_->given(schema().specs()), diagnostics));
-    if (needs_data && options_.data.empty()) {
+    if (needs_data && options_.data.empty() && options_.input.empty()) {
       return Error(Code::kUsage, "no-data", "data are missing", {{}, "--data", {}},
                    "give --data DATA");
     }
@@ -68,7 +64,7 @@ class Judging : public Command {
   }
 
   Result<std::unique_ptr<DataSource>> samples(const Model& model, Console& console) const {
-    return open_samples(options_.data, model, options_.feeding, options_.samples, console);
+    return open_samples(options_.data, model, options_, options_.samples, console);
   }
 
   Flags* flags_ = nullptr;
@@ -266,7 +262,7 @@ class Bench final : public Judging {
       MCOMPRESS_ASSIGN(reference, load(options_.against, console));
     }
     std::unique_ptr<DataSource> data;
-    if (!options_.data.empty()) {
+    if (!options_.data.empty() || !options_.input.empty()) {
       MCOMPRESS_ASSIGN(data, samples(*loaded.model, console));
     }
     const int threads = static_cast<int>(options_.threads);
