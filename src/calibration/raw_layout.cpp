@@ -47,6 +47,7 @@ Result<RawLayout> layout_in(std::string_view text) {
   layout.dtype = type_named(name);
   if (layout.dtype == DataType::kUndefined) {
     std::vector<std::string> known;
+    known.reserve(kShortNames.size());
     for (const auto& entry : kShortNames) known.emplace_back(entry.first);
     return bad_layout("'" + name + "' is no element type", "known are " + join(known, ", "));
   }
