@@ -39,6 +39,11 @@ macro(mcompress_find_dependencies)
     mcompress_find_pkgconfig(LIBZIP libzip)
   endif()
 
+  find_path(STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb)
+  if(NOT STB_INCLUDE_DIR)
+    list(APPEND _missing "stb (stb_image.h)")
+  endif()
+
   # ONNX itself. Its operator schemas register themselves from static initializers, which a linker drops from a static
   # library unless all of it is taken.
   set(ONNX_BUNDLED FALSE)

@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 13> kCommands = {{
+constexpr std::array<CommandInfo, 14> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -47,6 +47,8 @@ constexpr std::array<CommandInfo, 13> kCommands = {{
      "what each layer alone in integers does to the outputs",
      "mcompress sensitivity model.onnx --calib calib.npz --min-sqnr 30 -o exclude.txt",
      make_sensitivity},
+    {"drift", "", "MODEL TABLE --data NEW", "which calibrated ranges new data leave",
+     "mcompress drift model.onnx table.json --data new.npz --max-psi 0.25", make_drift},
     {"eval", "", "MODEL --data DATA", "quality on labelled data, agreement with another model",
      "mcompress eval int8.onnx --data labelled.npz --against model.onnx", make_eval},
     {"compare", "", "REF MODEL --data DATA", "error of each output against a reference",

@@ -54,7 +54,7 @@ class Bench final : public Judging {
       MCOMPRESS_ASSIGN(reference, load(options_.against, console));
     }
     std::unique_ptr<DataSource> data;
-    if (!options_.data.empty()) {
+    if (!options_.data.empty() || !options_.input.empty()) {
       MCOMPRESS_ASSIGN(data, samples(*loaded.model, console));
     }
     const int threads = static_cast<int>(options_.threads);

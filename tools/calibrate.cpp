@@ -11,31 +11,34 @@
 namespace mcompress::tools {
 namespace {
 
-struct Options {
+struct Options : DataFlags {
   std::string output;
   std::string calib;
   std::string target = "onnxruntime-cpu";
-  std::string feeding = "auto";
-  std::int64_t samples = 0;
+  std::string samples = "0";
   std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
 
   static const Schema<Options>& schema() {
-    static const Schema<Options> kSchema =
+    static const Schema<Options> kSchema = make_schema();
+    return kSchema;
+  }
+
+ private:
+  static Schema<Options> make_schema() {
+    Schema<Options> schema =
         Schema<Options>()
             .field("output", &Options::output, "the table to write; - is standard output")
             .unit("TABLE")
-            .field("calib", &Options::calib,
-                   "calibration data: .npz, a folder of .npy, or a folder of ONNX test sets")
+            .field("calib", &Options::calib, "calibration data: " + std::string(kDataKinds))
             .unit("DATA")
-            .field("samples", &Options::samples, "use the first N samples; 0: all")
-            .range(0, 1e9)
+            .field("samples", &Options::samples,
+                   "use the first N samples; 0: as many as the ranges need, spread evenly; auto: "
+                   "twice as many each time until the ranges hardly move, which is printed")
+            .unit("N|auto")
             .field("target", &Options::target,
                    "the runtime to calibrate for, or a file of your own that describes one")
             .unit("NAME|FILE")
-            .field("feeding", &Options::feeding,
-                   "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-            .choices({"auto", "slice", "index"})
             .field("jobs", &Options::jobs,
                    "runs of the model at the same time, which change no result; 0: one per "
                    "processor")
@@ -44,7 +47,8 @@ struct Options {
                    "for activations that are being observed; 0: 256 MiB")
             .unit("bytes")
             .range(0, 9e15);
-    return kSchema;
+    add_data_fields(schema);
+    return schema;
   }
 };
 
@@ -106,41 +110,34 @@ class Calibrate final : public Command {
       return Error(Code::kUsage, "unexpected-argument", "unexpected argument '" + inputs_[1] + "'",
                    {}, "one model at a time; --merge takes several tables");
     }
-    if (options_.calib.empty()) {
+    if (options_.calib.empty() && options_.input.empty()) {
       return Error(Code::kUsage, "no-calibration-data", "calibration data is missing",
                    {{}, "--calib", {}}, "give --calib DATA");
     }
     MCOMPRESS_ASSIGN(const TargetChoice choice, TargetChoice::of(options_.target));
     const Target* target = &choice.target();
+    MCOMPRESS_ASSIGN(const SampleCount samples, parse_sample_count(options_.samples));
     const std::string& path = inputs_.front();
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     runtime->warm_up();
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(path, console));
-    MCOMPRESS_ASSIGN(const auto data, open_samples(options_.calib, *loaded.model, options_.feeding,
-                                                   options_.samples, console));
-    // The graph that `quantize` will hold when it needs the table.
-    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
-    recipe = steps_before(std::move(recipe), "quantize-static");
-    recipe.target = options_.target;
+    MCOMPRESS_ASSIGN(const auto data,
+                     open_samples(options_.calib, *loaded.model, options_, samples.count, console));
+    MCOMPRESS_TRY(check_data(*data, *loaded.model, console));
+    MCOMPRESS_TRY(prepare_for_calibration(loaded, options_.target, runtime, console));
     Diagnostics diagnostics;
-    Services services;
-    services.runtime = runtime;
-    services.target = target;
-    services.diagnostics = &diagnostics;
-    services.progress = &console;
-    Explain explain;
-    Report report;
-    auto prepared = run_pipeline(*loaded.model, recipe, builtin_passes(), services,
-                                 PipelineOptions{}, explain, report);
-    if (!prepared.ok()) {
-      console.show(diagnostics);
-      return std::move(prepared).error().in_file(path);
-    }
     CalibratorOptions calibrator;
     calibrator.threads = static_cast<int>(options_.jobs);
     calibrator.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    if (samples.until_stable) {
+      auto calibration = calibrate_enough(*loaded.model, *target, *runtime, *data, calibrator,
+                                          diagnostics, console);
+      console.show(diagnostics);
+      if (!calibration.ok()) return std::move(calibration).error().in_file(path);
+      return std::move(calibration).value().table;
+    }
     auto table = calibrate_activations(*loaded.model, *target, *runtime, *data, calibrator,
-                                       options_.samples, diagnostics, console);
+                                       samples.count, diagnostics, console);
     console.show(diagnostics);
     if (!table.ok()) return std::move(table).error().in_file(path);
     return table;
@@ -153,6 +150,40 @@ class Calibrate final : public Command {
 };
 
 }  // namespace
+
+Status prepare_for_calibration(const LoadedModel& loaded, const std::string& target_name,
+                               const std::shared_ptr<Runtime>& runtime, Console& console) {
+  const Target* target = find_target(target_name);
+  if (target == nullptr) return unknown_target(target_name, {{}, "--target", {}});
+  MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
+  recipe = steps_before(std::move(recipe), "quantize-static");
+  recipe.target = target_name;
+  Diagnostics diagnostics;
+  Services services;
+  services.runtime = runtime;
+  services.target = target;
+  services.diagnostics = &diagnostics;
+  services.progress = &console;
+  Explain explain;
+  Report report;
+  auto prepared = run_pipeline(*loaded.model, recipe, builtin_passes(), services, PipelineOptions{},
+                               explain, report);
+  console.show(diagnostics);
+  if (!prepared.ok()) return std::move(prepared).error().in_file(loaded.path);
+  return ok_status();
+}
+
+Result<StableCalibration> calibrate_enough(Model& prepared, const Target& target, Runtime& runtime,
+                                           DataSource& data, const CalibratorOptions& options,
+                                           Diagnostics& diagnostics, Console& console) {
+  const auto observe = [&](DataSource& part) {
+    return calibrate_activations(prepared, target, runtime, part, options, part.count(),
+                                 diagnostics, console);
+  };
+  MCOMPRESS_ASSIGN(StableCalibration found, calibrate_until_stable(data, observe, StableOptions{}));
+  console.say(convergence_text(found));
+  return found;
+}
 
 std::unique_ptr<Command> make_calibrate() { return std::make_unique<Calibrate>(); }
 

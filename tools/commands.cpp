@@ -229,7 +229,7 @@ class Quantize final : public Writing {
     MCOMPRESS_ASSIGN(const ModeOptions given,
                      schema.parse(flags_->given(schema.specs()), diagnostics));
     const bool has_table = !wanted.options.table.empty();
-    const bool has_ranges = has_table || !wanted.options.calib.empty();
+    const bool has_ranges = has_table || has_calibration_data(wanted.options);
     if (given.mode == "static" && !has_ranges) {
       return Error(Code::kUsage, "no-calibration-data",
                    "static quantization needs calibration data", {{}, "--mode", {}},
@@ -237,6 +237,11 @@ class Quantize final : public Writing {
     }
     wanted.pass_flags = flags_->given(specs_);
     MCOMPRESS_TRY(read_pattern_files(wanted.pass_flags));
+    // No number that a pass could take: the samples are found before it runs.
+    if (wanted.options.samples == "auto") {
+      std::erase_if(std::get<Datum::Map>(wanted.pass_flags.value()),
+                    [](const auto& entry) { return entry.first == "samples"; });
+    }
     wanted.must_compress = true;
     std::string mode = given.mode;
     if (mode == "auto" && has_ranges) mode = "static";

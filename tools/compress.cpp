@@ -29,7 +29,7 @@ class Compression {
     if (!options_.print_recipe) {
       MCOMPRESS_ASSIGN(runtime_, find_runtime("onnxruntime"));
       // Beside the loading. Without a proof it may never be needed.
-      if (options_.verify || !options_.calib.empty()) runtime_->warm_up();
+      if (options_.verify || has_calibration_data(options_)) runtime_->warm_up();
     }
     MCOMPRESS_ASSIGN(loaded_, load(job_.input, console_));
     root().text("command", job_.command);
@@ -39,6 +39,9 @@ class Compression {
     MCOMPRESS_ASSIGN(recipe_, job_.choose_recipe(*loaded_.model, root()));
     recipe_.target = options_.target;
     recipe_.seed = static_cast<std::uint64_t>(options_.seed);
+    if (samples_.count > 0 && job_.pass_flags.find("samples") == nullptr) {
+      job_.pass_flags.set("samples", Datum::integer(samples_.count));
+    }
     MCOMPRESS_TRY(apply_flags(recipe_, job_.pass_flags));
     if (options_.print_recipe) {
       return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
@@ -47,6 +50,7 @@ class Compression {
     MCOMPRESS_TRY(open_inputs());
     original_ = loaded_.model->clone();
     before_.emplace(*runtime_, *original_, job_.input, static_cast<int>(options_.threads));
+    MCOMPRESS_TRY(find_enough_samples());
     const std::uint64_t revision = model().revision();
     Status status = run_passes();
     console_.show(diagnostics_);
@@ -73,6 +77,7 @@ class Compression {
   ReportScope& root() { return report_.root(); }
 
   Status check_request() {
+    MCOMPRESS_ASSIGN(samples_, parse_sample_count(options_.samples));
     if (options_.print_recipe) {
       MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
       return ok_status();
@@ -126,13 +131,54 @@ class Compression {
     if (!options_.table.empty()) {
       MCOMPRESS_ASSIGN(table_, CalibrationTable::load(options_.table));
     }
-    if (!options_.calib.empty()) {
-      MCOMPRESS_ASSIGN(calib_,
-                       open_samples(options_.calib, model(), options_.feeding, 0, console_));
+    if (has_calibration_data(options_)) {
+      // Balancing needs to know how many; otherwise the pass takes what it wants.
+      const std::int64_t limit = options_.balance == "labels" ? samples_.count : 0;
+      MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model(), options_, limit, console_));
+      MCOMPRESS_TRY(check_data(*calib_, model(), console_));
     }
     if (!options_.eval.empty()) {
-      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model(), options_.feeding, 0, console_));
+      DataFlags flags = options_;  // --input and --balance are about calibration
+      flags.input.clear();
+      flags.balance = "none";
+      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model(), flags, 0, console_));
     }
+    return ok_status();
+  }
+
+  bool calibrates() const {
+    return std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
+                       [](const RecipeStep& step) { return step.pass == "quantize-static"; });
+  }
+
+  // --samples auto: ranges from a copy of the model, as the pass would find them.
+  Status find_enough_samples() {
+    if (!samples_.until_stable) return ok_status();
+    if (calib_ == nullptr || table_ || !calibrates()) {
+      return Error(Code::kUsage, "samples-auto",
+                   table_              ? "a table has its samples already"
+                   : calib_ != nullptr ? "recipe '" + recipe_.name + "' calibrates nothing"
+                                       : "there are no calibration data",
+                   {{}, "--samples", {}}, "give --calib DATA without --table");
+    }
+    const std::unique_ptr<Model> prepared = model().clone();
+    Services services;
+    services.runtime = runtime_;
+    services.diagnostics = &diagnostics_;
+    services.progress = &console_;
+    services.threads = static_cast<int>(options_.jobs);
+    Explain explain;
+    Report report;
+    MCOMPRESS_TRY(run_pipeline(*prepared, steps_before(recipe_, "quantize-static"),
+                               builtin_passes(), services, PipelineOptions{}, explain, report));
+    CalibratorOptions calibrator;
+    calibrator.threads = static_cast<int>(options_.jobs);
+    calibrator.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    auto found = calibrate_enough(*prepared, *find_target(options_.target), *runtime_, *calib_,
+                                  calibrator, diagnostics_, console_);
+    if (!found.ok()) return std::move(found).error().in_file(job_.input);
+    root().set("convergence", to_datum(*found));
+    table_ = std::move(found->table);
     return ok_status();
   }
 
@@ -234,10 +280,7 @@ class Compression {
     note("mcompress.recipe", digest_text(recipe_digest(recipe_, builtin_passes())));
     // The recipe names the target; a file of the user's own may change behind its name.
     if (target_->is_own()) note("mcompress.target", target_->stamp());
-    const bool calibrated =
-        std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
-                    [](const RecipeStep& step) { return step.pass == "quantize-static"; });
-    if (!calibrated) return ok_status();
+    if (!calibrates()) return ok_status();
     std::string digests;
     if (table_) {
       for (const std::uint64_t digest : table_->data_digests) {
@@ -558,6 +601,7 @@ class Compression {
   std::shared_ptr<Runtime> runtime_;
   std::optional<TargetChoice> target_;
   std::unique_ptr<DataSource> calib_, eval_;
+  SampleCount samples_;
   std::optional<CalibrationTable> table_;
   Diagnostics diagnostics_;
   Explain explain_;
@@ -636,10 +680,12 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
   static const Schema<Options> kWithout = base();
   static const Schema<Options> kWith = [&base] {
     Schema<Options> schema = base();
-    schema
-        .field("calib", &Options::calib,
-               "calibration data: .npz, a folder of .npy, or a folder of ONNX test sets")
+    schema.field("calib", &Options::calib, "calibration data: " + std::string(kDataKinds))
         .unit("DATA")
+        .field("samples", &Options::samples,
+               "use the first N calibration samples; 0: as many as the ranges need, spread evenly; "
+               "auto: twice as many each time until the ranges hardly move, which is printed")
+        .unit("N|auto")
         .field("table", &Options::table, "statistics written by `mcompress calibrate`")
         .unit("FILE")
         .field("eval", &Options::eval,
@@ -649,11 +695,8 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
         .field("characters", &Options::characters, "class list of a text recogniser, one per line")
         .unit("FILE")
-        .field("feeding", &Options::feeding,
-               "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-        .choices({"auto", "slice", "index"})
-        .level(Level::kAdvanced)
         .field("bench", &Options::bench, "measure latency before and after");
+    add_data_fields(schema);
     return schema;
   }();
   return data ? kWith : kWithout;

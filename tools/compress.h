@@ -18,7 +18,7 @@
 
 namespace mcompress::tools {
 
-struct CompressOptions {
+struct CompressOptions : DataFlags {
   // Output.
   std::string output;
   std::string report;
@@ -42,16 +42,21 @@ struct CompressOptions {
   std::int64_t memory_budget = 0;
   // Data.
   std::string calib;
+  std::string samples = "0";
   std::string table;
   std::string eval;
   std::string metric = "auto";
   std::string characters;
-  std::string feeding = "auto";
   bool bench = false;
 
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);
 };
+
+// Is there --calib, or --input in its place?
+inline bool has_calibration_data(const CompressOptions& options) {
+  return !options.calib.empty() || !options.input.empty();
+}
 
 // What a command wants done.
 struct Job {
@@ -78,6 +83,14 @@ Result<Recipe> builtin_recipe(std::string_view name);
 // Sets `flags` in the steps that have such an option. Fails with kUsage for a value that the
 // option refuses, or when no step has it.
 Status apply_flags(Recipe& recipe, const Datum& flags);
+// Brings a model into the form in which quantize-static calibrates it: its values are those of a
+// table.
+Status prepare_for_calibration(const LoadedModel& loaded, const std::string& target_name,
+                               const std::shared_ptr<Runtime>& runtime, Console& console);
+// calibrate_until_stable for what quantize-static asks for; says how the ranges converged.
+Result<StableCalibration> calibrate_enough(Model& prepared, const Target& target, Runtime& runtime,
+                                           DataSource& data, const CalibratorOptions& options,
+                                           Diagnostics& diagnostics, Console& console);
 // What stands before `pass` in the recipe.
 Recipe steps_before(Recipe recipe, std::string_view pass);
 

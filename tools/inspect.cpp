@@ -14,7 +14,7 @@
 namespace mcompress::tools {
 namespace {
 
-struct Options {
+struct Options : DataFlags {
   bool json = false;
   bool dump = false;
   bool passes = false;
@@ -26,7 +26,13 @@ struct Options {
   std::string dot, svg;
 
   static const Schema<Options>& schema() {
-    static const Schema<Options> kSchema =
+    static const Schema<Options> kSchema = make_schema();
+    return kSchema;
+  }
+
+ private:
+  static Schema<Options> make_schema() {
+    Schema<Options> schema =
         Schema<Options>()
             .field("json", &Options::json, "as JSON")
             .field("dump", &Options::dump, "the whole graph as text")
@@ -48,7 +54,8 @@ struct Options {
             .unit("FILE")
             .field("svg", &Options::svg, "write the graph as a picture (needs Graphviz's `dot`)")
             .unit("FILE");
-    return kSchema;
+    add_data_fields(schema);
+    return schema;
   }
 };
 
@@ -68,7 +75,7 @@ class Inspect final : public Command {
     if (int{options_.json} + int{options_.dump} + int{options_.dot == "-"} > 1) {
       return Error(Code::kUsage, "two-outputs", "--json, --dump and --dot - exclude each other");
     }
-    if (!options_.data.empty() && !options_.measure) {
+    if (has_data() && !options_.measure) {
       return Error(Code::kUsage, "data-without-measure", "data are for --measure only",
                    {{}, "--data", {}});
     }
@@ -80,10 +87,10 @@ class Inspect final : public Command {
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(path_, console));
     if (options_.dump) return console.print(dump(*loaded.model));
     std::vector<NamedTensor> feeds;
-    if (!options_.data.empty()) MCOMPRESS_TRY(read_sample(loaded, pins, feeds, console));
+    if (has_data()) MCOMPRESS_TRY(read_sample(loaded, pins, feeds, console));
     MCOMPRESS_ASSIGN(Workload workload, workload_of(*loaded.model, pins, console));
     if (options_.measure) {
-      if (options_.data.empty()) {
+      if (!has_data()) {
         FeedOptions made;
         made.seed = static_cast<std::uint64_t>(options_.seed);
         MCOMPRESS_ASSIGN(feeds, make_feeds(ports_of(*workload.model), made));
@@ -91,7 +98,7 @@ class Inspect final : public Command {
       MCOMPRESS_ASSIGN(
           workload.measured,
           measure(*loaded.model, feeds,
-                  options_.data.empty() ? "made up" : "the first of " + file_name(options_.data)));
+                  has_data() ? "the first of " + file_name(options_.data) : "made up"));
     }
     std::optional<std::vector<PassChances>> chances;
     if (options_.passes) {
@@ -119,11 +126,13 @@ class Inspect final : public Command {
   }
 
  private:
+  bool has_data() const { return !options_.data.empty() || !options_.input.empty(); }
+
   // Shapes of the sample hold for the analysis too, where none were given.
   Status read_sample(const LoadedModel& loaded, ShapePins& pins, std::vector<NamedTensor>& feeds,
                      Console& console) const {
     MCOMPRESS_ASSIGN(const auto data,
-                     open_samples(options_.data, *loaded.model, "auto", 0, console));
+                     open_samples(options_.data, *loaded.model, options_, 0, console));
     const std::int64_t samples = std::max<std::int64_t>(data->fixed_batch(), 1);
     if (data->count() < samples) {
       return Error(Code::kInput, "too-few-samples",

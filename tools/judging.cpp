@@ -6,18 +6,14 @@ namespace mcompress::tools {
 
 Schema<JudgeOptions> data_schema() {
   Schema<JudgeOptions> schema;
-  schema
-      .field("data", &JudgeOptions::data,
-             "data: .npz, a folder of .npy, or a folder of ONNX test sets")
+  schema.field("data", &JudgeOptions::data, "data: " + std::string(kDataKinds))
       .unit("DATA")
       .field("samples", &JudgeOptions::samples, "use the first N samples; 0: all")
       .range(0, 1e9)
-      .field("feeding", &JudgeOptions::feeding,
-             "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-      .choices({"auto", "slice", "index"})
       .field("threads", &JudgeOptions::threads, "of the runtime")
       .range(1, 1024)
       .field("json", &JudgeOptions::json, "the result as JSON");
+  add_data_fields(schema);
   return schema;
 }
 
@@ -30,7 +26,7 @@ void Judging::declare(CLI::App& app, Flags& flags) {
 Status Judging::start(bool needs_data) {
   Diagnostics diagnostics;
   MCOMPRESS_ASSIGN(options_, schema().parse(flags_->given(schema().specs()), diagnostics));
-  if (needs_data && options_.data.empty()) {
+  if (needs_data && options_.data.empty() && options_.input.empty()) {
     return Error(Code::kUsage, "no-data", "data are missing", {{}, "--data", {}},
                  "give --data DATA");
   }
@@ -38,7 +34,7 @@ Status Judging::start(bool needs_data) {
 }
 
 Result<std::unique_ptr<DataSource>> Judging::samples(const Model& model, Console& console) const {
-  return open_samples(options_.data, model, options_.feeding, options_.samples, console);
+  return open_samples(options_.data, model, options_, options_.samples, console);
 }
 
 }  // namespace mcompress::tools

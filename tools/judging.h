@@ -12,13 +12,12 @@
 
 namespace mcompress::tools {
 
-struct JudgeOptions {
+struct JudgeOptions : DataFlags {
   std::string data;
   std::string against;
   std::string metric = "auto";
   std::string characters;
   std::string output_name;
-  std::string feeding = "auto";
   std::vector<std::string> outputs;
   std::int64_t k = 5;
   std::int64_t samples = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "mcompress/host.h"
@@ -26,6 +27,33 @@ Feeding feeding_of(std::string_view name) {
   if (name == "slice") return Feeding::kSlice;
   if (name == "index") return Feeding::kIndex;
   return Feeding::kAuto;
+}
+
+// "NAME=PATH".
+std::optional<DataPath> named_path(const std::string& text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) return std::nullopt;
+  return DataPath{text.substr(0, equals), text.substr(equals + 1)};
+}
+
+// A path, or "NAME=PATH,NAME=PATH" when it begins with an input's name and is no file.
+void add_paths(const std::string& text, const std::vector<PortInfo>& ports,
+               std::vector<DataPath>& paths) {
+  std::error_code ignored;
+  const std::optional<DataPath> first = named_path(text);
+  const bool names_input =
+      first && std::any_of(ports.begin(), ports.end(),
+                           [&](const PortInfo& port) { return port.name == first->input; });
+  if (!names_input || fs::exists(text, ignored)) {
+    paths.push_back({{}, text});
+    return;
+  }
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string piece = text.substr(begin, end - begin);
+    paths.push_back(named_path(piece).value_or(DataPath{{}, piece}));
+    begin = end + 1;
+  }
 }
 
 }  // namespace
@@ -55,17 +83,88 @@ std::vector<PortInfo> ports_of(const Model& model) {
 }
 
 Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const Model& model,
-                                                 std::string_view feeding, std::int64_t limit,
+                                                 const DataFlags& flags, std::int64_t limit,
                                                  Console& console) {
-  DataOptions options;
-  options.feeding = feeding_of(feeding);
+  SampleOptions options;
+  options.feeding = feeding_of(flags.feeding);
   options.limit = limit;
-  Diagnostics diagnostics;
+  options.preprocess = flags.preprocess;
+  options.raw = flags.raw;
+  options.balance = flags.balance == "labels";
   const std::vector<PortInfo> ports = ports_of(model);
-  auto data = open_data(path, ports, options, diagnostics);
+  std::vector<DataPath> paths;
+  for (const std::string& text : flags.input) {
+    const std::optional<DataPath> own = named_path(text);
+    if (!own) {
+      return Error(Code::kUsage, "input-path", "'" + text + "' names no input and path",
+                   {{}, "--input", {}}, "write NAME=PATH");
+    }
+    paths.push_back(*own);
+  }
+  if (!path.empty()) add_paths(path, ports, paths);
+  Diagnostics diagnostics;
+  auto data = open_data(paths, ports, options, diagnostics);
   console.show(diagnostics);
   if (!data.ok()) return std::move(data).error().in_file(path);
   return data;
+}
+
+Status check_data(DataSource& data, const Model& model, Console& console) {
+  Diagnostics diagnostics;
+  const std::vector<PortInfo> ports = ports_of(model);
+  Status status = check_samples(data, ports, diagnostics);
+  console.show(diagnostics);
+  return status;
+}
+
+Result<SampleCount> parse_sample_count(const std::string& text) {
+  SampleCount samples;
+  if (text == "auto") {
+    samples.until_stable = true;
+    return samples;
+  }
+  constexpr std::size_t kMostDigits = 9;
+  const bool digits = !text.empty() && text.size() <= kMostDigits &&
+                      text.find_first_not_of("0123456789") == std::string::npos;
+  if (!digits) {
+    return Error(Code::kUsage, "sample-count",
+                 "'" + text + "' is no number of samples of 0 to 999999999", {{}, "--samples", {}},
+                 "write a number, or auto");
+  }
+  samples.count = std::stoll(text);
+  return samples;
+}
+
+std::string convergence_text(const StableCalibration& calibration) {
+  Table table;
+  table.row({"samples", "median range moved", "95 % of ranges", "most", "where"});
+  for (const RangeStep& step : calibration.steps) {
+    const auto share = [](double change) { return decimal_text(change * 100, 2) + " %"; };
+    table.row({std::to_string(step.samples), share(step.median), share(step.p95),
+               share(step.largest), step.value});
+  }
+  std::string text = calibration.steps.empty() ? std::string() : table.text();
+  const std::string seen = counted(static_cast<std::uint64_t>(calibration.table.samples), "sample");
+  return text + (calibration.stable ? seen + " are enough: ranges hardly move any more"
+                                    : "there are no more than " + seen + ": ranges still move");
+}
+
+Datum to_datum(const StableCalibration& calibration) {
+  Datum map = Datum::map();
+  map.set("samples", Datum::integer(calibration.table.samples));
+  map.set("stable", Datum::boolean(calibration.stable));
+  Datum steps = Datum::list();
+  for (const RangeStep& step : calibration.steps) {
+    Datum entry = Datum::map();
+    entry.set("samples", Datum::integer(step.samples));
+    entry.set("median_change", Datum::real(step.median));
+    entry.set("p95_change", Datum::real(step.p95));
+    entry.set("largest_change", Datum::real(step.largest));
+    entry.set("value", Datum::string(step.value));
+    steps.push(std::move(entry));
+  }
+  map.set("steps", std::move(steps));
+  return map;
 }
 
 void each_graph(const Model& model, const std::function<void(const Graph&)>& visit) {

@@ -12,10 +12,12 @@
 
 #include "console.h"
 #include "mcompress/calibration.h"
+#include "mcompress/data.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"
 #include "mcompress/options.h"
 #include "mcompress/runtime.h"
+#include "mcompress/sampling.h"
 
 namespace mcompress::tools {
 
@@ -31,10 +33,63 @@ Result<LoadedModel> load(const std::string& path, Console& console);
 // Inputs that a caller has to feed.
 std::vector<PortInfo> ports_of(const Model& model);
 
-// Opens data for a model; `limit` 0: all samples.
+// How data become samples; the base of the options of every command that takes data.
+struct DataFlags {
+  std::string feeding = "auto";
+  std::string preprocess;
+  std::vector<std::string> raw;
+  std::vector<std::string> input;
+  std::string balance = "none";
+};
+
+// Declares them. `data` is the name of the option that --input adds to.
+template <class Options>
+void add_data_fields(Schema<Options>& schema) {
+  const auto text = [](std::string DataFlags::*member) {
+    return static_cast<std::string Options::*>(member);
+  };
+  const auto list = [](std::vector<std::string> DataFlags::*member) {
+    return static_cast<std::vector<std::string> Options::*>(member);
+  };
+  schema
+      .field("feeding", text(&DataFlags::feeding),
+             "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
+      .choices({"auto", "slice", "index"})
+      .field("preprocess", text(&DataFlags::preprocess),
+             "how images become inputs: resize=256,crop=224,mean=..,std=..,scale=1/255,"
+             "layout=nchw,channels=rgb, or a YAML file; else by the model's input")
+      .unit("TEXT|FILE")
+      .field("raw", list(&DataFlags::raw),
+             "what a sample of a raw file is: x=f32[1,3,224,224]; else as the model's input")
+      .unit("NAME=TYPE[SHAPE],...")
+      .field("input", list(&DataFlags::input),
+             "samples of one input from a path of its own; may be given again")
+      .unit("NAME=PATH,...")
+      .field("balance", text(&DataFlags::balance), "labels: as many samples of each label")
+      .choices({"none", "labels"});
+}
+
+// What can be given as data.
+inline constexpr std::string_view kDataKinds =
+    "an .npz, .npy, raw file or list of files, or a folder of images, .npy or ONNX test sets";
+
+// Opens data for a model; `limit` 0: all samples. An empty path: --input gives all inputs.
 Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const Model& model,
-                                                 std::string_view feeding, std::int64_t limit,
+                                                 const DataFlags& flags, std::int64_t limit,
                                                  Console& console);
+
+// Warns of data that can not be real; for what decides ranges.
+Status check_data(DataSource& data, const Model& model, Console& console);
+
+// "auto" or a number of samples.
+struct SampleCount {
+  std::int64_t count = 0;  // 0: all
+  bool until_stable = false;
+};
+Result<SampleCount> parse_sample_count(const std::string& text);
+// How the ranges converged, as lines for people and as facts of a report.
+std::string convergence_text(const StableCalibration& calibration);
+Datum to_datum(const StableCalibration& calibration);
 
 // Every graph of the model, functions left out, outer before inner.
 void each_graph(const Model& model, const std::function<void(const Graph&)>& visit);

@@ -14,7 +14,7 @@
 namespace mcompress::tools {
 namespace {
 
-struct Options {
+struct Options : DataFlags {
   std::string output;
   std::string mode = "static";
   double min_sqnr = 0;
@@ -25,14 +25,19 @@ struct Options {
   std::string eval_metric = "auto";
   std::string characters;
   std::string target = "onnxruntime-cpu";
-  std::string feeding = "auto";
   std::int64_t rank_samples = 8;
   std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
   bool json = false;
 
   static const Schema<Options>& schema() {
-    static const Schema<Options> kSchema =
+    static const Schema<Options> kSchema = make_schema();
+    return kSchema;
+  }
+
+ private:
+  static Schema<Options> make_schema() {
+    Schema<Options> schema =
         Schema<Options>()
             .field("output", &Options::output,
                    "write the layers to keep in float32 as a file for `quantize --exclude @FILE`; "
@@ -60,7 +65,7 @@ struct Options {
                    "samples on which each layer is run, spread evenly over the data")
             .range(1, 1e6)
             .field("calib", &Options::calib,
-                   "calibration data: .npz, a folder of .npy, or a folder of ONNX test sets")
+                   "calibration data: " + std::string(kDataKinds))
             .unit("DATA")
             .field("eval", &Options::eval,
                    "data to rank on and to measure --max-drop with; not given: those of --calib")
@@ -72,10 +77,6 @@ struct Options {
             .unit("FILE")
             .field("target", &Options::target, "the runtime to quantize for")
             .unit("NAME")
-            .field("feeding", &Options::feeding,
-                   "what axis 0 of the arrays is: the model's batch axis, or an axis of samples")
-            .choices({"auto", "slice", "index"})
-            .level(OptionSpec::Level::kAdvanced)
             .field("jobs", &Options::jobs,
                    "runs of the model at the same time, which change no result; 0: one per "
                    "processor")
@@ -85,7 +86,8 @@ struct Options {
             .unit("bytes")
             .range(0, 9e15)
             .field("json", &Options::json, "the ranking as JSON");
-    return kSchema;
+    add_data_fields(schema);
+    return schema;
   }
 };
 
@@ -177,9 +179,12 @@ class Sensitivity final : public Command {
   }
 
   Status open_inputs(const Model& model, Console& console) {
-    MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model, options_.feeding, 0, console));
+    MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model, options_, 0, console));
     if (!options_.eval.empty()) {
-      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model, options_.feeding, 0, console));
+      DataFlags flags = options_;  // --input and --balance are about calibration
+      flags.input.clear();
+      flags.balance = "none";
+      MCOMPRESS_ASSIGN(eval_, open_samples(options_.eval, model, flags, 0, console));
     }
     return ok_status();
   }

@@ -3,6 +3,8 @@
 
 #include "mcompress/analysis.h"
 #include "mcompress/calibration.h"
+#include "mcompress/data.h"
+#include "mcompress/drift.h"
 #include "mcompress/dtype.h"
 #include "mcompress/edit.h"
 #include "mcompress/evaluate.h"
@@ -16,6 +18,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/report.h"
 #include "mcompress/runtime.h"
+#include "mcompress/sampling.h"
 #include "mcompress/status.h"
 #include "mcompress/target.h"
 #include "mcompress/tensor.h"

@@ -1,4 +1,4 @@
-// Samples in files of their own: .npy per input and sample, and ONNX test sets.
+// Samples in files of their own: .npy or raw per input and sample, and ONNX test sets.
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -49,9 +49,14 @@ struct FileInput {
 
 class SampleFiles final : public DataSource {
  public:
-  SampleFiles(std::vector<FileInput> inputs, std::int64_t count, std::uint64_t max_bytes,
+  SampleFiles(std::vector<FileInput> inputs, std::int64_t count, ArrayOpener opener,
               std::string file)
-      : inputs_(std::move(inputs)), count_(count), max_bytes_(max_bytes), file_(std::move(file)) {}
+      : inputs_(std::move(inputs)),
+        count_(count),
+        opener_(std::move(opener)),
+        file_(std::move(file)) {
+    opener_.max_bytes = std::min(opener_.max_bytes, kMaxSampleBytes);
+  }
 
   void set_labels(Labels labels) { labels_ = std::move(labels); }
 
@@ -67,7 +72,7 @@ class SampleFiles final : public DataSource {
       hasher.text(input.port.name);
       for (std::int64_t i = 0; i < count_; ++i) {
         const fs::path& file = input.files[static_cast<std::size_t>(i)];
-        const auto digest = digest_of(file);
+        const auto digest = digest_of(input, file);
         if (!digest.ok()) {
           unreadable_ = at_input(digest.error(), file, input.port.name);
           return 0;
@@ -110,12 +115,11 @@ class SampleFiles final : public DataSource {
   }
 
  private:
-  Result<NpyArray> open(const fs::path& file) const {
-    MCOMPRESS_ASSIGN(auto bytes, open_bytes(file.string()));
-    return NpyArray::open(std::move(bytes), std::min(max_bytes_, kMaxSampleBytes));
+  Result<NpyArray> open(const FileInput& input, const fs::path& file) const {
+    return opener_.open(file.string(), input.port, true);
   }
-  Result<std::uint64_t> digest_of(const fs::path& file) const {
-    MCOMPRESS_ASSIGN(NpyArray array, open(file));
+  Result<std::uint64_t> digest_of(const FileInput& input, const fs::path& file) const {
+    MCOMPRESS_ASSIGN(NpyArray array, open(input, file));
     return array.digest(array.header().data_bytes);
   }
   static Result<ElementConversion> conversion(const FileInput& input, const NpyArray& array,
@@ -128,13 +132,13 @@ class SampleFiles final : public DataSource {
                                    note);
   }
   Status check_one(const FileInput& input, const fs::path& file, std::string* note) const {
-    MCOMPRESS_ASSIGN(const NpyArray array, open(file));
+    MCOMPRESS_ASSIGN(const NpyArray array, open(input, file));
     MCOMPRESS_TRY(conversion(input, array, note));
     MCOMPRESS_TRY(sample_dims(input.port, array.header().shape));
     return ok_status();
   }
   Result<Tensor> read(const FileInput& input, const fs::path& file) const {
-    MCOMPRESS_ASSIGN(NpyArray array, open(file));
+    MCOMPRESS_ASSIGN(NpyArray array, open(input, file));
     MCOMPRESS_ASSIGN(const ElementConversion convert, conversion(input, array, nullptr));
     MCOMPRESS_ASSIGN(auto dims, sample_dims(input.port, array.header().shape));
     std::vector<std::byte> raw(static_cast<std::size_t>(array.header().data_bytes));
@@ -149,7 +153,7 @@ class SampleFiles final : public DataSource {
 
   std::vector<FileInput> inputs_;
   std::int64_t count_;
-  std::uint64_t max_bytes_;
+  ArrayOpener opener_;
   std::string file_;
   Labels labels_;
   mutable std::optional<std::uint64_t> digest_;
@@ -266,11 +270,9 @@ std::int64_t trailing_number(const std::string& name) {
   return error == std::errc() && next == end ? number : -1;
 }
 
-Result<std::unique_ptr<DataSource>> open_sample_files(std::vector<std::vector<fs::path>> files,
-                                                      const ArraySet& extras,
-                                                      std::span<const PortInfo> inputs,
-                                                      const DataOptions& options,
-                                                      Diagnostics& diagnostics) {
+Result<std::unique_ptr<DataSource>> open_sample_files(
+    std::vector<std::vector<fs::path>> files, const ArrayOpener& opener, const ArraySet& extras,
+    std::span<const PortInfo> inputs, const DataOptions& options, Diagnostics& diagnostics) {
   std::vector<FileInput> rows;
   const std::size_t available = files[0].size();
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -287,8 +289,7 @@ Result<std::unique_ptr<DataSource>> open_sample_files(std::vector<std::vector<fs
   const auto all = static_cast<std::int64_t>(available);
   const std::int64_t count = options.limit > 0 ? std::min(options.limit, all) : all;
   MCOMPRESS_ASSIGN(Labels labels, find_labels(extras, inputs, all, count));
-  auto source =
-      std::make_unique<SampleFiles>(std::move(rows), count, options.max_bytes, extras.file);
+  auto source = std::make_unique<SampleFiles>(std::move(rows), count, opener, extras.file);
   MCOMPRESS_TRY(source->check(diagnostics));
   source->set_labels(std::move(labels));
   return std::unique_ptr<DataSource>(std::move(source));

@@ -68,6 +68,13 @@ Result<NpyArray> NpyArray::open(std::unique_ptr<ByteSource> source, std::uint64_
   return array;
 }
 
+NpyArray NpyArray::over(std::unique_ptr<ByteSource> source, NpyHeader header) {
+  NpyArray array;
+  array.header_ = std::move(header);
+  array.source_ = std::move(source);
+  return array;
+}
+
 std::string NpyArray::type_text() const {
   std::string type;
   switch (header_.kind) {

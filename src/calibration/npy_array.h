@@ -21,6 +21,9 @@ class NpyArray {
   // for elements.
   static Result<NpyArray> open(std::unique_ptr<ByteSource> source, std::uint64_t max_bytes);
 
+  // An array over a source that has no header of its own. `header` describes all of it.
+  static NpyArray over(std::unique_ptr<ByteSource> source, NpyHeader header);
+
   const NpyHeader& header() const { return header_; }
   // "float32 [48, 3, 224, 224]".
   std::string type_text() const;

@@ -11,9 +11,17 @@
 
 #include "calibration/feed.h"
 #include "calibration/npy_array.h"
+#include "calibration/raw_layout.h"
 #include "mcompress/calibration.h"
+#include "mcompress/data.h"
 
 namespace mcompress {
+
+// open_data for one path and no balancing.
+Result<std::unique_ptr<DataSource>> open_path(const std::filesystem::path& path,
+                                              std::span<const PortInfo> inputs,
+                                              const SampleOptions& options,
+                                              Diagnostics& diagnostics);
 
 // Arrays by name, wherever they are stored.
 struct ArraySet {
@@ -35,11 +43,42 @@ Result<std::unique_ptr<DataSource>> open_arrays(const ArraySet& set,
                                                 const DataOptions& options,
                                                 Diagnostics& diagnostics);
 
-// One .npy file per input and sample: files[i] are those of inputs[i], in the order of samples.
-// `extras` may hold labels, scales and biases.
+// Opens the file of an array, .npy or raw by its name.
+struct ArrayOpener {
+  RawLayouts layouts;
+  std::uint64_t max_bytes = 0;
+  // `one_sample`: a raw file holds one sample. Errors name the file.
+  Result<NpyArray> open(const std::string& path, const PortInfo& port, bool one_sample) const;
+};
+
+// One .npy or raw file per input and sample: files[i] are those of inputs[i], in the order of
+// samples. `extras` may hold labels, scales and biases.
 Result<std::unique_ptr<DataSource>> open_sample_files(
-    std::vector<std::vector<std::filesystem::path>> files, const ArraySet& extras,
-    std::span<const PortInfo> inputs, const DataOptions& options, Diagnostics& diagnostics);
+    std::vector<std::vector<std::filesystem::path>> files, const ArrayOpener& opener,
+    const ArraySet& extras, std::span<const PortInfo> inputs, const DataOptions& options,
+    Diagnostics& diagnostics);
+
+// One image per sample, for one input.
+Result<std::unique_ptr<DataSource>> open_images(std::vector<std::filesystem::path> files,
+                                                Labels labels, const std::string& root,
+                                                const PortInfo& port, const SampleOptions& options,
+                                                Diagnostics& diagnostics);
+
+// A part of a JoinedSource serves these inputs.
+struct SourcePart {
+  std::unique_ptr<DataSource> source;
+  std::string name;  // of the input, for messages
+};
+// Sources of different inputs side by side; `labels` take the place of the parts' own.
+Result<std::unique_ptr<DataSource>> join_sources(std::vector<SourcePart> parts,
+                                                 std::optional<Labels> labels,
+                                                 const std::string& file);
+// As many samples per label as there are of the rarest; with a limit, so many in all, and other
+// labels fill up for rare ones. In the order of the source. Fails (kUsage) without labels of one
+// per sample.
+Result<std::unique_ptr<DataSource>> balance_labels(std::unique_ptr<DataSource> source,
+                                                   std::int64_t limit, const std::string& file,
+                                                   Diagnostics& diagnostics);
 
 // ONNX test sets: `sets` are folders with input_*.pb, in the order of samples.
 Result<std::unique_ptr<DataSource>> open_test_sets(std::vector<std::filesystem::path> sets,

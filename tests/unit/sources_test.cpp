@@ -452,16 +452,17 @@ TEST_F(Sources, OnnxTestSets) {
 TEST_F(Sources, WhatIsNoDataIsRefused) {
   const std::vector<PortInfo> ports = {port("x", DataType::kFloat, {kFree, 2})};
   EXPECT_EQ(error(folder / "none.npz", ports), "none.npz: there is no such file");
-  testing::write_file(folder / "a.txt", "hello");
-  EXPECT_EQ(error(folder / "a.txt", ports),
-            "a.txt: this is neither an .npz nor an .npy file (data is an .npz, an .npy, a folder "
-            "of .npy files, or a folder of ONNX test sets)");
+  testing::write_file(folder / "a.doc", "hello");
+  EXPECT_EQ(error(folder / "a.doc", ports),
+            "a.doc: this is no data that can be read (data is an .npz, an .npy, a .bin, a list "
+            "(.txt, .csv), or a folder of .npy or .bin files, of images, or of ONNX test sets)");
   testing::write_file(folder / "empty", "");
-  EXPECT_NE(error(folder / "empty", ports).find("neither"), std::string::npos);
+  EXPECT_NE(error(folder / "empty", ports).find("no data that can be read"), std::string::npos);
   std::filesystem::create_directory(folder / "d");
   EXPECT_EQ(error(folder / "d", ports),
             "d: the folder holds no data for the model's inputs 'x' (wanted: <input>.npy with all "
-            "samples, <input>_0001.npy, <input>/0001.npy, or test_data_set_*/input_*.pb)");
+            "samples, <input>_0001.npy, <input>/0001.npy, test_data_set_*/input_*.pb, or for one "
+            "input images or folders of images)");
   testing::write_file(folder / "a.npz", "PK\x03\x04 no zip");
   EXPECT_NE(error(folder / "a.npz", ports).find("can not be opened"), std::string::npos);
   EXPECT_NE(error(folder / "d", {}).find("no inputs"), std::string::npos);
