@@ -211,14 +211,12 @@ class QuantizeStatic final : public Pass {
     Explain unheard;
     // A plan holds nodes that may be edited, so a copy is planned; ids and names are the same.
     const std::unique_ptr<Model> copy = model.clone();
-    const StaticPlan plan =
-        plan_static(copy->graph(), context.target(), selection, quiet, unheard);
+    const StaticPlan plan = plan_static(copy->graph(), context.target(), selection, quiet, unheard);
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_TRY(ranges_->judge(*copy, plan, context));
-    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, *quiet.table, context));
     MCOMPRESS_TRY(ranges_->keep_best(
-        [&] { return sqnr_of(*copy, context, selection, quiet, guard); },
-        context.report()));
+        [&] { return sqnr_of(*copy, context, selection, quiet, guard); }, context.report()));
     forget_other_scales(plan);
     return ok_status();
   }
@@ -248,17 +246,15 @@ class QuantizeStatic final : public Pass {
         plan_static(copy->graph(), context.target(), selection, options, unheard);
     if (plan.nodes.empty()) return ok_status();
     StepCost cost(context.report(), "bias-correction");
-    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
-    MCOMPRESS_ASSIGN(const double before,
-                     sqnr_of(*copy, context, selection, options, guard));
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, *options.table, context));
+    MCOMPRESS_ASSIGN(const double before, sqnr_of(*copy, context, selection, options, guard));
     const auto emit = [&](const BiasShifts& shifts) -> Result<std::unique_ptr<Model>> {
       bias_shifts_ = shifts;
       MCOMPRESS_ASSIGN(StaticTrial attempt, trial(*copy, context, selection, options));
       return std::move(attempt.model);
     };
     MCOMPRESS_ASSIGN(bias_shifts_, measure_bias_shifts(*copy, plan, emit, context, cost));
-    MCOMPRESS_ASSIGN(const double after,
-                     sqnr_of(*copy, context, selection, options, guard));
+    MCOMPRESS_ASSIGN(const double after, sqnr_of(*copy, context, selection, options, guard));
     cost.before_db(before);
     cost.after_db(std::max(before, after));
     if (after < before) bias_shifts_.clear();
@@ -266,11 +262,13 @@ class QuantizeStatic final : public Pass {
   }
 
   // For comparisons that decide something.
-  Result<Guard> reference_guard(const Model& model, PassContext& context) const {
+  Result<Guard> reference_guard(const Model& model, const CalibrationTable& table,
+                                PassContext& context) const {
     constexpr std::int64_t kLeastSamples = 16;
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    Guard guard(*runtime, *context.calibration_data(),
-                std::max(options_.guard_samples, kLeastSamples));
+    DataSource& data = *context.calibration_data();
+    Guard guard(*runtime, data,
+                held_out_samples(table, data, std::max(options_.guard_samples, kLeastSamples)));
     MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
     return guard;
   }

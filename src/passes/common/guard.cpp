@@ -19,6 +19,13 @@ SessionOptions plain_session() {
 
 }  // namespace
 
+Guard::Guard(Runtime& runtime, DataSource& data, std::int64_t samples)
+    : runtime_(runtime), data_(data) {
+  const std::int64_t total = data.count();
+  const std::int64_t count = std::min(samples, total);
+  for (std::int64_t i = 0; i < count; ++i) samples_.push_back(i * total / count);
+}
+
 Status Guard::open_reference(Session* original, const Model& model) {
   std::unique_ptr<Session> own;
   if (original == nullptr) {
@@ -28,10 +35,8 @@ Status Guard::open_reference(Session* original, const Model& model) {
   for (const PortInfo& port : session->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }
-  const std::int64_t total = data_.count();
-  const std::int64_t count = std::min(samples_, total);
-  for (std::int64_t i = 0; i < count; ++i) {
-    MCOMPRESS_ASSIGN(auto feeds, data_.sample(i * total / count));
+  for (const std::int64_t sample : samples_) {
+    MCOMPRESS_ASSIGN(auto feeds, data_.sample(sample));
     MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
     std::vector<std::vector<float>> reference;
     for (const Tensor& tensor : results) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mcompress/calibration.h"
@@ -14,8 +15,10 @@ namespace mcompress {
 class Guard {
  public:
   // Up to `samples` samples, spread evenly over the data.
-  Guard(Runtime& runtime, DataSource& data, std::int64_t samples)
-      : runtime_(runtime), data_(data), samples_(samples) {}
+  Guard(Runtime& runtime, DataSource& data, std::int64_t samples);
+  // Those of these numbers.
+  Guard(Runtime& runtime, DataSource& data, std::vector<std::int64_t> samples)
+      : runtime_(runtime), data_(data), samples_(std::move(samples)) {}
 
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
   // Fails as the runtime does.
@@ -27,7 +30,7 @@ class Guard {
  private:
   Runtime& runtime_;
   DataSource& data_;
-  std::int64_t samples_;
+  std::vector<std::int64_t> samples_;
   std::vector<std::string> outputs_;
   std::vector<std::vector<NamedTensor>> feeds_;
   std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]

@@ -113,7 +113,10 @@ class Emitter {
     // Depthwise kernels accumulate in 32 bits everywhere.
     rounding.saturation_free = target_.saturation_free_weights && !depthwise;
     // The codes of an affine form lie at both ends: seven bits keep every pair inside 16.
-    const bool affine = options_.weight_form == WeightForm::kAffineInt8;
+    // ONNX Runtime's depthwise kernel takes one zero point: with others it ran 18 times slower.
+    const bool affine =
+        options_.weight_form == WeightForm::kAffineInt8 && !(depthwise && target_.cost_model);
+    const WeightForm form = affine ? WeightForm::kAffineInt8 : WeightForm::kSymmetric;
     if (options_.weight_bits < 8 || (affine && rounding.saturation_free)) rounding.max_code = 63;
     rounding.search_scale = options_.search_scale;
     const auto channels = static_cast<std::size_t>(plan.layout.channels);
@@ -137,10 +140,9 @@ class Emitter {
       if (found != options_.rounded->end()) known = &found->second;
     }
     if (known == nullptr) {
-      MCOMPRESS_ASSIGN(
-          fresh, quantize_weight(weight, plan.layout, rounding, options_.weight_form,
-                                 options_.one_weight_scale, means_of(*node.input(0)), groups,
-                                 least_scales, tensors_, executor_));
+      MCOMPRESS_ASSIGN(fresh, quantize_weight(weight, plan.layout, rounding, form,
+                                              options_.one_weight_scale, means_of(*node.input(0)),
+                                              groups, least_scales, tensors_, executor_));
       known = &fresh;
       if (options_.rounded != nullptr) {
         known = &options_.rounded->emplace(key, std::move(fresh)).first->second;
@@ -155,8 +157,7 @@ class Emitter {
 
     const bool per_channel = quantized.scales.size() == channels && !options_.one_weight_scale;
     const std::vector<std::int64_t> flat = {count_of(channels)};
-    const std::vector<std::int64_t> scale_dims =
-        per_channel ? flat : std::vector<std::int64_t>();
+    const std::vector<std::int64_t> scale_dims = per_channel ? flat : std::vector<std::int64_t>();
     Value& codes = edit_.add_initializer(graph(), base + "_quantized", quantized.codes);
     Value& scale = edit_.add_initializer(graph(), base + "_scale",
                                          make_float_tensor(quantized.scales, scale_dims));
