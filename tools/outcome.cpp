@@ -272,8 +272,7 @@ Table steps_table(const ReportScope& root) {
     const Datum::List& steps = list_of(ran[i].find("steps"));
     for (std::size_t j = 0; j < steps.size(); ++j) {
       if (table.empty()) table.row({"step", "runs", "seconds", "SQNR before", "after"});
-      const std::string path =
-          "passes[" + std::to_string(i) + "].steps[" + std::to_string(j) + "]";
+      const std::string path = "passes[" + std::to_string(i) + "].steps[" + std::to_string(j) + "]";
       table.row({text_of(steps[j], "name"), text_of(steps[j], "runs"),
                  decimal_text(seconds[path], 3), text_of(steps[j], "sqnr_db_before"),
                  text_of(steps[j], "sqnr_db_after")});

@@ -312,11 +312,13 @@ Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choos
                        " of observed activations each, as many at once as " + mebibytes(budget) +
                        " hold");
   if (in_flight > budget) {
-    diagnostics.warn("calibration-over-budget",
-                     "one run has " + mebibytes(in_flight) + " of activations, the budget is " +
-                         mebibytes(budget),
-                     {}, "runs are not made smaller, so that results do not depend on the budget; raise "
-                     "--memory-budget");
+    diagnostics.warn(
+        "calibration-over-budget",
+        "one run has " + mebibytes(in_flight) + " of activations, the budget is " +
+            mebibytes(budget),
+        {},
+        "runs are not made smaller, so that results do not depend on the budget; raise "
+        "--memory-budget");
   }
   MCOMPRESS_TRY(runs.execute(schedule, 1, schedule.runs(), threads));
   if (schedule.wrap && schedule.samples % schedule.batch != 0) {

@@ -35,9 +35,10 @@ struct WeightRounding {
   std::int64_t tap_stride = 1;
 };
 
-// Rounds `weights` with one symmetric scale: codes in [-max_code, max_code], weight ~ code * scale. Returns
-// the scale, which is positive, finite and normal; an all-zero channel gets scale 1. NaN becomes
-// 0, infinities the largest finite magnitude of the channel. `codes` is as long as `weights`.
+// Rounds `weights` with one symmetric scale: codes in [-max_code, max_code], weight ~ code * scale.
+// Returns the scale, which is positive, finite and normal; an all-zero channel gets scale 1. NaN
+// becomes 0, infinities the largest finite magnitude of the channel. `codes` is as long as
+// `weights`.
 float round_channel(std::span<const float> weights, const WeightRounding& how,
                     std::span<std::int8_t> codes);
 

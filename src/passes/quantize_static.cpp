@@ -339,7 +339,7 @@ class QuantizeStatic final : public Pass {
     const StaticPlan plan = plan_static(copy->graph(), context.target(), selection, quiet, unheard);
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_TRY(ranges_->judge(*copy, plan, context));
-    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, *quiet.table, context));
     MCOMPRESS_TRY(ranges_->keep_best(
         [&] { return sqnr_of(*copy, context, selection, quiet, guard); }, context.report()));
     forget_other_scales(plan);
@@ -371,7 +371,7 @@ class QuantizeStatic final : public Pass {
         plan_static(copy->graph(), context.target(), selection, options, unheard);
     if (plan.nodes.empty()) return ok_status();
     StepCost cost(context.report(), "bias-correction");
-    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, context));
+    MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, *options.table, context));
     MCOMPRESS_ASSIGN(const double before, sqnr_of(*copy, context, selection, options, guard));
     const auto emit = [&](const BiasShifts& shifts) -> Result<std::unique_ptr<Model>> {
       bias_shifts_ = shifts;
@@ -387,11 +387,13 @@ class QuantizeStatic final : public Pass {
   }
 
   // For comparisons that decide something.
-  Result<Guard> reference_guard(const Model& model, PassContext& context) const {
+  Result<Guard> reference_guard(const Model& model, const CalibrationTable& table,
+                                PassContext& context) const {
     constexpr std::int64_t kLeastSamples = 16;
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    Guard guard(*runtime, *context.calibration_data(),
-                std::max(options_.guard_samples, kLeastSamples));
+    DataSource& data = *context.calibration_data();
+    Guard guard(*runtime, data,
+                held_out_samples(table, data, std::max(options_.guard_samples, kLeastSamples)));
     MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
     return guard;
   }

@@ -1,6 +1,6 @@
-// Calibration from a compressed file: time, and peak memory of the process by number of samples, and
-// the bare forward passes over the same samples for comparison.
-// Each measurement is a process of its own, since memory peaks never go down.
+// Calibration from a compressed file: time, and peak memory of the process by number of samples,
+// and the bare forward passes over the same samples for comparison. Each measurement is a process
+// of its own, since memory peaks never go down.
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -85,9 +85,8 @@ int forward(Runtime& runtime, const Model& model, DataSource& data, int threads)
         }
         feeds = std::move(read).value();
       }
-      const Status ran = (*session)->run(feeds, fetch, [](std::size_t, const TensorView&) {
-        return ok_status();
-      });
+      const Status ran =
+          (*session)->run(feeds, fetch, [](std::size_t, const TensorView&) { return ok_status(); });
       if (!ran.ok()) failed = true;
     }
   };

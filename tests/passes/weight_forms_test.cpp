@@ -20,9 +20,9 @@ using Index = std::vector<std::int64_t>;
 
 struct Form {
   std::string name;
-  std::string node;                                    // reads x and w
-  Index dims;                                          // of w
-  std::function<std::int64_t(const Index&)> channel;   // output channel of an element
+  std::string node;                                   // reads x and w
+  Index dims;                                         // of w
+  std::function<std::int64_t(const Index&)> channel;  // output channel of an element
   std::int64_t channels = 0;
   std::int64_t axis = 0;
   std::int64_t groups = 1;
@@ -79,8 +79,9 @@ struct Rounded {
 
 Rounded rounded(const Form& form, std::span<const float> values, WeightForm how, bool one_scale,
                 WeightRounding rounding = {}, std::span<const double> means = {}) {
-  const auto model = model_from_text("<ir_version: 8, opset_import: [\"\" : 17]> g (float x, float w) => (float y) { " +
-                                     form.node + " }");
+  const auto model = model_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float x, float w) => (float y) { " +
+      form.node + " }");
   Rounded result;
   const auto view = weight_view(*model->graph().first(), 1, form.dims);
   EXPECT_TRUE(view.has_value()) << form.name;
@@ -145,8 +146,8 @@ TEST(WeightForms, SymmetricScalesAreThoseOfTheChannelsOfTheResult) {
         const auto channel = static_cast<std::size_t>(one ? 0 : form.channel(indices[i]));
         const double exact = double{values[i]} / double{result.weight.scales[channel]};
         // Spatial kernels may take the other neighbour, so that their errors cancel.
-        const bool spatial = form.dims.size() > 2 && form.name != "batched MatMul" &&
-                             form.name != "ConvTranspose";
+        const bool spatial =
+            form.dims.size() > 2 && form.name != "batched MatMul" && form.name != "ConvTranspose";
         EXPECT_LE(std::abs(exact - result.codes[i]), spatial ? 1.0 + 1e-4 : 0.5 + 1e-4)
             << form.name << " element " << i;
       }
@@ -212,8 +213,8 @@ TEST(WeightForms, MeanShiftIsTheErrorTimesTheMeanOfTheInput) {
       continue;  // not among what is run in integers
     }
     const bool conv = form.dims.size() == 4;
-    const std::int64_t inputs = conv ? form.dims[1] * form.groups
-                                     : form.dims[0] * form.dims[1] / form.channels;
+    const std::int64_t inputs =
+        conv ? form.dims[1] * form.groups : form.dims[0] * form.dims[1] / form.channels;
     std::vector<double> means;
     for (std::int64_t i = 0; i < inputs; ++i) means.push_back(0.5 + 0.25 * static_cast<double>(i));
     for (const WeightForm how : {WeightForm::kSymmetric, WeightForm::kAffineInt8}) {

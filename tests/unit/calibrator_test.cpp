@@ -87,14 +87,22 @@ class Watcher final : public Progress {
 
 struct Outcome {
   Result<CalibrationTable> table = Error();
-  Diagnostics diagnostics;
+  Diagnostics diagnostics;  // without the plan
+  std::string plan;
 };
 
 Outcome run(const Model& model, DataSource& data, const CalibrationRequest& request,
             const CalibratorOptions& options = {}, Progress& progress = silent_progress()) {
   Outcome outcome;
-  outcome.table =
-      calibrate(runtime(), model, data, request, options, outcome.diagnostics, progress);
+  Diagnostics all;
+  outcome.table = calibrate(runtime(), model, data, request, options, all, progress);
+  for (const Diagnostic& diagnostic : all.all()) {
+    if (diagnostic.id == "calibration-plan") {
+      outcome.plan = diagnostic.message;
+    } else {
+      outcome.diagnostics.add(diagnostic);
+    }
+  }
   return outcome;
 }
 
@@ -195,6 +203,11 @@ g (float[n, 16] x) => (float[n, 16] y)
       if (first.empty()) first = text_of(outcome);
       EXPECT_EQ(text_of(outcome), first) << threads << " threads, budget " << budget;
       EXPECT_GT(data.largest_batch, 1);
+      const bool over = !outcome.diagnostics.all().empty();
+      EXPECT_EQ(over, budget == 1) << "a budget that no run fits is said";
+      if (over) {
+        EXPECT_EQ(outcome.diagnostics.all()[0].id, "calibration-over-budget");
+      }
     }
   }
 }
@@ -383,6 +396,19 @@ g (float[n, 1024] x) => (float[n, 1024] y) { y = Neg(x) }
     ASSERT_TRUE(outcome.table.ok()) << text_of(outcome);
     EXPECT_GE(outcome.table->samples, 256);
     EXPECT_LT(outcome.table->samples, 400);
+    // The plan and what it came to agree, whatever the threads.
+    EXPECT_NE(outcome.plan.find(std::to_string(outcome.table->observed.size()) + " runs of up to"),
+              std::string::npos)
+        << outcome.plan;
+    EXPECT_NE(outcome.plan.find("256.00 MiB"), std::string::npos) << outcome.plan;
+    std::int64_t observed = 0, end = 0;
+    for (const auto& [from, count] : outcome.table->observed) {
+      EXPECT_GE(from, end) << "ascending, none twice";
+      end = from + count;
+      observed += count;
+    }
+    EXPECT_EQ(observed, outcome.table->samples);
+    EXPECT_LE(end, 3000);
     EXPECT_EQ(outcome.table->find("y")->count, outcome.table->samples * 1024);
     EXPECT_LT(outcome.table->find("y")->minimum, -2000);
     EXPECT_NEAR(outcome.table->find("y")->mean, -1500, 400);

@@ -176,11 +176,11 @@ TEST(RoundChannelAffine, SevenBitsAndSharedParameters) {
   EXPECT_FLOAT_EQ(channel.scale, 1.02F / 127);
   EXPECT_EQ(channel.zero_point, 12);
   EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 12, 49, 127}));
-  const AffineChannel shared = affine_channel({-1.0F, 1.0F}, 255);
-  EXPECT_FLOAT_EQ(shared.scale, 2.0F / 255);
-  EXPECT_EQ(shared.zero_point, 128);  // half to even
+  const AffineChannel shared = affine_channel({-1.0F, 1.55F}, 255);
+  EXPECT_FLOAT_EQ(shared.scale, 0.01F);
+  EXPECT_EQ(shared.zero_point, 100);
   round_affine(weights, shared, 255, codes);
-  EXPECT_EQ(codes, (std::vector<std::uint8_t>{115, 128, 166, 245}));
+  EXPECT_EQ(codes, (std::vector<std::uint8_t>{90, 100, 130, 192}));
   round_affine(std::vector<float>{-9.0F, 9.0F}, shared, 255, std::span(codes).first(2));
   EXPECT_EQ(codes[0], 0);
   EXPECT_EQ(codes[1], 255);

@@ -19,6 +19,16 @@ SessionOptions plain_session() {
 
 }  // namespace
 
+Guard::Guard(Runtime& runtime, DataSource& data, std::int64_t samples, Samples which)
+    : runtime_(runtime), data_(data) {
+  const std::int64_t step = std::max<std::int64_t>(data.fixed_batch(), 1);
+  const std::int64_t total = data.count() / step;
+  const std::int64_t count = std::min(samples, total);
+  for (std::int64_t i = 0; i < count; ++i) {
+    samples_.push_back(step * (which == Samples::kFirst ? i : i * total / count));
+  }
+}
+
 Status Guard::open_reference(Session* original, const Model& model) {
   std::unique_ptr<Session> own;
   if (original == nullptr) {
@@ -28,13 +38,9 @@ Status Guard::open_reference(Session* original, const Model& model) {
   for (const PortInfo& port : session->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }
-  // Models of a fixed batch take that many samples at once.
   const std::int64_t step = std::max<std::int64_t>(data_.fixed_batch(), 1);
-  const std::int64_t total = data_.count() / step;
-  const std::int64_t count = std::min(samples_, total);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t at = which_ == Samples::kFirst ? i : i * total / count;
-    MCOMPRESS_ASSIGN(auto feeds, data_.batch(at * step, step));
+  for (const std::int64_t sample : samples_) {
+    MCOMPRESS_ASSIGN(auto feeds, data_.batch(sample, step));
     MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
     std::vector<std::vector<float>> reference;
     for (const Tensor& tensor : results) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mcompress/calibration.h"
@@ -14,9 +15,12 @@ namespace mcompress {
 class Guard {
  public:
   enum class Samples : std::uint8_t { kSpread, kFirst };
-  // Up to `samples` samples, spread evenly over the data or the first ones.
-  Guard(Runtime& runtime, DataSource& data, std::int64_t samples, Samples which = Samples::kSpread)
-      : runtime_(runtime), data_(data), samples_(samples), which_(which) {}
+  // Up to `samples` samples, spread evenly over the data or the first ones; of models of a fixed
+  // batch that many batches.
+  Guard(Runtime& runtime, DataSource& data, std::int64_t samples, Samples which = Samples::kSpread);
+  // Those that begin at these numbers.
+  Guard(Runtime& runtime, DataSource& data, std::vector<std::int64_t> samples)
+      : runtime_(runtime), data_(data), samples_(std::move(samples)) {}
 
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
   // Fails as the runtime does.
@@ -29,8 +33,7 @@ class Guard {
  private:
   Runtime& runtime_;
   DataSource& data_;
-  std::int64_t samples_;
-  Samples which_;
+  std::vector<std::int64_t> samples_;
   std::vector<std::string> outputs_;
   std::vector<std::vector<NamedTensor>> feeds_;
   std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]

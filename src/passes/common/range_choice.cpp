@@ -28,34 +28,6 @@ constexpr std::array<NamedMethod, 5> kMethods = {{{"minmax", RangeMethod::kMinMa
                                                   {"entropy", RangeMethod::kEntropy},
                                                   {"mse", RangeMethod::kMse}}};
 
-// Numbers of up to `wanted` samples, evenly spread: of those that calibration did not see, or of
-// all where it has seen nearly all.
-std::vector<std::int64_t> judging_samples(const CalibrationTable& table, const DataSource& data,
-                                          std::int64_t wanted) {
-  const std::int64_t at_once = std::max<std::int64_t>(data.fixed_batch(), 1);
-  const std::int64_t last = data.count() - at_once;
-  std::vector<std::int64_t> unseen;
-  std::size_t range = 0;
-  for (std::int64_t i = 0; i <= last && at_once == 1; ++i) {
-    while (range < table.observed.size() &&
-           i >= table.observed[range].first + table.observed[range].second) {
-      ++range;
-    }
-    const bool seen = range < table.observed.size() && i >= table.observed[range].first;
-    if (!seen) unseen.push_back(i);
-  }
-  const auto unseen_count = static_cast<std::int64_t>(unseen.size());
-  const bool enough = !table.observed.empty() && unseen_count >= wanted;
-  const std::int64_t total = enough ? unseen_count : last + 1;
-  const std::int64_t count = std::min(wanted, total);
-  std::vector<std::int64_t> samples;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t at = (2 * i + 1) * total / (2 * count);
-    samples.push_back(enough ? unseen[static_cast<std::size_t>(at)] : at);
-  }
-  return samples;
-}
-
 // Activations of one sample, in elements.
 double sample_elements(const CalibrationTable& table, const StaticPlan& plan) {
   double elements = 0;
@@ -89,6 +61,33 @@ std::size_t best_of(const std::vector<RangeCandidate>& candidates) {
 
 }  // namespace
 
+std::vector<std::int64_t> held_out_samples(const CalibrationTable& table, const DataSource& data,
+                                           std::int64_t wanted) {
+  const std::int64_t at_once = std::max<std::int64_t>(data.fixed_batch(), 1);
+  const std::int64_t last = data.count() - at_once;
+  std::vector<std::int64_t> unseen;
+  std::size_t range = 0;
+  for (std::int64_t i = 0; i <= last && at_once == 1; ++i) {
+    while (range < table.observed.size() &&
+           i >= table.observed[range].first + table.observed[range].second) {
+      ++range;
+    }
+    const bool seen = range < table.observed.size() && i >= table.observed[range].first;
+    if (!seen) unseen.push_back(i);
+  }
+  const auto unseen_count = static_cast<std::int64_t>(unseen.size());
+  constexpr std::int64_t kFewest = 8;  // tell more than many that were seen
+  const bool enough = !table.observed.empty() && unseen_count >= std::min(wanted, kFewest);
+  const std::int64_t total = enough ? unseen_count : last + 1;
+  const std::int64_t count = std::min(wanted, total);
+  std::vector<std::int64_t> samples;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t at = (2 * i + 1) * total / (2 * count);
+    samples.push_back(enough ? unseen[static_cast<std::size_t>(at)] : at);
+  }
+  return samples;
+}
+
 std::optional<RangeMethod> range_method_of(std::string_view name) {
   for (const NamedMethod& known : kMethods) {
     if (known.name == name) return known.method;
@@ -97,9 +96,12 @@ std::optional<RangeMethod> range_method_of(std::string_view name) {
 }
 
 QuantParams RangeChoice::params_of(const ValueRange& range) const {
-  const Range wanted{static_cast<float>(range.minimum), static_cast<float>(range.maximum)};
-  return options_.symmetric ? symmetric_params(wanted, type_, CodeSpan::kFull)
-                            : asymmetric_params(wanted, type_);
+  const Range ends{static_cast<float>(range.minimum), static_cast<float>(range.maximum)};
+  if (options_.symmetric) return symmetric_params(ends, type_, CodeSpan::kFull);
+  QuantParams params = asymmetric_params(ends, type_);
+  // Of a Relu whose output was always 0: what it would cut off must not come through.
+  if (ends.lo == 0 && ends.hi == 0) params.zero_point = type_.min();
+  return params;
 }
 
 std::vector<RangeCandidate> RangeChoice::candidates(const ValueStats& stats) const {
@@ -143,7 +145,7 @@ Status RangeChoice::judge(const Model& model, const StaticPlan& plan, PassContex
   const DataSource* const data = context.calibration_data();
   if (data == nullptr || plan.nodes.empty()) return ok_status();
   const double elements = sample_elements(table_, plan);
-  const std::vector<std::int64_t> samples = judging_samples(table_, *data, samples_for(elements));
+  const std::vector<std::int64_t> samples = held_out_samples(table_, *data, samples_for(elements));
   if (samples.empty()) return ok_status();
 
   StepCost cost(context.report(), "ranges");

@@ -21,6 +21,12 @@ namespace mcompress {
 // "minmax", "moving-average", "percentile", "entropy", "mse"; empty for other names.
 std::optional<RangeMethod> range_method_of(std::string_view name);
 
+// Numbers of up to `wanted` samples, evenly spread: of those that calibration did not see, or of
+// all where it has seen nearly all. On samples that were seen, min-max ranges never clip and look
+// better than they are.
+std::vector<std::int64_t> held_out_samples(const CalibrationTable& table, const DataSource& data,
+                                           std::int64_t wanted);
+
 struct RangeChoiceOptions {
   RangeMethod method = RangeMethod::kMse;  // of tensors that are not judged
   bool judge = false;                      // each tensor's range by its effect

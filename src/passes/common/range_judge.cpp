@@ -28,6 +28,7 @@ struct Reader {
   Effect effect = Effect::kItself;
   std::vector<const Node*> nodes;  // kPart, in topological order
   const Value* output = nullptr;   // kPart
+  std::int64_t axis = -1;          // kProbabilities: of the classes; counted from the end below 0
   std::uint64_t weight_bytes = 0;
   std::unique_ptr<Session> session;
   std::string fetch;
@@ -63,7 +64,7 @@ class ReaderSearch {
     for (const Use& use : value.uses()) {
       if (use.node == nullptr) {
         if (is_class_scores(value)) {
-          add_probabilities();
+          add_probabilities(-1);
         } else {
           add_itself();
         }
@@ -75,7 +76,7 @@ class ReaderSearch {
 
   void read(const Node& node, std::size_t slot, std::vector<const Node*> path) {
     if (&node.graph() != &graph_ || !why_no_part(node).empty()) return add_itself();
-    if (is_softmax(node)) return add_probabilities();
+    if (is_softmax(node)) return add_softmax(node, path.empty());
     if (!reads_only(node, slot) || node.outputs().empty()) return add_itself();
     const auto found = integer_.find(&node);
     path.push_back(&node);
@@ -98,9 +99,17 @@ class ReaderSearch {
     if (std::exchange(itself_, true)) return;
     readers_.emplace_back();
   }
-  void add_probabilities() {
+  // The axis is that of the tensor itself only when nothing was moved on the way.
+  void add_softmax(const Node& softmax, bool directly) {
+    constexpr std::int64_t kOneAxisOpset = 13;  // before, all axes from `axis` on were one
+    if (!directly || softmax.graph().model().opset("") < kOneAxisOpset) return add_itself();
+    add_probabilities(softmax.int_attribute("axis", -1));
+  }
+  void add_probabilities(std::int64_t axis) {
     if (std::exchange(probabilities_, true)) return;
-    readers_.emplace_back().effect = Effect::kProbabilities;
+    Reader& reader = readers_.emplace_back();
+    reader.effect = Effect::kProbabilities;
+    reader.axis = axis;
   }
   void add_part(std::vector<const Node*> nodes, const Value& output) {
     Reader& reader = readers_.emplace_back();
@@ -124,24 +133,36 @@ struct Ratio {
   double noise = 0, signal = 0;
 };
 
-// Sum over rows of KL(softmax(x) || softmax(y)), and the number of rows.
-Ratio divergence(std::span<const float> x, std::span<const float> y, std::size_t classes) {
+// Sum over rows of KL(softmax(x) || softmax(y)) along an axis, and the number of rows.
+Ratio divergence(std::span<const float> x, std::span<const float> y,
+                 std::span<const std::int64_t> dims, std::int64_t axis) {
   Ratio total;
-  std::vector<double> p(classes);
-  for (std::size_t row = 0; row + classes <= x.size(); row += classes) {
-    const auto log_sum = [&](std::span<const float> values, double& top) {
-      top = -HUGE_VAL;
-      for (std::size_t i = 0; i < classes; ++i) top = std::max(top, double{values[row + i]});
-      double sum = 0;
-      for (std::size_t i = 0; i < classes; ++i) sum += std::exp(double{values[row + i]} - top);
-      return std::log(sum);
+  const auto rank = static_cast<std::int64_t>(dims.size());
+  if (axis < 0) axis += rank;
+  if (axis < 0 || axis >= rank) return total;
+  const auto classes = static_cast<std::size_t>(dims[static_cast<std::size_t>(axis)]);
+  std::size_t stride = 1;
+  for (auto i = static_cast<std::size_t>(axis) + 1; i < dims.size(); ++i) {
+    stride *= static_cast<std::size_t>(dims[i]);
+  }
+  if (classes < 2 || stride == 0) return total;
+  for (std::size_t row = 0; row < x.size() / classes; ++row) {
+    const std::size_t first = row / stride * stride * classes + row % stride;
+    const auto log_sum = [&](std::span<const float> values) {
+      double top = -HUGE_VAL, sum = 0;
+      for (std::size_t i = 0; i < classes; ++i) {
+        top = std::max(top, double{values[first + i * stride]});
+      }
+      for (std::size_t i = 0; i < classes; ++i) {
+        sum += std::exp(double{values[first + i * stride]} - top);
+      }
+      return top + std::log(sum);
     };
-    double top_x = 0, top_y = 0;
-    const double log_x = log_sum(x, top_x), log_y = log_sum(y, top_y);
+    const double sum_x = log_sum(x), sum_y = log_sum(y);
     double sum = 0;
     for (std::size_t i = 0; i < classes; ++i) {
-      const double log_p = double{x[row + i]} - top_x - log_x;
-      const double log_q = double{y[row + i]} - top_y - log_y;
+      const double log_p = double{x[first + i * stride]} - sum_x;
+      const double log_q = double{y[first + i * stride]} - sum_y;
       sum += std::exp(log_p) * (log_p - log_q);
     }
     if (!std::isfinite(sum)) continue;
@@ -249,7 +270,8 @@ class RangeJudge {
     if (reader.effect != Effect::kPart) return ok_status();
     PartInput input{&root, DataType::kFloat, {}};
     input.any_shape = true;
-    const auto part = part_of(model_, reader.nodes, std::span(&input, 1), std::span(&reader.output, 1));
+    const auto part =
+        part_of(model_, reader.nodes, std::span(&input, 1), std::span(&reader.output, 1));
     SessionOptions options;
     options.memory_arena = false;  // dozens of sessions would each keep what they once needed
     MCOMPRESS_ASSIGN(reader.session, runtime_->open(*part, options));
@@ -295,8 +317,7 @@ class RangeJudge {
         Ratio& ratio = ratios[c * readers.size() + r];
         if (readers[r].effect == Effect::kItself) ratio = squares(real, rounded);
         if (readers[r].effect == Effect::kProbabilities) {
-          const std::int64_t classes = dims.empty() ? 0 : dims.back();
-          if (classes > 1) ratio = divergence(real, rounded, static_cast<std::size_t>(classes));
+          ratio = divergence(real, rounded, dims, readers[r].axis);
         }
       }
       MCOMPRESS_TRY(each_part(rounded, [&](std::size_t r, std::span<const float> values) {

@@ -350,20 +350,20 @@ class WeightRounder {
     // Enough work for a thread to be worth waking.
     constexpr std::size_t kChunk = std::size_t{1} << 16;
     const std::size_t blocks = (channels_ + kBlock - 1) / kBlock;
-    executor_.parallel_for(
-        blocks, kChunk / (kBlock * length_) + 1, [&](std::size_t begin, std::size_t end) {
-          std::vector<float> block(order_.contiguous() ? 0 : kBlock * length_);
-          for (std::size_t i = begin; i < end; ++i) {
-            const std::size_t first = i * kBlock;
-            const std::size_t count = std::min(kBlock, channels_ - first);
-            if (order_.contiguous()) {
-              visit(first, count, weight_ + order_.slice(first));
-            } else {
-              order_.gather(weight_, first, count, block.data());
-              visit(first, count, block.data());
-            }
-          }
-        });
+    executor_.parallel_for(blocks, kChunk / (kBlock * length_) + 1,
+                           [&](std::size_t begin, std::size_t end) {
+                             std::vector<float> block(order_.contiguous() ? 0 : kBlock * length_);
+                             for (std::size_t i = begin; i < end; ++i) {
+                               const std::size_t first = i * kBlock;
+                               const std::size_t count = std::min(kBlock, channels_ - first);
+                               if (order_.contiguous()) {
+                                 visit(first, count, weight_ + order_.slice(first));
+                               } else {
+                                 order_.gather(weight_, first, count, block.data());
+                                 visit(first, count, block.data());
+                               }
+                             }
+                           });
   }
   template <class Visit>
   void each_vector(Visit&& visit) const {
@@ -384,8 +384,7 @@ class WeightRounder {
         const std::size_t channel = first + c;
         const std::span<const float> vector(vectors + c * length_, length_);
         if (affine_) {
-          round_one(channel, vector, shared,
-                    std::span(affine_codes).subspan(c * length_, length_));
+          round_one(channel, vector, shared, std::span(affine_codes).subspan(c * length_, length_));
         } else {
           round_one(channel, vector, scale_of(channel),
                     std::span(codes).subspan(c * length_, length_));

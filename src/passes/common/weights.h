@@ -76,9 +76,8 @@ inline Result<QuantizedWeight> quantize_weight(const Tensor& weight, const Weigh
                                                std::int64_t groups,
                                                std::span<const float> least_scales,
                                                TensorFactory& tensors, const Executor& executor) {
-  return quantize_weight(weight, layout, how,
-                         affine ? WeightForm::kAffine : WeightForm::kSymmetric, false, input_means,
-                         groups, least_scales, tensors, executor);
+  return quantize_weight(weight, layout, how, affine ? WeightForm::kAffine : WeightForm::kSymmetric,
+                         false, input_means, groups, least_scales, tensors, executor);
 }
 
 }  // namespace mcompress
