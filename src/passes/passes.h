@@ -10,6 +10,7 @@ PassInfo dedup_initializers_info();
 PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
+PassInfo equalize_info();
 PassInfo fold_constants_info();
 PassInfo fold_control_flow_info();
 PassInfo fold_shapes_info();
@@ -42,5 +43,6 @@ PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo simplify_arithmetic_info();
+PassInfo smooth_info();
 
 }  // namespace mcompress
