@@ -5,25 +5,49 @@
 
 namespace mcompress {
 
-PassInfo fuse_contrib_info();
-
 const PassRegistry& builtin_passes() {
   static const PassRegistry kRegistry = [] {
     PassRegistry registry;
-    for (PassInfo (*info)() :
-         {convert_opset_info,        dedup_initializers_info, eliminate_dead_info,
-          eliminate_duplicates_info, eliminate_identity_info, fold_constants_info,
-          fold_control_flow_info,    fold_shapes_info,        fuse_activation_info,
-          fuse_affine_info,          fuse_batchnorm_info,     fuse_contrib_info,
-          fuse_conv_chain_info,      fuse_gelu_info,          fuse_hard_swish_info,
-          fuse_layer_norm_info,      fuse_matmul_add_info,    fuse_mish_info,
-          fuse_norm_scale_info,      fuse_pad_info,           fuse_parallel_conv_info,
-          fuse_reshape_gemm_info,    fuse_rms_norm_info,      fuse_swish_info,
-          fuse_transpose_gemm_info,  infer_shapes_info,       inline_functions_info,
-          lift_constants_info,       merge_casts_info,        merge_reshapes_info,
-          merge_slices_info,         pin_inputs_info,         push_transposes_info,
-          quantize_dynamic_info,     quantize_static_info,    quantize_weights_info,
-          raise_opset_info,          simplify_arithmetic_info}) {
+    for (PassInfo (*info)() : {convert_opset_info,
+                               dedup_initializers_info,
+                               eliminate_dead_info,
+                               eliminate_duplicates_info,
+                               eliminate_identity_info,
+                               equalize_info,
+                               fold_constants_info,
+                               fold_control_flow_info,
+                               fold_shapes_info,
+                               fuse_activation_info,
+                               fuse_affine_info,
+                               fuse_batchnorm_info,
+                               fuse_contrib_info,
+                               fuse_conv_chain_info,
+                               fuse_gelu_info,
+                               fuse_hard_swish_info,
+                               fuse_layer_norm_info,
+                               fuse_matmul_add_info,
+                               fuse_mish_info,
+                               fuse_norm_scale_info,
+                               fuse_pad_info,
+                               fuse_parallel_conv_info,
+                               fuse_reshape_gemm_info,
+                               fuse_rms_norm_info,
+                               fuse_swish_info,
+                               fuse_transpose_gemm_info,
+                               infer_shapes_info,
+                               inline_functions_info,
+                               lift_constants_info,
+                               merge_casts_info,
+                               merge_reshapes_info,
+                               merge_slices_info,
+                               pin_inputs_info,
+                               push_transposes_info,
+                               quantize_dynamic_info,
+                               quantize_static_info,
+                               quantize_weights_info,
+                               raise_opset_info,
+                               simplify_arithmetic_info,
+                               smooth_info}) {
       if (!registry.add(info()).ok()) std::abort();  // two passes of one name: a broken build
     }
     return registry;

@@ -18,8 +18,6 @@
 
 namespace mcompress {
 
-PassInfo fuse_contrib_info();
-
 namespace {
 
 class FuseContrib final : public Pass {

@@ -10,12 +10,14 @@ PassInfo dedup_initializers_info();
 PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
+PassInfo equalize_info();
 PassInfo fold_constants_info();
 PassInfo fold_control_flow_info();
 PassInfo fold_shapes_info();
 PassInfo fuse_activation_info();
 PassInfo fuse_affine_info();
 PassInfo fuse_batchnorm_info();
+PassInfo fuse_contrib_info();
 PassInfo fuse_conv_chain_info();
 PassInfo fuse_gelu_info();
 PassInfo fuse_hard_swish_info();
@@ -42,5 +44,6 @@ PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo simplify_arithmetic_info();
+PassInfo smooth_info();
 
 }  // namespace mcompress

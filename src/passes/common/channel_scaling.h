@@ -1,0 +1,32 @@
+// Scales channels of a model where that makes its static INT8 form more like the original.
+#pragma once
+
+#include <cstdint>
+
+#include "mcompress/pass.h"
+#include "passes/common/selection.h"
+
+namespace mcompress {
+
+struct ChannelScalingOptions {
+  // Groups whose channels a LayerNormalization makes, or those that linear operators alone make.
+  bool normalized = false;
+  // Also a Mul in front of linear operators whose input can not be scaled where it is made.
+  bool insert = false;
+  double least_gain_db = 0.25;  // predicted; less is not worth a change
+  double least_insert_db = 1;   // the same for a Mul, which costs time
+  // Undo everything unless the outputs of the quantized model come nearer to the original's.
+  bool judge = true;
+  std::int64_t samples = 128;  // of the calibration data, at most
+};
+
+// Finds the groups, looks at their values on the calibration data, of which there must be some, and
+// applies factors. Reports "groups", "scaled", "inserted", and with `judge` "sqnr_before_db",
+// "sqnr_after_db" and "kept". Fails as the runtime and the data do.
+Status scale_channels(Model& model, PassContext& context, const Selection& selection,
+                      const ChannelScalingOptions& options);
+
+// Whether the run has data and no table: a table describes the model as it was. Explains when not.
+Result<bool> may_change_calibrated_model(const Model& model, PassContext& context);
+
+}  // namespace mcompress

@@ -1,0 +1,78 @@
+// smooth: moves what makes an activation hard to quantize into the weights that read it.
+//
+//   before:  LayerNormalization(g, b) ──┬── MatMul(Wq)     Gelu ── MatMul(W)
+//                                       └── MatMul(Wk)
+//   after:   LayerNormalization(g / s, b / s) ──┬── MatMul(s Wq)     Gelu ── Mul(1 / s) ── MatMul(s
+//   W)
+//                                               └── MatMul(s Wk)
+//
+// A few channels of a transformer's activations are many times larger than the others and take all
+// codes. Weights have a scale per output channel and bear uneven rows better. SmoothQuant (Xiao et
+// al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models",
+// 2023): s = max|x|^alpha / max|W|^(1 - alpha); alpha is chosen for each activation by the noise
+// that really rounding some rows of it makes. Where the factor can not be taken by what makes the
+// activation, as behind a Gelu or where a residual reads it too, a Mul stays in the graph.
+#include "passes/common/channel_scaling.h"
+#include "passes/passes.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class Smooth final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::string smooth = "auto";
+    bool smooth_insert = true;
+    std::string effort = "default";
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        Schema<Options>()
+            .field("include", &Options::include,
+                   "only nodes whose name, type or tensor matches one of these globs")
+            .field("exclude", &Options::exclude,
+                   "not the nodes whose name, type or tensor matches one of these globs")
+            .field("smooth", &Options::smooth,
+                   "move large channels of activations into the weights that read them "
+                   "(SmoothQuant); auto: with --effort best, where it helps")
+            .choices({"auto", "on", "off"})
+            .field("smooth-insert", &Options::smooth_insert,
+                   "smooth also where that leaves a Mul in the graph")
+            .field("effort", &Options::effort,
+                   "fast, default or best: how much work goes into accuracy")
+            .choices({"fast", "default", "best"});
+    return kSchema;
+  }
+  explicit Smooth(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    const bool judge = options_.smooth == "auto";
+    if (options_.smooth == "off" || (judge && options_.effort != "best")) return ok_status();
+    MCOMPRESS_ASSIGN(const bool may, may_change_calibrated_model(model, context));
+    if (!may) return ok_status();
+    ChannelScalingOptions scaling;
+    scaling.normalized = true;
+    scaling.insert = options_.smooth_insert;
+    scaling.judge = judge;
+    return scale_channels(model, context, Selection(options_.include, options_.exclude), scaling);
+  }
+
+ private:
+  Options options_;
+};
+
+}  // namespace
+
+PassInfo smooth_info() {
+  PassInfo info = pass_info<Smooth>(
+      "smooth", "move large channels of activations into the weights that read them",
+      Reach::kTopGraph, true,
+      {"lift-constants", "raise-opset", "fuse-batchnorm", "fuse-affine", "fuse-layer-norm",
+       "equalize"});
+  info.keeps_results = false;
+  return info;
+}
+
+}  // namespace mcompress

@@ -1,0 +1,347 @@
+// Factors per channel: which values can be scaled, that nothing changes in float32, and that the
+// integer model comes nearer to the original.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "ir/facts.h"
+#include "passes/common/channel_scales.h"
+#include "support/arrays.h"
+#include "support/executor.h"
+#include "support/models.h"
+#include "support/pass_fixture.h"
+
+namespace mcompress::testing {
+namespace {
+
+std::string scaling_model(std::string_view signature, const std::string& given,
+                          std::string_view body) {
+  return "<ir_version: 8, opset_import: [\"\" : 17]> g " + std::string(signature) + " <" + given +
+         "> { " + std::string(body) + " }";
+}
+
+const std::string kImages = "(float[N,3,8,8] x) => (float[N,5] y)";
+const std::string kConvs =
+    weights("a", {6, 3, 3, 3}) + ", " + weights("ab", {6}) + ", " + weights("d", {6, 1, 3, 3}) +
+    ", " + weights("db", {6}) + ", " + weights("e", {6, 6, 1, 1}) + ", " + weights("eb", {6}) +
+    ", " + weights("f", {5, 6, 1, 1}) + ", " + weights("l", {6, 5}) + ", " +
+    weights("s", {6, 1, 1}, 0.1f, 0.9f) + ", " + weights("h", {6, 2, 3, 3}) + ", " +
+    weights("t", {6, 4, 1, 1}) + ", float zero = {0}, float six = {6}";
+
+// Applies the same seeded factors to every group of a model.
+struct Applied {
+  std::unique_ptr<Model> before, after;
+  std::size_t groups = 0;
+  std::vector<std::string> left;
+};
+Applied apply_everywhere(const std::string& text) {
+  Applied applied;
+  applied.before = model_from_text(text);
+  applied.after = model_from_text(text);
+  (void)run_passes(*applied.after, {"infer-shapes"});
+  Services services;
+  Diagnostics diagnostics;
+  services.diagnostics = &diagnostics;
+  Explain explain;
+  Report report;
+  const auto tensors = make_tensor_factory(0);
+  const Executor executor(1);
+  Editor editor(*applied.after, &onnx_catalog());
+  PassContext context(editor, services, explain, report.root(), *tensors, executor, 0);
+  const ScaleGroups groups = find_scale_groups(applied.after->graph());
+  for (const auto& [node, why] : groups.left) applied.left.push_back(why);
+  std::mt19937 random(7);
+  for (const ScaleGroup& group : groups.found) {
+    std::vector<double> scales(static_cast<std::size_t>(group.channels));
+    for (double& s : scales) s = std::exp2(static_cast<double>(random() % 512) / 128 - 2);
+    auto done = apply_scales(context, group, scales);
+    EXPECT_TRUE(done.ok() && done->empty());
+    ++applied.groups;
+  }
+  EXPECT_TRUE(verify(*applied.after).ok());
+  return applied;
+}
+
+void expect_groups(std::string_view body, std::size_t groups,
+                   const std::string& signature = kImages, const std::string& given = kConvs) {
+  const Applied applied = apply_everywhere(scaling_model(signature, given, body));
+  EXPECT_EQ(applied.groups, groups) << body;
+  expect_same_results(*applied.before, *applied.after, 2e-5, 2);
+}
+
+TEST(ChannelScales, PassThroughWhatKeepsAFactor) {
+  const std::string tail = " p = GlobalAveragePool(z) q = Flatten(p) y = Gemm(q, l)";
+  expect_groups("c = Conv(x, a, ab) z = Relu(c)" + tail, 1);
+  expect_groups("c = Conv(x, a) z = LeakyRelu<alpha=0.2>(c)" + tail, 1);
+  expect_groups("c = Conv(x, a, ab) z = PRelu(c, s)" + tail, 1);
+  expect_groups("c = Conv(x, a, ab) r = Relu(c) z = MaxPool<kernel_shape=[2,2]>(r)" + tail, 1);
+  expect_groups("c = Conv(x, a, ab) r = Mul(c, s) z = Identity(r)" + tail, 1);
+  expect_groups("c = Conv(x, a, ab) r = Add(s, c) z = Sub(r, s)" + tail, 1);
+  expect_groups(
+      "c = Conv(x, a) r = Relu(c) k = Conv<group=6,pads=[1,1,1,1]>(r, d, db) z = Relu(k)" + tail,
+      2);
+  expect_groups("c = Conv(x, a) r = Relu(c) k = Conv<group=3>(r, h) z = Relu(k)" + tail, 2);
+  // A residual sum ties the channels of both branches; `e` takes factors on both sides.
+  expect_groups("c = Conv(x, a, ab) k = Conv(c, e, eb) z = Add(c, k)" + tail, 1);
+  // Two readers.
+  expect_groups(
+      "c = Conv(x, a) r = Relu(c) k = Conv(r, e) m = Conv(r, f) mm = GlobalAveragePool(m) "
+      "z = Relu(k) p = GlobalAveragePool(z) q = Flatten(p) u = Gemm(q, l) v = Flatten(mm) "
+      "y = Add(u, v)",
+      2);
+}
+
+TEST(ChannelScales, OfProductsAndNormalisations) {
+  const std::string given = weights("g", {6}, 0.5f, 2.0f) + ", " + weights("b", {6}) + ", " +
+                            weights("p", {6, 7}) + ", " + weights("q", {6, 7}) + ", " +
+                            weights("pb", {7}) + ", " + weights("r", {7, 4});
+  const std::string io = "(float[N,3,6] x) => (float[N,3,4] y)";
+  expect_groups(
+      "n = LayerNormalization(x, g, b) u = MatMul(n, p) v = MatMul(n, q) w = Mul(u, v) "
+      "y = MatMul(w, r)",
+      1, io, given);
+  expect_groups(
+      "n = LayerNormalization(x, g) u = MatMul(n, p) v = Add(u, pb) w = Relu(v) "
+      "y = MatMul(w, r)",
+      2, io, given);
+}
+
+TEST(ChannelScales, StopAtWhatDoesNot) {
+  const auto why = [](std::string_view body) {
+    const Applied applied = apply_everywhere(scaling_model(kImages, kConvs, body));
+    EXPECT_EQ(applied.groups, 0u) << body;
+    return applied.left.empty() ? std::string() : applied.left.front();
+  };
+  const std::string tail = " p = GlobalAveragePool(z) q = Flatten(p) y = Gemm(q, l)";
+  EXPECT_NE(why("c = Conv(x, a) z = Sigmoid(c)" + tail).find("Sigmoid"), std::string::npos);
+  EXPECT_NE(why("c = Conv(x, a) r = Sigmoid(c) z = Mul(c, r)" + tail).find("reads it"),
+            std::string::npos);
+  EXPECT_NE(why("c = Conv(x, a) z = Clip(c, six, six)" + tail).size(), 0u);
+  EXPECT_NE(why("c = Conv(x, a) t0 = Transpose<perm=[0,1,3,2]>(c) z = Relu(t0)" + tail).size(), 0u);
+}
+
+// A network whose channels have ranges from 1 to 1/256, and its data.
+class ScalingData : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto runtime = find_runtime("onnxruntime");
+    ASSERT_TRUE(runtime.ok());
+    runtime_ = *runtime;
+  }
+
+  // Samples of one input.
+  void open(const Model& model, const std::string& name, std::vector<std::int64_t> dims,
+            const std::vector<float>& factors) {
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal;
+    std::int64_t count = 1;
+    for (const std::int64_t dim : dims) count *= dim;
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = normal(random) * factors[i % factors.size()];
+    }
+    write_npz(folder_ / "data.npz", {{name, npy_floats(dims, values)}});
+    auto session = runtime_->open(model, {});
+    ASSERT_TRUE(session.ok()) << to_string(session.error().diagnostic);
+    Diagnostics diagnostics;
+    auto data = open_data(folder_ / "data.npz", (*session)->inputs(), {}, diagnostics);
+    ASSERT_TRUE(data.ok()) << to_string(data.error().diagnostic);
+    data_ = std::move(data).value();
+  }
+
+  std::unique_ptr<PassRun> run(Model& model, const std::vector<std::string>& passes) {
+    auto result = std::make_unique<PassRun>();
+    Datum list = Datum::list();
+    for (const std::string& pass : passes) {
+      const std::size_t colon = pass.find(':');
+      Datum step = Datum::map();
+      if (colon != std::string::npos) {
+        for (const auto& [key, value] : options_of(pass.substr(colon + 1))) {
+          step.set(key, Datum::text(value, {}));
+        }
+      }
+      step.set("pass", Datum::string(pass.substr(0, colon)));
+      list.push(std::move(step));
+    }
+    Datum recipe = Datum::map();
+    recipe.set("passes", std::move(list));
+    recipe.set("target", Datum::string("generic-qdq"));  // weighs no costs
+    auto parsed = parse_recipe(recipe, builtin_passes(), result->diagnostics);
+    EXPECT_TRUE(parsed.ok());
+    Services services;
+    services.runtime = runtime_;
+    services.calibration_data = data_.get();
+    services.diagnostics = &result->diagnostics;
+    result->status = run_pipeline(model, *parsed, builtin_passes(), services, {}, result->explain,
+                                  result->report);
+    EXPECT_TRUE(result->status.ok()) << to_string(result->status.error().diagnostic);
+    return result;
+  }
+
+  double sqnr_db(const Model& original, const Model& candidate) {
+    auto left = runtime_->open(original, {});
+    auto right = runtime_->open(candidate, {});
+    EXPECT_TRUE(left.ok() && right.ok());
+    double signal = 0;
+    double noise = 0;
+    const std::vector<std::string> fetch = {"y"};
+    for (std::int64_t i = 0; i < data_->count(); ++i) {
+      auto feeds = data_->sample(i);
+      auto expected = read_floats((*left)->run(*feeds, fetch)->front());
+      auto actual = read_floats((*right)->run(*feeds, fetch)->front());
+      for (std::size_t k = 0; k < expected->size(); ++k) {
+        signal += std::pow((*expected)[k], 2);
+        noise += std::pow(double{(*expected)[k]} - (*actual)[k], 2);
+      }
+    }
+    return noise > 0 ? 10 * std::log10(signal / noise) : 200;
+  }
+
+  TempFolder folder_;
+  std::shared_ptr<Runtime> runtime_;
+  std::unique_ptr<DataSource> data_;
+
+ private:
+  // "name=value,name=value"
+  static std::vector<std::pair<std::string, std::string>> options_of(const std::string& text) {
+    std::vector<std::pair<std::string, std::string>> options;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t end = std::min(text.find(',', at), text.size());
+      const std::size_t equal = text.find('=', at);
+      options.emplace_back(text.substr(at, equal - at), text.substr(equal + 1, end - equal - 1));
+      at = end + 1;
+    }
+    return options;
+  }
+};
+
+// A weight [rows, columns, 1, 1] or [rows, columns] whose rows shrink and whose columns grow.
+std::string uneven(std::string_view name, std::int64_t rows, std::int64_t columns, bool conv,
+                   bool shrink_rows, bool grow_columns) {
+  std::mt19937 random(static_cast<unsigned>(name.front()));
+  std::normal_distribution<float> normal;
+  std::string text = "float[" + std::to_string(rows) + "," + std::to_string(columns) +
+                     (conv ? ",1,1] " : "] ") + std::string(name) + " = {";
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) {
+      float value = normal(random);
+      if (shrink_rows) value *= std::exp2(-static_cast<float>(r % 8));
+      if (grow_columns) value *= std::exp2(static_cast<float>(c % 8));
+      text += (r + c > 0 ? "," : "") + std::to_string(value);
+    }
+  }
+  return text + "}";
+}
+
+TEST_F(ScalingData, EqualizedChannelsKeepTheirDigits) {
+  const std::string text = scaling_model(
+      "(float[N,16,6,6] x) => (float[N,8,6,6] y)",
+      uneven("a", 32, 16, true, true, false) + ", " + uneven("b", 8, 32, true, false, true),
+      "c = Conv(x, a) r = Relu(c) y = Conv(r, b)");
+  const auto original = model_from_text(text);
+  open(*original, "x", {24, 16, 6, 6}, {1});
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(scaled->applied("equalize"), 1);
+  expect_same_results(*original, *floats, 1e-4);
+
+  const auto plain = model_from_text(text);
+  (void)run(*plain, {"infer-shapes", "quantize-static:min-sqnr=0"});
+  const auto forced = model_from_text(text);
+  (void)run(*forced, {"infer-shapes", "equalize:equalize=on", "quantize-static:min-sqnr=0"});
+  const auto chosen = model_from_text(text);
+  const auto judged =
+      run(*chosen, {"infer-shapes", "equalize:effort=best", "quantize-static:min-sqnr=0"});
+  EXPECT_GT(judged->count("equalize", "scaled"), 0);
+  const double before = sqnr_db(*original, *plain);
+  EXPECT_GT(sqnr_db(*original, *forced), before + 3);
+  EXPECT_GT(sqnr_db(*original, *chosen), before + 3);
+}
+
+TEST_F(ScalingData, AClipKeepsTheFactorOneWhereItCuts) {
+  // Channels of Clip(0, 6): the first ones reach 6, the others stay far below.
+  const std::string text = scaling_model("(float[N,16,6,6] x) => (float[N,8,6,6] y)",
+                                         uneven("a", 32, 16, true, true, false) + ", " +
+                                             uneven("b", 8, 32, true, false, true) +
+                                             ", float zero = {0}, float six = {6}",
+                                         "c = Conv(x, a) r = Clip(c, zero, six) y = Conv(r, b)");
+  const auto original = model_from_text(text);
+  open(*original, "x", {24, 16, 6, 6}, {1});
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(scaled->applied("equalize"), 1);
+  // Half of the samples made the limits; the others hardly pass them.
+  EXPECT_GT(sqnr_db(*original, *floats), 45);
+  const auto before = read_floats(*maker_of(*model_from_text(text), "c")->input(1)->constant());
+  const auto after = read_floats(*maker_of(*floats, "c")->input(1)->constant());
+  std::size_t kept = 0;
+  std::size_t grown = 0;
+  for (std::size_t row = 0; row < 32; ++row) {
+    const float factor = (*after)[row * 16] / (*before)[row * 16];
+    EXPECT_GE(factor, 0.999F);  // only channels with room are made larger
+    if (row % 8 == 0) {
+      EXPECT_NEAR(factor, 1, 1e-6) << "channel " << row << " is cut at 6";
+    }
+    kept += std::fabs(factor - 1) < 1e-6 ? 1U : 0U;
+    grown += factor > 2 ? 1U : 0U;
+  }
+  EXPECT_GE(kept, 4U);
+  EXPECT_GE(grown, 12U);
+}
+
+TEST_F(ScalingData, SmoothingFoldsIntoANormalisationForAllItsReaders) {
+  std::string gamma = "float[16] g = {";
+  for (int i = 0; i < 16; ++i) gamma += (i > 0 ? "," : "") + std::to_string(i == 5 ? 60.0 : 0.5);
+  const std::string text = scaling_model(
+      "(float[N,4,16] x) => (float[N,4,12] y)",
+      gamma + "}, " + weights("b", {16}) + ", " + weights("p", {16, 12}) + ", " +
+          weights("q", {16, 12}),
+      "n = LayerNormalization(x, g, b) u = MatMul(n, p) v = MatMul(n, q) y = Add(u, v)");
+  const auto original = model_from_text(text);
+  open(*original, "x", {32, 4, 16}, {1});
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "smooth:smooth=on"});
+  EXPECT_EQ(scaled->count("smooth", "scaled"), 1);
+  EXPECT_EQ(scaled->count("smooth", "inserted"), 0);
+  EXPECT_EQ(count_nodes(*floats, "Mul"), 0);
+  expect_same_results(*original, *floats, 1e-4);
+  EXPECT_LT(constant_reals(maker_of(*floats, "n")->input(1))->at(5), 30);
+}
+
+TEST_F(ScalingData, SmoothingLeavesAMulWhereNothingTakesTheFactor) {
+  const std::string given = weights("w", {16, 12}) + ", " + weights("k", {16, 12});
+  const std::string text =
+      scaling_model("(float[N,4,16] x) => (float[N,4,12] y)", given,
+                    "s = Sigmoid(x) t = Mul(x, s) u = MatMul(t, w) v = MatMul(t, k) y = Add(u, v)");
+  const auto original = model_from_text(text);
+  std::vector<float> factors(16, 0.5F);
+  factors[3] = 80;
+  open(*original, "x", {32, 4, 16}, factors);
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "smooth:smooth=on"});
+  EXPECT_EQ(scaled->count("smooth", "inserted"), 1);
+  EXPECT_EQ(count_nodes(*floats, "Mul"), 2);
+  expect_same_results(*original, *floats, 1e-4);
+  const auto without = model_from_text(text);
+  const auto equalized = run(*without, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(equalized->applied("equalize"), 0);
+  const auto off = model_from_text(text);
+  EXPECT_EQ(run(*off, {"infer-shapes", "smooth"})->applied("smooth"), 0);
+}
+
+TEST_F(ScalingData, WithoutDataNothingIsTouchedAndThatIsSaid) {
+  const std::string text =
+      scaling_model(kImages, kConvs,
+                    "c = Conv(x, a) z = Relu(c) p = GlobalAveragePool(z) q = Flatten(p) "
+                    "y = Gemm(q, l)");
+  const auto model = model_from_text(text);
+  data_.reset();
+  const auto result = run(*model, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(result->applied("equalize"), 0);
+  EXPECT_NE(result->why("channels").find("calibration data"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace mcompress::testing
