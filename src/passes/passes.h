@@ -42,5 +42,6 @@ PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo simplify_arithmetic_info();
+PassInfo simplify_recurrent_info();
 
 }  // namespace mcompress
