@@ -109,18 +109,14 @@ class HollowStorage final : public Storage {
   std::weak_ptr<const HollowStorage> self_;
 };
 
-const DeferredStorage* deferred(const Value& value) {
-  const Tensor* tensor = value.initializer();
-  if (tensor == nullptr || tensor->is_opaque()) return nullptr;
-  const auto* storage = dynamic_cast<const DeferredStorage*>(tensor->storage().get());
-  return storage != nullptr && !storage->is_kept() ? storage : nullptr;
-}
-
-std::vector<Value*> deferred_weights(const Model& model) {
+std::vector<Value*> large_weights(const Model& model) {
   std::vector<Value*> found;
   for_each_graph(const_cast<Model&>(model).graph(), [&](Graph& graph) {
     for (Value* value : graph.initializers()) {
-      if (deferred(*value) != nullptr) found.push_back(value);
+      const Tensor* tensor = value->initializer();
+      const bool large = tensor != nullptr && !tensor->is_opaque() && !value->is_graph_input() &&
+                         tensor->byte_size() >= kTensorStep;
+      if (large) found.push_back(value);
     }
   });
   return found;
@@ -164,10 +160,10 @@ bool is_computed(const Storage& storage) {
 }
 
 Result<std::unique_ptr<Model>> clone_to_open(const Model& model) {
-  if (deferred_weights(model).empty()) return std::unique_ptr<Model>();
+  if (large_weights(model).empty()) return std::unique_ptr<Model>();
   auto clone = model.clone();
   Editor editor(*clone);
-  for (Value* value : deferred_weights(*clone)) {
+  for (Value* value : large_weights(*clone)) {
     const Tensor& tensor = *value->initializer();
     MCOMPRESS_ASSIGN(StoragePtr hollow, HollowStorage::create(tensor.byte_size()));
     editor.set_constant(*value, Tensor(tensor.dtype(), {tensor.dims().begin(), tensor.dims().end()},
