@@ -316,9 +316,9 @@ class EliminateIdentity final : public Pass {
 }  // namespace
 
 PassInfo eliminate_identity_info() {
-  return pass_info<EliminateIdentity>(
-      "eliminate-identity", "remove nodes that change nothing, shorten pairs", Reach::kNestedGraphs,
-      true, {"lift-constants", "infer-shapes"});
+  return pass_info<EliminateIdentity>("eliminate-identity",
+                                      "remove nodes that change nothing, shorten pairs",
+                                      Reach::kNestedGraphs, true, {"lift-constants"});
 }
 
 }  // namespace mcompress
