@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "mcompress/host.h"
+#include "mcompress/openable.h"
 #include "models.h"
 #include "try.h"
 
@@ -11,11 +12,13 @@ namespace mcompress::tools {
 Result<std::unique_ptr<Session>> Judged::open_another() const {
   SessionOptions options;
   options.threads = threads_;
+  std::unique_ptr<Model> hollow;
   if (use_ == Use::kOpen) {
+    MCOMPRESS_ASSIGN(hollow, clone_to_open(model_));
     options.optimisation = Optimisation::kNone;
     options.prepack = options.memory_arena = false;
   }
-  auto session = runtime_.open(model_, options);
+  auto session = runtime_.open(hollow != nullptr ? *hollow : model_, options);
   if (!session.ok()) return std::move(session).error().in_file(file_);
   return session;
 }

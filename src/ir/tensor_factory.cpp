@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "ir/spill.h"
 #include "mcompress/tensor.h"
 #include "support/files.h"
 #include "support/hash.h"
@@ -13,8 +14,6 @@
 
 namespace mcompress {
 namespace {
-
-constexpr std::uint64_t kChunk = std::uint64_t{4} << 20;
 
 Error spill_error(const std::string& folder, const std::string& what, int error) {
   return Error(Code::kOutput, "spill-file", what + ": " + std::strerror(error), {folder, {}, {}},
@@ -86,6 +85,16 @@ class SpillStorage final : public Storage {
   std::weak_ptr<const SpillStorage> self_;
 };
 
+Status fill_in_chunks(std::span<std::byte> bytes, const TensorFactory::FillFn& fill,
+                      const Storage* storage) {
+  for (std::uint64_t offset = 0; offset < bytes.size(); offset += kTensorStep) {
+    const std::uint64_t length = std::min<std::uint64_t>(kTensorStep, bytes.size() - offset);
+    MCOMPRESS_TRY(fill(offset, bytes.subspan(offset, length)));
+    if (storage != nullptr) storage->release(offset, length);
+  }
+  return ok_status();
+}
+
 class BudgetFactory final : public TensorFactory {
  public:
   explicit BudgetFactory(std::uint64_t heap_budget) : left_(heap_budget) {}
@@ -97,33 +106,36 @@ class BudgetFactory final : public TensorFactory {
       return Error(Code::kInternal, "tensor-size", "a tensor of unknown or impossible size");
     }
     const std::uint64_t left = left_.load();
-    if (*bytes <= left || *bytes < kChunk) {
+    if (!spills(*bytes)) {
       left_.store(left - std::min(left, *bytes));
       const auto buffer = std::make_shared_for_overwrite<std::byte[]>(*bytes);
       const std::span<std::byte> view(buffer.get(), *bytes);
       MCOMPRESS_TRY(fill_in_chunks(view, fill, nullptr));
       return Tensor(dtype, std::move(dims), make_storage(buffer, view));
     }
-    MCOMPRESS_ASSIGN(auto spill, SpillStorage::create(*bytes));
-    spill->set_self(spill);
-    MCOMPRESS_TRY(fill_in_chunks(spill->writable(), fill, spill.get()));
-    return Tensor(dtype, std::move(dims), StoragePtr(spill));
+    MCOMPRESS_ASSIGN(StoragePtr spill, make_spill(*bytes, fill));
+    return Tensor(dtype, std::move(dims), std::move(spill));
   }
 
+  bool spills(std::uint64_t bytes) const { return bytes > left_.load() && bytes >= kTensorStep; }
+
  private:
-  static Status fill_in_chunks(std::span<std::byte> bytes, const FillFn& fill,
-                               const Storage* storage) {
-    for (std::uint64_t offset = 0; offset < bytes.size(); offset += kChunk) {
-      const std::uint64_t length = std::min<std::uint64_t>(kChunk, bytes.size() - offset);
-      MCOMPRESS_TRY(fill(offset, bytes.subspan(offset, length)));
-      if (storage != nullptr) storage->release(offset, length);
-    }
-    return ok_status();
-  }
   std::atomic<std::uint64_t> left_;
 };
 
 }  // namespace
+
+bool would_spill(const TensorFactory& tensors, std::uint64_t bytes) {
+  const auto* budgeted = dynamic_cast<const BudgetFactory*>(&tensors);
+  return budgeted != nullptr && budgeted->spills(bytes);
+}
+
+Result<StoragePtr> make_spill(std::uint64_t bytes, const TensorFactory::FillFn& fill) {
+  MCOMPRESS_ASSIGN(auto spill, SpillStorage::create(bytes));
+  spill->set_self(spill);
+  MCOMPRESS_TRY(fill_in_chunks(spill->writable(), fill, spill.get()));
+  return StoragePtr(spill);
+}
 
 std::unique_ptr<TensorFactory> make_tensor_factory(std::uint64_t heap_budget) {
   return std::make_unique<BudgetFactory>(heap_budget);

@@ -1,5 +1,6 @@
 #include "numeric/fold.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cfloat>
 #include <cmath>
@@ -25,6 +26,29 @@ FoldFailure failure(std::size_t channel, std::string_view what, double value,
 
 constexpr std::string_view kNotFinite = "not a finite number";
 constexpr std::string_view kTooLarge = "too large for float32";
+
+// Each element is of another channel than the one before: whole rows at once.
+FoldFailure scale_columns(std::int64_t first, std::span<float> weights, std::span<const double> a) {
+  if (weights.empty()) return std::nullopt;
+  std::size_t channel = static_cast<std::size_t>(first) % a.size();
+  while (!weights.empty()) {
+    const std::size_t length = std::min(weights.size(), a.size() - channel);
+    float* const row = weights.data();
+    const double* const factors = a.data() + channel;
+    int wrong = 0;
+    for (std::size_t i = 0; i < length; ++i) {
+      row[i] = static_cast<float>(static_cast<double>(row[i]) * factors[i]);
+      wrong |= static_cast<int>(!(std::fabs(row[i]) <= FLT_MAX));
+    }
+    for (std::size_t i = 0; wrong != 0 && i < length; ++i) {
+      if (std::isfinite(row[i])) continue;
+      return failure(channel + i, "scaled weight", row[i], "not finite or too large for float32");
+    }
+    weights = weights.subspan(length);
+    channel = 0;
+  }
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -59,6 +83,7 @@ FoldFailure batch_norm_affine(const BatchNormParameters& parameters, std::span<d
 FoldFailure scale_channels(std::int64_t first, std::span<float> weights,
                            const ChannelLayout& layout, std::span<const double> a) {
   assert(a.size() == static_cast<std::size_t>(layout.channels));
+  if (layout.inner == 1) return scale_columns(first, weights, a);
   FoldFailure result;
   for_each_channel_run(layout, first, weights.size(),
                        [&](std::int64_t channel, std::size_t offset, std::size_t length) {

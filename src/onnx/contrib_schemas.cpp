@@ -57,6 +57,13 @@ void like_first(Context& context) {
   if (input != nullptr) onnx::updateOutputShape(context, 0, *input);
 }
 
+// Scales, clamps or fills in: the result is float32 whatever the type of the input.
+void float_like_first(Context& context) {
+  onnx::updateOutputElemType(context, 0, onnx::TensorProto::FLOAT);
+  const Shape* input = shape_of(context, 0);
+  if (input != nullptr) onnx::updateOutputShape(context, 0, *input);
+}
+
 // Output 3 is the sum before the normalisation.
 void skip_normalisation(Context& context) {
   like_first(context);
@@ -216,6 +223,14 @@ class WithContrib final : public onnx::ISchemaRegistry {
       schema.SetDomain("com.microsoft").SinceVersion(1).TypeAndShapeInferenceFunction(rule);
       schemas_.emplace(name, std::move(schema));
     }
+    // ONNX has these operators of classic learning, but no rule for their shapes.
+    for (const auto& [name, rule] : {std::pair<const char*, Rule>{"Scaler", float_like_first},
+                                     {"Normalizer", float_like_first},
+                                     {"Imputer", like_first}}) {
+      onnx::OpSchema schema(name, __FILE__, __LINE__);
+      schema.SetDomain(kClassic).SinceVersion(1).TypeAndShapeInferenceFunction(rule);
+      classic_.emplace(name, std::move(schema));
+    }
     // The runtime keeps this one of its own in ONNX's domain.
     onnx::OpSchema simplified("SimplifiedLayerNormalization", __FILE__, __LINE__);
     simplified.SinceVersion(1).TypeAndShapeInferenceFunction(like_first);
@@ -228,12 +243,17 @@ class WithContrib final : public onnx::ISchemaRegistry {
       const auto found = schemas_.find(name);
       if (found != schemas_.end()) return &found->second;
     }
+    if (domain == kClassic) {
+      const auto found = classic_.find(name);
+      if (found != classic_.end()) return &found->second;
+    }
     if (domain.empty() && name == "SimplifiedLayerNormalization") return &simplified_;
     return onnx::OpSchemaRegistry::Schema(name, version, domain);
   }
 
  private:
-  std::map<std::string, onnx::OpSchema, std::less<>> schemas_;
+  static constexpr const char* kClassic = "ai.onnx.ml";
+  std::map<std::string, onnx::OpSchema, std::less<>> schemas_, classic_;
   onnx::OpSchema simplified_;
 };
 

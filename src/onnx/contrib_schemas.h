@@ -5,7 +5,8 @@
 
 namespace mcompress {
 
-// What ONNX knows, and inference rules for the common operators of com.microsoft beside it.
+// What ONNX knows, and inference rules for the common operators of com.microsoft and for those of
+// ai.onnx.ml that have none in ONNX.
 const onnx::ISchemaRegistry& schemas_with_contrib();
 
 }  // namespace mcompress

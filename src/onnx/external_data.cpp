@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <future>
 #include <map>
 #include <tuple>
 #include <utility>
 
+#include "ir/deferred.h"
 #include "support/hash.h"
 #include "support/try.h"
 
@@ -224,8 +226,32 @@ Status WriteMeter::advance(std::uint64_t bytes) {
   return ok_status();
 }
 
+namespace {
+
+// One part is computed while the one before it is written.
+Status write_computed(const Storage& storage, std::uint64_t offset, std::uint64_t length,
+                      OutputFile& output, WriteMeter& meter) {
+  const auto part = [&](std::uint64_t at) {
+    return std::async(std::launch::async,
+                      [&storage, first = offset + at, count = std::min(kChunk, length - at)] {
+                        return storage.pin(first, count);
+                      });
+  };
+  auto next = part(0);
+  for (std::uint64_t at = 0; at < length; at += kChunk) {
+    MCOMPRESS_ASSIGN(const Pinned pinned, next.get());
+    if (length - at > kChunk) next = part(at + kChunk);
+    MCOMPRESS_TRY(output.write(pinned.bytes()));
+    MCOMPRESS_TRY(meter.advance(pinned.bytes().size()));
+  }
+  return ok_status();
+}
+
+}  // namespace
+
 Status write_storage(const Storage& storage, std::uint64_t offset, std::uint64_t length,
                      OutputFile& output, WriteMeter& meter) {
+  if (is_computed(storage)) return write_computed(storage, offset, length, output, meter);
   // A system call per small tensor costs more than the copy.
   constexpr std::uint64_t kKernelCopy = 64 << 10;
   const auto range = length >= kKernelCopy ? storage.file_range() : std::nullopt;

@@ -47,6 +47,7 @@ const PassRegistry& builtin_passes() {
                                quantize_weights_info,
                                raise_opset_info,
                                simplify_arithmetic_info,
+                               simplify_recurrent_info,
                                smooth_info}) {
       if (!registry.add(info()).ok()) std::abort();  // two passes of one name: a broken build
     }

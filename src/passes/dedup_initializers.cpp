@@ -6,13 +6,14 @@
 //
 // Inner graphs may read the copy of an outer one; equal tensors of sibling graphs (two branches of
 // an If) move to the graph that holds both. Digests find candidates, bytes decide; only tensors
-// that share type and dimensions with another one are read at all.
+// that share type, dimensions and a few bytes with another one are read at all.
 #include <map>
 #include <tuple>
 
 #include "ir/walk.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
+#include "support/hash.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -29,6 +30,18 @@ Graph* common_graph(Graph& left, const Graph& right) {
     if (right.is_within(*graph)) return graph;
   }
   return nullptr;
+}
+
+// Of the first and the middle bytes: all that tells large tensors apart in most models.
+Result<std::uint64_t> sample_of(const Tensor& tensor) {
+  constexpr std::uint64_t kSample = 4096, kLarge = std::uint64_t{1} << 20;
+  if (tensor.byte_size() < kLarge) return 0;
+  Hasher hasher;
+  for (const std::uint64_t at : {std::uint64_t{0}, tensor.byte_size() / 2}) {
+    MCOMPRESS_ASSIGN(const Pinned pinned, tensor.storage()->pin(at, kSample));
+    hasher.bytes(pinned.bytes());
+  }
+  return hasher.digest();
 }
 
 class DedupInitializers final : public Pass {
@@ -63,7 +76,16 @@ class DedupInitializers final : public Pass {
     for (const auto& [shape, values] : by_shape) {
       if (values.size() < 2) continue;
       std::map<std::uint64_t, std::vector<Value*>> by_digest;
-      for (Value* value : values) {
+      std::map<std::uint64_t, int> samples;
+      std::vector<std::uint64_t> sample;
+      for (const Value* value : values) {
+        MCOMPRESS_ASSIGN(const std::uint64_t found, sample_of(*value->initializer()));
+        sample.push_back(found);
+        ++samples[found];
+      }
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (samples[sample[i]] < 2) continue;
+        Value* value = values[i];
         if (context.progress().cancelled()) {
           return Error(Code::kCancelled, "cancelled", "interrupted while comparing initializers");
         }

@@ -84,7 +84,10 @@ class FuseMatmulAdd final : public Pass {
     const auto shape = static_shape(bias);
     const bool vector =
         shape && shape->size() == 1 && ((*shape)[0] == 1 || (columns && (*shape)[0] == *columns));
-    if (!vector) {
+    // What a row of numbers is too; a Gemm's is written as a vector.
+    const bool row =
+        shape && shape->size() == 2 && (*shape)[0] == 1 && columns && (*shape)[1] == *columns;
+    if (!vector && !row) {
       return "'" + std::string(bias.name()) + "' is not one number per column";
     }
 
@@ -99,7 +102,11 @@ class FuseMatmulAdd final : public Pass {
     // The MatMul itself becomes the Gemm: its place in the order is right, for the bias is
     // constant.
     Value* visible_bias = &bias;
-    if (bias.producer() != nullptr) {
+    if (row) {
+      const Tensor numbers = *constant_of(&bias);
+      visible_bias = &add_constant(context, matmul.graph(), bias.name(),
+                                   Tensor(numbers.dtype(), {*columns}, numbers.storage()));
+    } else if (bias.producer() != nullptr) {
       visible_bias = &add_constant(context, matmul.graph(), bias.name(), *constant_of(&bias));
     }
     editor.set_op_type(matmul, "", "Gemm");

@@ -44,6 +44,7 @@ PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo simplify_arithmetic_info();
+PassInfo simplify_recurrent_info();
 PassInfo smooth_info();
 
 }  // namespace mcompress

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Compares `mcompress optimize` with onnxsim, OnnxSlim and ONNX Runtime's offline-optimised model, model by model, in one run.
 
-    python3 tests/bench/optimizers.py MODEL... [--binary build/release/mcompress] [--seconds N] [--json FILE]
+    python3 tests/bench/optimizers.py [MODEL...] [--fixtures [NAME...]] [--binary build/release/mcompress] [--seconds N] [--json FILE]
 
-Each tool runs as a process of its own, start included. Nodes count nested graphs; latency is ONNX Runtime's with all of its
-optimisations on top, one thread, the results called in turn on seeded inputs (open dimensions: --open, 1 by default); `x` is the
-original's median over the result's. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the
-best peer's, and how much faster the tool was than onnxsim. Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
+--fixtures adds the models of exporter_fixtures.py (all, or those named), made in a temporary folder. Each tool runs as a process of
+its own, start included. Nodes count nested graphs; latency is ONNX Runtime's with all of its optimisations on top, one thread, the
+results called in turn on the first sample of a calib.npz beside the model, else on seeded inputs (open dimensions: --open, 1 by
+default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
+largest value. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the best peer's, better
+(nodes fewer, or latency more than 3 % faster), and how much faster the tool was than onnxsim. A peer whose result differs by more
+than 1e-3 does not count. Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
 import argparse, json, os, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -26,19 +29,41 @@ def nodes(graph):
     return sum(1 + sum(nodes(a.g) for a in node.attribute if a.HasField("g")) for node in graph.node)
 
 
-def feeds(session, free):
+def feeds(session, free, samples=None):
+    """Inputs: the first sample of `samples` (arrays by input name, samples on the first axis) or made up."""
     import numpy as np
+    from exporter_fixtures import OPEN
     random, result = np.random.default_rng(0), {}
     for port in session.get_inputs():
-        shape = [d if isinstance(d, int) and d > 0 else free for d in port.shape]
+        if samples is not None:
+            array = samples[port.name]
+            result[port.name] = array[:1] if array.ndim == len(port.shape) else np.asarray(array[0])
+            continue
+        shape = [d if isinstance(d, int) and d > 0 else OPEN.get(d, free) for d in port.shape]
         if port.type == "tensor(float)":
             result[port.name] = random.random(shape, dtype=np.float32)
         else:
-            result[port.name] = np.zeros(shape, {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": bool}[port.type])
+            kind = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": bool}[port.type]
+            result[port.name] = random.integers(0, 2, shape).astype(kind)
     return result
 
 
-def latency(files, free, seconds):
+def difference(expected, found):
+    """Largest difference of two lists of outputs, relative to the largest expected value of each."""
+    import numpy as np
+    worst = 0.0
+    for e, f in zip(expected, found):
+        e, f = np.asarray(e), np.asarray(f)
+        if e.shape != f.shape:
+            return float("inf")
+        if e.size and e.dtype.kind in "fiub":
+            e, f = e.astype(np.float64), f.astype(np.float64)
+            worst = max(worst, float(np.max(np.abs(e - f)) / max(np.max(np.abs(e)), 1e-30)))
+    return worst
+
+
+def latency(files, free, seconds, samples):
+    """Median seconds of a call and difference to the original, by name."""
     import numpy as np
     import onnxruntime as ort
     options = ort.SessionOptions()
@@ -46,14 +71,19 @@ def latency(files, free, seconds):
     options.log_severity_level = 3
     sessions = {name: ort.InferenceSession(file, options, providers=["CPUExecutionProvider"]) for name, file in files.items()}
     try:
-        data = feeds(next(iter(sessions.values())), free)
-        times, end = {name: [] for name in files}, time.perf_counter() + seconds * len(files)
+        data = feeds(next(iter(sessions.values())), free, samples)
+        answers = {name: session.run(None, data) for name, session in sessions.items()}
+        times, end, turn = {name: [] for name in files}, time.perf_counter() + seconds * len(files), 0
+        order = list(sessions.items())
         while time.perf_counter() < end:
-            for name, session in sessions.items():
+            turn += 1
+            for i in range(len(order)):  # nobody always follows the same neighbour
+                name, session = order[(i * (1 if turn % 2 else -1) + turn) % len(order)]
                 start = time.perf_counter()
                 session.run(None, data)
                 times[name].append(time.perf_counter() - start)
-        return {name: float(np.median(series[len(series) // 5:])) for name, series in times.items()}
+        return {name: (float(np.median(series[len(series) // 5:])), difference(answers["original"], answers[name]))
+                for name, series in times.items()}
     except Exception as error:  # no inputs can be made up
         print(f"  latency: {str(error).splitlines()[0][:100]}", file=sys.stderr)
         return {}
@@ -63,13 +93,15 @@ def main():
     if len(sys.argv) > 1 and sys.argv[1] == "--offline":
         return offline(*sys.argv[2:5])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--fixtures", nargs="*", metavar="NAME")
     parser.add_argument("--binary", default="build/release/mcompress")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--open", type=int, default=1)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     runner = Runner(False)  # forked while this process is small
+    import numpy as np
     import onnx
 
     python = os.path.dirname(sys.executable)
@@ -80,12 +112,20 @@ def main():
         "ort-basic": lambda m, o: [sys.executable, __file__, "--offline", "ORT_ENABLE_BASIC", m, o],
         "ort-extended": lambda m, o: [sys.executable, __file__, "--offline", "ORT_ENABLE_EXTENDED", m, o],
     }
-    tools = {name: tool for name, tool in tools.items() if name not in ("onnxsim", "onnxslim") or os.path.exists(os.path.join(python, name))}
+    for name in ("onnxsim", "onnxslim"):
+        if not os.path.exists(os.path.join(python, name)):
+            del tools[name]
     rows, verdicts = [], []
-    print(f"{'model':28} {'tool':13} {'nodes':>6} {'bytes':>11} {'seconds':>8} {'peak MB':>8} {'x':>6}")
+    print(f"{'model':28} {'tool':13} {'nodes':>6} {'bytes':>11} {'seconds':>8} {'peak MB':>8} {'x':>6} {'diff':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        for model in arguments.models:
-            name, files, found = "/".join(model.split("/")[-2:])[:28], {"original": model}, {}
+        models = list(arguments.models)
+        if arguments.fixtures is not None:
+            from exporter_fixtures import write
+            models += write(folder, arguments.fixtures)
+        for model in models:
+            data = os.path.join(os.path.dirname(model), "calib.npz")
+            samples = dict(np.load(data)) if os.path.exists(data) and model in arguments.models else None
+            name, files, found = "/".join(model.split("/")[-2 if model in arguments.models else -1:])[:28], {"original": model}, {}
             for tool, command in tools.items():
                 target = os.path.join(folder, tool + ".onnx")
                 if os.path.exists(target):
@@ -93,30 +133,37 @@ def main():
                 status, seconds, peak, error = runner.run(command(model, target))
                 if status == 0 and os.path.exists(target):
                     try:
-                        found[tool] = {"nodes": nodes(onnx.load(target).graph), "bytes": os.path.getsize(target), "seconds": seconds, "peak": peak}
+                        found[tool] = {"nodes": nodes(onnx.load(target).graph), "bytes": os.path.getsize(target),
+                                       "seconds": seconds, "peak": peak}
                         files[tool] = target
                     except Exception as broken:
                         error = str(broken)
                 if tool not in found:
                     print(f"{name:28} {tool:13} failed: {error.strip().splitlines()[-1][:80] if error.strip() else status}")
-            times = latency(files, arguments.open, arguments.seconds)
+            times = latency(files, arguments.open, arguments.seconds, samples)
             for tool, row in found.items():
-                row["times"] = times["original"] / times[tool] if tool in times else None
+                row["times"] = times["original"][0] / times[tool][0] if tool in times else None
+                row["diff"] = times[tool][1] if tool in times else None
                 print(f"{name:28} {tool:13} {row['nodes']:6} {row['bytes']:11,} {row['seconds']:8.2f} {row['peak']:8.0f} "
-                      f"{row['times'] or float('nan'):6.2f}", flush=True)
+                      f"{row['times'] or float('nan'):6.2f} {float('nan') if row['diff'] is None else row['diff']:8.1e}", flush=True)
                 rows.append({"model": name, "tool": tool, **row})
-            ours, peers = found["mcompress"], [r for t, r in found.items() if t not in ("mcompress", "ort-extended")]
-            best = max((r["times"] or 0) for t, r in found.items() if t != "mcompress")
-            sim = found.get("onnxsim")
-            verdicts.append((name, ours["nodes"] <= min(r["nodes"] for r in peers), (ours["times"] or 0) >= 0.97 * best,
+            ours = found["mcompress"]
+            sound = {t: r for t, r in found.items() if t != "mcompress" and (r["diff"] or 0) <= 1e-3}
+            # The extended model's operators are the runtime's own: its nodes are not counted.
+            fewest = min((r["nodes"] for t, r in sound.items() if t != "ort-extended"), default=ours["nodes"])
+            best = max((r["times"] or 0 for r in sound.values()), default=0)
+            mine, sim = ours["times"] or 0, found.get("onnxsim")
+            verdicts.append((name, ours["nodes"] <= fewest, mine >= 0.97 * best, ours["nodes"] < fewest or mine > 1.03 * best,
                              sim["seconds"] / ours["seconds"] if sim else None))
-    print(f"\n{'model':28} nodes  latency  onnxsim's time over ours")
-    for name, fewer, faster, ratio in verdicts:
-        print(f"{name:28} {'ok' if fewer else 'WORSE':6} {'ok' if faster else 'WORSE':8} {f'{ratio:.1f}' if ratio else '-'}")
+    print(f"\n{'model':28} nodes  latency  better  onnxsim's time over ours")
+    for name, fewer, faster, better, ratio in verdicts:
+        print(f"{name:28} {'ok' if fewer else 'WORSE':6} {'ok' if faster else 'WORSE':8} {'yes' if better else '-':7} "
+              f"{f'{ratio:.1f}' if ratio else '-'}")
+    print(f"better on {sum(v[3] for v in verdicts)} of {len(verdicts)}")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(rows, file, indent=1)
-    return 0 if all(fewer and faster for _, fewer, faster, _ in verdicts) else 1
+    return 0 if all(fewer and faster for _, fewer, faster, *_ in verdicts) else 1
 
 
 if __name__ == "__main__":

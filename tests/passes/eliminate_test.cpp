@@ -1,6 +1,7 @@
 // eliminate-identity, eliminate-dead, eliminate-duplicates, dedup-initializers.
 #include <gtest/gtest.h>
 
+#include "mcompress/edit.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -480,6 +481,30 @@ g (float[2] x) => (float[2] y, float[2] k)
                                     {"dedup-initializers"}, 0.0);
   EXPECT_EQ(checked.run->count("dedup-initializers", "merged"), 1);
   EXPECT_EQ(maker_of(*checked.after, "y")->input(1)->name(), "k");
+}
+
+TEST(DedupInitializers, ReadsLargeOnesWholeWhenTheirSamplesAgree) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,300000] x) => (float[N,300000] y) {
+  a = Add(x, x)
+  b = Add(a, x)
+  c = Add(b, x)
+  y = Add(c, x)
+})");
+  Editor editor(*model);
+  // The second and the third equal the first; the last differs in its last element only.
+  for (int i = 0; i < 4; ++i) {
+    std::vector<float> numbers(300000, 0.25f);
+    if (i == 3) numbers.back() = 0.5f;
+    Value& w = editor.add_initializer(model->graph(), "w", make_float_tensor(numbers, {300000}));
+    editor.set_input(*maker_of(*model, std::string(1, "abcy"[i])), 1, &w);
+  }
+  const auto run = run_passes(*model, {"dedup-initializers"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(run->count("dedup-initializers", "merged"), 2);
+  EXPECT_EQ(maker_of(*model, "c")->input(1), maker_of(*model, "a")->input(1));
+  EXPECT_NE(maker_of(*model, "y")->input(1), maker_of(*model, "a")->input(1));
 }
 
 TEST(DedupInitializers, SmallOnesStayWhenAskedTo) {

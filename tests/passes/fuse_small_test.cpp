@@ -24,6 +24,17 @@ TEST(FuseMatmulAdd, MakesAGemm) {
   }
 }
 
+TEST(FuseMatmulAdd, TakesARowOfNumbers) {
+  const auto checked = check_passes(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,3] x) => (float[N,2] y, float[N,2] z) "
+      "<float[3,2] w = {1,2,3,4,5,6}, float[1,2] b = {7,8}> "
+      "{ m = MatMul(x, w) y = Add(m, b) n = Neg(x) k = MatMul(n, w) z = Add(b, k) }",
+      {"infer-shapes", "fuse-matmul-add", "eliminate-dead"});
+  EXPECT_EQ(count_nodes(*checked.after, "Gemm"), 2);
+  EXPECT_EQ(checked.after->graph().node_count(), 3u);
+  EXPECT_EQ(maker_of(*checked.after, "z")->input(2)->initializer()->dims().size(), 1u);
+}
+
 TEST(FuseMatmulAdd, SaysWhyOneStays) {
   const auto why = [](std::string_view shape, std::string_view out, std::string_view bias) {
     const std::string text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[" +

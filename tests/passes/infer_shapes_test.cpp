@@ -46,6 +46,24 @@ g (float[N,C,H,W] x, int64[3] s) => (float[A,B] y) <int64[1] axis = {1}, float[5
   EXPECT_EQ(rank("r"), 2u);
 }
 
+TEST(InferShapes, KnowsOperatorsOfClassicLearning) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 1]>
+g (int64[N,3] x) => (float[A,B] y) {
+  a = ai.onnx.ml.Scaler <offset = [1.0, 2.0, 3.0], scale = [1.0, 0.5, 0.25]> (x)
+  b = ai.onnx.ml.Normalizer <norm = "L2"> (a)
+  c = ai.onnx.ml.Imputer <imputed_value_floats = [0.0]> (b)
+  y = Neg(c)
+})");
+  ASSERT_TRUE(run_passes(*model, {"infer-shapes"})->status.ok());
+  for (std::string_view name : {"a", "b", "c"}) {
+    const Value& value = *model->graph().find(name);
+    EXPECT_EQ(element_type(value), DataType::kFloat) << name;
+    EXPECT_EQ(rank_of(value), 2u) << name;
+    EXPECT_EQ(dim_of(value, 1), 3) << name;
+  }
+}
+
 TEST(InferShapes, KnowsCommonOperatorsOfTheRuntime) {
   auto model = model_from_text(R"(
 <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>

@@ -149,5 +149,21 @@ TEST(ChannelLayout, RunsCoverEveryElementOnce) {
   }
 }
 
+TEST(ScaleChannels, OfColumnsFromAnyElementOn) {
+  ChannelLayout layout;
+  layout.outer = 4;
+  layout.channels = 3;
+  layout.inner = 1;
+  const std::vector<double> a = {2.0, 0.5, -1.0 / 3.0};
+  std::vector<float> w = {1, 2, 3, 4, 5, 6, 7};
+  ASSERT_FALSE(scale_channels(2, w, layout, a));
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    EXPECT_EQ(w[i], static_cast<float>(static_cast<double>(i + 1) * a[(i + 2) % 3])) << i;
+  }
+  std::vector<float> large = {1, 1, 1e38f, 1, 1};
+  EXPECT_EQ(scale_channels(1, large, layout, std::vector<double>{1e3, 1.0, 1.0}).value_or(""),
+            "channel 0: scaled weight is inf, not finite or too large for float32");
+}
+
 }  // namespace
 }  // namespace mcompress

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <functional>
 
 #include "ir/convert.h"
+#include "ir/deferred.h"
 #include "numeric/fold.h"
 #include "passes/common/rewrite.h"
 #include "support/try.h"
@@ -107,30 +109,51 @@ Result<Tensor> scaled_weight(PassContext& context, const WeightLayout& by, const
   }
   layout.outer = per_group / std::max<std::int64_t>(1, layout.channels * layout.inner);
 
-  std::vector<float> values;
-  const auto fill = [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
-    MCOMPRESS_ASSIGN(const Pinned pinned, weight.storage()->pin(offset, out.size()));
-    values.resize(out.size() / width);
-    decode_to_float(weight.dtype(), pinned.bytes(), values);
-    auto first = static_cast<std::int64_t>(offset / width);
-    for (std::span<float> rest(values); !rest.empty();) {
+  // These may be called when this is long done, so that they hold what they read.
+  const auto scale = [layout, per_group,
+                      factors = std::vector<double>(factors.begin(), factors.end())](
+                         std::int64_t first, std::span<float> values) -> Status {
+    const auto channels = static_cast<std::size_t>(layout.channels);
+    while (!values.empty()) {
       const std::int64_t group = first / per_group;
       const auto count = static_cast<std::size_t>(std::min<std::int64_t>(
-          static_cast<std::int64_t>(rest.size()), (group + 1) * per_group - first));
-      const auto channels = static_cast<std::size_t>(layout.channels);
+          static_cast<std::int64_t>(values.size()), (group + 1) * per_group - first));
       if (FoldFailure failure = scale_channels(
-              first - group * per_group, rest.first(count), layout,
-              factors.subspan(static_cast<std::size_t>(group) * channels, channels))) {
+              first - group * per_group, values.first(count), layout,
+              std::span(factors).subspan(static_cast<std::size_t>(group) * channels, channels))) {
         return refused(std::move(*failure));
       }
-      rest = rest.subspan(count);
+      values = values.subspan(count);
       first += static_cast<std::int64_t>(count);
     }
-    weight.storage()->release(offset, out.size());
-    return encode_finite(weight.dtype(), values, out);
+    return ok_status();
   };
-  return context.tensors().make(
-      weight.dtype(), std::vector<std::int64_t>(weight.dims().begin(), weight.dims().end()), fill);
+  const auto fill = [weight, width, scale](std::uint64_t offset,
+                                           std::span<std::byte> out) -> Status {
+    MCOMPRESS_ASSIGN(const Pinned pinned, weight.storage()->pin(offset, out.size()));
+    const bool in_place = weight.dtype() == DataType::kFloat &&
+                          reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) == 0;
+    std::vector<float> decoded;
+    constexpr std::size_t kPiece = std::size_t{256} << 10;  // stays in the cache between the steps
+    for (std::size_t at = 0; at < out.size(); at += kPiece) {
+      const std::span<std::byte> piece = out.subspan(at, std::min(kPiece, out.size() - at));
+      const std::span<const std::byte> source = pinned.bytes().subspan(at, piece.size());
+      const auto first = static_cast<std::int64_t>((offset + at) / width);
+      if (in_place) {
+        std::memcpy(piece.data(), source.data(), piece.size());
+        MCOMPRESS_TRY(scale(first, {reinterpret_cast<float*>(piece.data()), piece.size() / width}));
+      } else {
+        decoded.resize(piece.size() / width);
+        decode_to_float(weight.dtype(), source, decoded);
+        MCOMPRESS_TRY(scale(first, decoded));
+        MCOMPRESS_TRY(encode_finite(weight.dtype(), decoded, piece));
+      }
+    }
+    weight.storage()->release(offset, out.size());
+    return ok_status();
+  };
+  return defer_tensor(context.tensors(), context.executor(), weight.dtype(),
+                      {weight.dims().begin(), weight.dims().end()}, fill);
 }
 
 // sums[o] = sum over inputs i of W_oi c_i, in the order of the elements.

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""How `mcompress optimize` grows with the number of nodes and with the bytes of the weights, in one run.
+
+    python3 tests/bench/scale.py [--binary build/release/mcompress] [--nodes 5000,10000,...] [--gigabytes 2] [--folder DIR]
+                                 [--only nodes|bytes] [--rounds 2] [--json FILE]
+
+Nodes: graphs of convolutions with BatchNormalization and residual additions, attention blocks with their normalisation written
+out, reshapes by shape arithmetic and If bodies, with small weights; seconds with `--guard off --no-verify` and with the defaults,
+the best of --rounds, and the processor time's ratio to the size before: more than 2.2 per doubling is flagged.
+Bytes: matrix products with a bias, weights of random bytes in four data files, and in the model file itself. Time is compared with
+copying the same files with a flush, in turn; peak anonymous and file-backed memory are sampled every 10 ms. `few` changes two
+weights, `all` rescales every one: less than 0.6 of the copy's speed, or more than 500 MB of anonymous memory, is flagged.
+Everything is made in a temporary folder (in DIR) and removed. Needs numpy and onnx."""
+import argparse, json, os, shutil, subprocess, sys, tempfile, time
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+CHANNELS, SIDE = 8, 6
+
+
+class Graph:
+    def __init__(self, seed):
+        self.random, self.nodes, self.initializers, self.count = np.random.default_rng(seed), [], [], 0
+
+    def op(self, kind, *inputs, **attributes):
+        self.count += 1
+        self.nodes.append(helper.make_node(kind, inputs, [f"t{self.count}"], name=f"n{self.count}", **attributes))
+        return f"t{self.count}"
+
+    def tensor(self, array):
+        self.initializers.append(numpy_helper.from_array(array, f"w{len(self.initializers)}"))
+        return self.initializers[-1].name
+
+    def floats(self, *shape, low=-0.3, high=0.3):
+        return self.tensor(self.random.uniform(low, high, shape).astype(np.float32))
+
+    def ints(self, *values):
+        return self.op("Constant", value=numpy_helper.from_array(np.array(values, np.int64)))
+
+    def scalar(self, value):
+        return self.op("Constant", value=numpy_helper.from_array(np.array(value, np.float32)))
+
+    def conv(self, x):
+        y = self.op("Conv", x, self.floats(CHANNELS, CHANNELS, 3, 3, low=-0.1, high=0.1), kernel_shape=[3, 3], pads=[1] * 4)
+        return self.op("BatchNormalization", y, self.floats(CHANNELS, low=0.7, high=1.3), self.floats(CHANNELS), self.floats(CHANNELS),
+                       self.floats(CHANNELS, low=0.7, high=1.3))
+
+    def residual(self, x):
+        return self.op("Relu", self.op("Add", x, self.conv(self.op("Relu", self.conv(x)))))
+
+    def size(self, x, axis):
+        return self.op("Unsqueeze", self.op("Gather", self.op("Shape", x), self.op("Constant", value_int=axis)), self.ints(0))
+
+    def norm(self, x):
+        centred = self.op("Sub", x, self.op("ReduceMean", x, axes=[-1]))
+        variance = self.op("ReduceMean", self.op("Pow", centred, self.scalar(2)), axes=[-1])
+        y = self.op("Div", centred, self.op("Sqrt", self.op("Add", variance, self.scalar(1e-5))))
+        return self.op("Add", self.op("Mul", y, self.floats(CHANNELS, low=0.7, high=1.3)), self.floats(CHANNELS))
+
+    def linear(self, x, inputs=CHANNELS, outputs=CHANNELS):
+        return self.op("Add", self.op("MatMul", x, self.floats(inputs, outputs)), self.floats(outputs))
+
+    def attention(self, x):
+        rows = self.op("Reshape", x, self.op("Concat", self.size(x, 0), self.ints(CHANNELS), self.ints(SIDE * SIDE), axis=0))
+        rows = self.op("Transpose", rows, perm=[0, 2, 1])
+        h = self.norm(rows)
+        q, k, v = (self.linear(h) for _ in range(3))
+        scores = self.op("Mul", self.op("MatMul", q, self.op("Transpose", k, perm=[0, 2, 1])), self.scalar(0.35))
+        rows = self.op("Add", rows, self.linear(self.op("MatMul", self.op("Softmax", scores, axis=-1), v)))
+        h = self.linear(self.norm(rows), CHANNELS, 2 * CHANNELS)
+        gate = self.op("Add", self.op("Erf", self.op("Div", h, self.scalar(np.sqrt(2)))), self.scalar(1))
+        h = self.op("Mul", self.op("Mul", h, gate), self.scalar(0.5))
+        rows = self.op("Add", rows, self.linear(h, 2 * CHANNELS, CHANNELS))
+        shape = self.op("Concat", self.size(x, 0), self.ints(CHANNELS, SIDE, SIDE), axis=0)
+        return self.op("Reshape", self.op("Transpose", rows, perm=[0, 2, 1]), shape)
+
+    def choice(self, x):
+        bodies = []
+        for factor in (0.5, 0.25):
+            self.count += 1
+            name = f"b{self.count}"
+            constant = helper.make_node("Constant", [], [name + "c"], value=numpy_helper.from_array(np.float32(factor)))
+            nodes = [constant, helper.make_node("Mul", [x, name + "c"], [name + "m"]),
+                     helper.make_node("Identity", [name + "m"], [name])]
+            bodies.append(helper.make_graph(nodes, name + "g", [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)]))
+            self.count += len(nodes)
+        return self.op("If", "choose", then_branch=bodies[0], else_branch=bodies[1])
+
+
+def deep(nodes):
+    """Of about so many nodes, those of bodies included."""
+    g, y, blocks = Graph(1), "input", 0
+    while g.count < nodes:
+        for _ in range(6):
+            y = g.residual(y)
+        y = g.attention(y)
+        blocks += 1
+        if blocks % 3 == 0:
+            y = g.choice(y)
+    y = g.op("Relu", y)
+    shape = ["batch", CHANNELS, SIDE, SIDE]
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape),
+              helper.make_tensor_value_info("choose", TensorProto.BOOL, [])]
+    graph = helper.make_graph(g.nodes, "deep", inputs, [helper.make_tensor_value_info(y, TensorProto.FLOAT, shape)], g.initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), g.count
+
+
+WIDTH = 8192  # 256 MiB a matrix
+
+
+class Big:
+    """A chain of MatMul, Add and, where weights are to change, Mul. Written piece by piece, never held."""
+
+    def __init__(self, folder, gigabytes, changes, inline):
+        self.folder, self.files, self.turn = folder, [], 0
+        count = max(2, round(gigabytes * 1e9 / (WIDTH * WIDTH * 4)))
+        self.names = [f"matrix{i}" for i in range(count)]
+        random = np.random.default_rng(2)
+        nodes, small, y = [], [], "x"
+        for i, name in enumerate(self.names):
+            def vector(kind, low, high):
+                small.append(numpy_helper.from_array(random.uniform(low, high, WIDTH).astype(np.float32), kind + str(i)))
+                return small[-1].name
+            steps = [("MatMul", name)] + [("Mul", vector("scale", 0.5, 2))] * (changes == "all" or i < 2)
+            steps += [("Add", vector("bias", -1, 1)), ("Relu", None)]
+            for kind, operand in steps:
+                nodes.append(helper.make_node(kind, [y] + [operand] * (operand is not None), [f"{kind}{i}"]))
+                y = f"{kind}{i}"
+        info = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", WIDTH])
+        graph = helper.make_graph(nodes, "big", [info("x")], [info(y)], small)
+        self.model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        self.pattern = random.uniform(-0.02, 0.02, 1 << 20).astype(np.float32).tobytes()
+        self.path = os.path.join(folder, "big.onnx")
+        self.write_inline() if inline else self.write_beside()
+
+    def matrix(self, file):
+        for _ in range(WIDTH * WIDTH * 4 // len(self.pattern)):  # no two blocks alike
+            self.turn = (self.turn + 68) % len(self.pattern)
+            file.write(self.pattern[self.turn:] + self.pattern[:self.turn])
+
+    def write_beside(self):
+        parts = 4
+        for part in range(parts):
+            self.files.append(f"weights-{part}.bin")
+            with open(os.path.join(self.folder, self.files[-1]), "wb") as file:
+                for name in self.names[part::parts]:
+                    tensor = self.model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
+                    tensor.data_location = TensorProto.EXTERNAL
+                    for key, value in (("location", self.files[-1]), ("offset", file.tell()), ("length", WIDTH * WIDTH * 4)):
+                        tensor.external_data.add(key=key, value=str(value))
+                    self.matrix(file)
+        onnx.save(self.model, self.path)
+        self.files.append("big.onnx")
+
+    def write_inline(self):
+        """In the wire format by hand: a message of more than 2 GB can not be made by protobuf."""
+        def varint(value):
+            out = bytearray()
+            while value > 127:
+                out.append(value & 127 | 128)
+                value >>= 7
+            return bytes(out + bytes([value]))
+        size = WIDTH * WIDTH * 4
+        heads = []
+        for name in self.names:
+            head = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH]).SerializeToString() + b"\x4a" + varint(size)
+            heads.append(b"\x2a" + varint(len(head) + size) + head)
+        small = self.model.graph.SerializeToString()
+        self.model.ClearField("graph")
+        with open(self.path, "wb") as file:
+            length = len(small) + sum(map(len, heads)) + size * len(heads)
+            file.write(self.model.SerializeToString() + b"\x3a" + varint(length) + small)
+            for head in heads:
+                file.write(head)
+                self.matrix(file)
+        self.files.append("big.onnx")
+
+
+def run(command):
+    """Wall seconds, processor seconds, and peak anonymous and file-backed megabytes."""
+    start, peaks = time.perf_counter(), {"RssAnon": 0, "RssFile": 0}
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        while True:
+            found, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if found:
+                break
+            with open(f"/proc/{process.pid}/status") as lines:
+                for line in lines:
+                    key = line.split(":")[0]
+                    if key in peaks:
+                        peaks[key] = max(peaks[key], int(line.split()[1]) / 1024)
+            time.sleep(0.01)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)}: {errors.read().decode(errors='replace')}")
+    return seconds, usage.ru_utime + usage.ru_stime, peaks["RssAnon"], peaks["RssFile"]
+
+
+def flushed_copy(big, target):
+    """Wall and processor seconds."""
+    start, before = time.perf_counter(), time.process_time()
+    os.makedirs(target)
+    for name in big.files:
+        with open(os.path.join(big.folder, name), "rb") as source, open(os.path.join(target, name), "wb") as copy:
+            size = os.fstat(source.fileno()).st_size
+            while os.copy_file_range(source.fileno(), copy.fileno(), min(size, 64 << 20)):
+                pass
+            os.fsync(copy.fileno())
+    return time.perf_counter() - start, time.process_time() - before
+
+
+def curve(arguments, folder):
+    rows = []
+    print(f"{'nodes':>7} {'guard off':>10} {'processor':>10} {'ratio':>6} {'default':>10} {'processor':>10} {'ratio':>6} {'anon MB':>8}")
+    for wanted in map(int, arguments.nodes.split(",")):
+        model, count = deep(wanted)
+        path, out = os.path.join(folder, "deep.onnx"), os.path.join(folder, "out.onnx")
+        onnx.save(model, path)
+        row, line = {"nodes": count}, f"{count:7}"
+        for name, flags in (("off", ["--guard", "off", "--no-verify"]), ("default", [])):
+            found = [run([arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *flags]) for _ in range(arguments.rounds)]
+            cost = {"seconds": min(f[0] for f in found), "processor": min(f[1] for f in found), "anonymous": max(f[2] for f in found)}
+            # Processor time: what else the machine does shows less.
+            cost["ratio"] = (cost["processor"] / rows[-1][name]["processor"]) ** (1 / np.log2(count / rows[-1]["nodes"])) if rows else None
+            row[name] = cost
+            ratio = f"{cost['ratio']:6.2f}" if cost["ratio"] else f"{'':6}"
+            line += f" {cost['seconds']:8.2f} s {cost['processor']:8.2f} s {ratio}"
+        rows.append(row)
+        bad = any((row[k]["ratio"] or 0) > 2.2 for k in ("off", "default"))
+        print(f"{line} {row['default']['anonymous']:8.0f}{'  SUPERLINEAR' if bad else ''}", flush=True)
+    return rows, all((r[k]["ratio"] or 0) <= 2.2 for r in rows for k in ("off", "default"))
+
+
+def bytes_table(arguments, folder):
+    rows = []
+    print(f"\n{'weights':18} {'GB':>5} {'copy':>8} {'processor':>10} {'mcompress':>10} {'processor':>10} {'of copy':>8} {'anon MB':>8} {'file MB':>8}")
+    for name, changes, inline in (("few, four files", "few", False), ("all, four files", "all", False), ("few, inline", "few", True)):
+        place = os.path.join(folder, "big")
+        os.makedirs(place)
+        big = Big(place, arguments.gigabytes, changes, inline)
+        os.sync()
+        copies, found, target = [], [], os.path.join(folder, "target")
+        for _ in range(arguments.rounds):
+            copies.append(flushed_copy(big, target))
+            shutil.rmtree(target)
+            os.sync()
+            os.makedirs(target)
+            found.append(run([arguments.binary, "optimize", big.path, "-o", os.path.join(target, "out.onnx"), "-q", "--allow-larger"]))
+            shutil.rmtree(target)
+            os.sync()
+        size = sum(os.path.getsize(os.path.join(place, f)) for f in big.files) / 1e9
+        shutil.rmtree(place)
+        row = {"weights": name, "gigabytes": size, "copy": min(c[0] for c in copies),
+               "copy_processor": min(c[1] for c in copies), "processor": min(f[1] for f in found), "seconds": min(f[0] for f in found),
+               "anonymous": max(f[2] for f in found), "file": max(f[3] for f in found)}
+        row["of_copy"] = row["copy"] / row["seconds"]
+        rows.append(row)
+        slow = row["of_copy"] < 0.6 or row["anonymous"] > 500
+        print(f"{name:18} {size:5.1f} {row['copy']:6.1f} s {row['copy_processor']:8.1f} s {row['seconds']:8.1f} s "
+              f"{row['processor']:8.1f} s {row['of_copy']:8.2f} {row['anonymous']:8.0f} {row['file']:8.0f}{'  BEYOND THE BOUNDS' if slow else ''}", flush=True)
+    return rows, all(r["of_copy"] >= 0.6 and r["anonymous"] <= 500 for r in rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="build/release/mcompress")
+    parser.add_argument("--nodes", default="5000,10000,20000,40000")
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--folder")
+    parser.add_argument("--only", choices=["nodes", "bytes"])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    found, sound = {}, True
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="mcompress-scale-") as folder:
+        for name, measure in (("nodes", curve), ("bytes", bytes_table)):
+            if arguments.only in (None, name):
+                found[name], held = measure(arguments, folder)
+                sound = sound and held
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(found, file, indent=1)
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
