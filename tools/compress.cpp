@@ -174,8 +174,8 @@ class Compression {
     CalibratorOptions calibrator;
     calibrator.threads = static_cast<int>(options_.jobs);
     calibrator.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
-    auto found = calibrate_enough(*prepared, *find_target(options_.target), *runtime_, *calib_,
-                                  calibrator, diagnostics_, console_);
+    auto found = calibrate_enough(*prepared, target_->target(), *runtime_, *calib_, calibrator,
+                                  diagnostics_, console_);
     if (!found.ok()) return std::move(found).error().in_file(job_.input);
     root().set("convergence", to_datum(*found));
     table_ = std::move(found->table);
@@ -200,11 +200,11 @@ class Compression {
     }
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
-    pipeline.guard = guard_mode(options_.guard);
+    pipeline.guard = options_.guard_mode();
     pipeline.guard_tolerance = options_.guard_tolerance;
     MCOMPRESS_TRY(
         run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
-    changed_ = passes_that_changed() > 0;
+    changed_ = passes_that_changed(report_.root().facts()) > 0;
     return ok_status();
   }
 
@@ -233,26 +233,6 @@ class Compression {
     Status status = check_gates(gates_, figures);
     add_gates(gates_, figures, status.ok(), root().child("gates"));
     return status;
-  }
-
-  static GuardMode guard_mode(std::string_view name) {
-    if (name == "off") return GuardMode::kOff;
-    if (name == "site") return GuardMode::kSite;
-    return name == "model" ? GuardMode::kModel : GuardMode::kAuto;
-  }
-
-  // Inference only notes types that are not written.
-  std::size_t passes_that_changed() const {
-    const Datum facts = report_.root().facts();
-    const Datum* passes = facts.find("passes");
-    if (passes == nullptr || passes->as_list() == nullptr) return 0;
-    return static_cast<std::size_t>(
-        std::count_if(passes->as_list()->begin(), passes->as_list()->end(), [](const Datum& pass) {
-          const Datum* changed = pass.find("changed");
-          const Datum* name = pass.find("name");
-          return changed != nullptr && changed->value() == Datum::Value(true) && name != nullptr &&
-                 *name->as_string() != "infer-shapes";
-        }));
   }
 
   Status check_coverage() {
@@ -317,7 +297,7 @@ class Compression {
       if (Status given = check_model(*original_); !given.ok()) {
         return no_fault_of_ours(std::move(given).error(), Code::kInput);
       }
-      return check_result(std::move(sound));
+      return sound_or_ours(std::move(sound));
     }
     const int threads = static_cast<int>(options_.threads);
     const bool will_run =
@@ -331,7 +311,7 @@ class Compression {
         return no_fault_of_ours(std::move(error), Code::kUnsupported);
       }
       if (job_.translates) return not_known_to_runtime(std::move(error));
-      return check_result(std::move(error));
+      return sound_or_ours(std::move(error));
     }
     if (job_.translates) MCOMPRESS_TRY(prove_equal(**opened));
     count_kernels();
@@ -399,21 +379,13 @@ class Compression {
     auto found = compare(result);
     if (!found.ok()) return not_known_to_runtime(std::move(found).error());
     if (const std::string difference = difference_in(*found); !difference.empty()) {
-      return check_result(Error(Code::kInternal, "result-differs",
-                                "on made-up inputs output " + difference,
-                                {options_.output, {}, {}}));
+      return sound_or_ours(Error(Code::kInternal, "result-differs",
+                                 "on made-up inputs output " + difference,
+                                 {options_.output, {}, {}}));
     }
     comparison_ = std::move(*found);
     root().set("comparison", to_datum(*comparison_));
     return ok_status();
-  }
-
-  static Error not_known_to_runtime(Error error) {
-    error.code = Code::kUnsupported;
-    error.diagnostic.hint =
-        "nothing was written; the runtime here may be older than the operators of the result: "
-        "--no-verify writes it without having run it";
-    return error;
   }
 
   // What is wrong with the original already is no fault of the result.
@@ -423,15 +395,6 @@ class Compression {
     error.diagnostic.hint =
         "so it is with the original; --no-verify writes the result without having checked or run "
         "it";
-    return error;
-  }
-
-  Status check_result(Status status) const {
-    if (status.ok()) return status;
-    Error error = std::move(status).error();
-    error.code = Code::kInternal;
-    error.diagnostic.message = "the result is not sound: " + error.diagnostic.message;
-    error.diagnostic.hint = "nothing was written; please report this with the model";
     return error;
   }
 
@@ -623,84 +586,6 @@ class Compression {
 };
 
 }  // namespace
-
-const Schema<CompressOptions>& CompressOptions::schema(bool data) {
-  using Level = OptionSpec::Level;
-  const auto base = [] {
-    Schema<Options> schema;
-    schema.field("output", &Options::output, "the file to write; - is standard output")
-        .unit("FILE")
-        .field("report", &Options::report, "write what was done, tensor by tensor, as JSON")
-        .unit("FILE")
-        .field("json", &Options::json, "the same on standard output")
-        .field("times", &Options::times, "put measured times into the report too")
-        .field("dry-run", &Options::dry_run, "plan, print and write nothing")
-        .field("allow-larger", &Options::allow_larger, "write a result larger than the input")
-        .field("write-missed", &Options::write_missed,
-               "where --min-sqnr or --max-drop is missed, write the best result there is; the exit "
-               "status stays 5")
-        .field("provenance", &Options::provenance,
-               "name version, recipe and calibration in the model's metadata")
-        .field("verify", &Options::verify,
-               "check the result, open it in the runtime and compare it on data")
-        .field("guard", &Options::guard,
-               "run the graph before and after what should change no result, and undo passes that "
-               "do: each changed site, or the whole model; auto: the model up to 256 MiB")
-        .choices({"auto", "off", "site", "model"})
-        .field("guard-tolerance", &Options::guard_tolerance,
-               "what floats may move by, as a share of the largest of a tensor")
-        .range(0, 1)
-        .level(Level::kAdvanced)
-        .field("external-data", &Options::external_data,
-               "weights in a file beside the model; auto: as in the input, or beyond 2 GB")
-        .choices({"auto", "always", "never"})
-        .level(Level::kAdvanced)
-        .field("dump-passes", &Options::dump_passes, "write the graph as text after each pass")
-        .unit("FOLDER")
-        .level(Level::kAdvanced)
-        .field("print-recipe", &Options::print_recipe,
-               "print passes and options that would run, and stop")
-        .field("target", &Options::target,
-               "the runtime to compress for, or a file of your own that describes one")
-        .unit("NAME|FILE")
-        .field("seed", &Options::seed, "of what is random")
-        .range(0, 9e15)
-        .field("threads", &Options::threads, "of the runtime while it checks and measures")
-        .range(1, 1024)
-        .field("jobs", &Options::jobs,
-               "runs of the model at the same time while calibrating, which change no result; "
-               "0: one per processor")
-        .range(0, 1024)
-        .field("memory-budget", &Options::memory_budget,
-               "for activations that are being observed; 0: 256 MiB")
-        .unit("bytes")
-        .range(0, 9e15);
-    return schema;
-  };
-  static const Schema<Options> kWithout = base();
-  static const Schema<Options> kWith = [&base] {
-    Schema<Options> schema = base();
-    schema.field("calib", &Options::calib, "calibration data: " + std::string(kDataKinds))
-        .unit("DATA")
-        .field("samples", &Options::samples,
-               "use the first N calibration samples; 0: as many as the ranges need, spread evenly; "
-               "auto: twice as many each time until the ranges hardly move, which is printed")
-        .unit("N|auto")
-        .field("table", &Options::table, "statistics written by `mcompress calibrate`")
-        .unit("FILE")
-        .field("eval", &Options::eval,
-               "labelled data: quality and latency before and after are measured")
-        .unit("DATA")
-        .field("metric", &Options::metric, "of --eval; auto: what the labels suggest")
-        .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
-        .field("characters", &Options::characters, "class list of a text recogniser, one per line")
-        .unit("FILE")
-        .field("bench", &Options::bench, "measure latency before and after");
-    add_data_fields(schema);
-    return schema;
-  }();
-  return data ? kWith : kWithout;
-}
 
 Status compress(Job job, Console& console) { return Compression(std::move(job), console).run(); }
 

@@ -51,6 +51,7 @@ struct CompressOptions : DataFlags {
 
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);
+  GuardMode guard_mode() const;
 };
 
 // Is there --calib, or --input in its place?

@@ -281,4 +281,33 @@ Table steps_table(const ReportScope& root) {
   return table;
 }
 
+std::size_t passes_that_changed(const Datum& facts) {
+  const Datum* passes = facts.find("passes");
+  if (passes == nullptr || passes->as_list() == nullptr) return 0;
+  return static_cast<std::size_t>(
+      std::count_if(passes->as_list()->begin(), passes->as_list()->end(), [](const Datum& pass) {
+        const Datum* changed = pass.find("changed");
+        const Datum* name = pass.find("name");
+        return changed != nullptr && changed->value() == Datum::Value(true) && name != nullptr &&
+               *name->as_string() != "infer-shapes";
+      }));
+}
+
+Error not_known_to_runtime(Error error) {
+  error.code = Code::kUnsupported;
+  error.diagnostic.hint =
+      "nothing was written; the runtime here may be older than the operators of the result: "
+      "--no-verify writes it without having run it";
+  return error;
+}
+
+Status sound_or_ours(Status status) {
+  if (status.ok()) return status;
+  Error error = std::move(status).error();
+  error.code = Code::kInternal;
+  error.diagnostic.message = "the result is not sound: " + error.diagnostic.message;
+  error.diagnostic.hint = "nothing was written; please report this with the model";
+  return error;
+}
+
 }  // namespace mcompress::tools

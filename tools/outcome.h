@@ -42,4 +42,12 @@ Table decision_table(const Explain& explain);
 // seconds, and the signal to noise ratio of the model's outputs where it was measured.
 Table steps_table(const ReportScope& root);
 
+// Of a report's facts. Inference only notes types that are not written: it does not count.
+std::size_t passes_that_changed(const Datum& facts);
+
+// The error as one of the runtime at hand, which may not know the result's operators yet.
+Error not_known_to_runtime(Error error);
+// A result that fails a check is a defect of this program.
+Status sound_or_ours(Status status);
+
 }  // namespace mcompress::tools

@@ -64,8 +64,7 @@ struct Options : DataFlags {
             .field("rank-samples", &Options::rank_samples,
                    "samples on which each layer is run, spread evenly over the data")
             .range(1, 1e6)
-            .field("calib", &Options::calib,
-                   "calibration data: " + std::string(kDataKinds))
+            .field("calib", &Options::calib, "calibration data: " + std::string(kDataKinds))
             .unit("DATA")
             .field("eval", &Options::eval,
                    "data to rank on and to measure --max-drop with; not given: those of --calib")
