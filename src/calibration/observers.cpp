@@ -122,22 +122,10 @@ std::vector<double> ChannelSums::means() const {
   return means;
 }
 
-void MeanExtremes::see(std::span<const std::int64_t> dims, std::span<const float> values,
-                       std::int64_t samples) {
-  const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
-  const std::size_t size = values.size() / static_cast<std::size_t>(divides ? samples : 1);
-  for (; size > 0 && !values.empty(); values = values.subspan(size)) {
-    StatsAccumulator one;
-    std::array<float, kernel::kBlock> clean;
-    for (std::size_t i = 0; i < size; i += kernel::kBlock) {
-      one.add_block(values.subspan(i, std::min(kernel::kBlock, size - i)), clean,
-                    StatsAccumulator::Sums::kNone);
-    }
-    const RangeStats seen = one.stats();
-    if (seen.count == 0) continue;
-    minima_.add(std::span(&seen.min, 1));
-    maxima_.add(std::span(&seen.max, 1));
-  }
+void MeanExtremes::add(const std::optional<Range>& sample) {
+  if (!sample) return;
+  minima_.add(std::span(&sample->lo, 1));
+  maxima_.add(std::span(&sample->hi, 1));
 }
 
 void MeanExtremes::fill(ValueStats& stats) const {
@@ -170,19 +158,43 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view, std::int64_t s
     for (std::span<const std::byte> rest = view.bytes; rest.size() >= width;) {
       const std::size_t n = std::min(decoded.size(), rest.size() / width);
       if (!decode_to_float(view.dtype, rest, std::span(decoded).first(n))) return false;
-      histogram_.add(std::span(decoded).first(n));
       // Of a tensor that is decoded in pieces, the piece counts as a sample.
-      extremes_.see({}, std::span(decoded).first(n), 1);
+      add({}, std::span(decoded).first(n), 1);
       rest = rest.subspan(n * width);
     }
     return true;
   }
   const std::lock_guard lock(guard_);
   const std::uint64_t before = histogram_.not_finite();
-  histogram_.add(values);
-  extremes_.see(view.dims, values, samples);
+  add(view.dims, values, samples);
   if (channels_) channels_->see(run, view.dims, values, histogram_.not_finite() == before);
   return true;
+}
+
+void ValueObserver::add(std::span<const std::int64_t> dims, std::span<const float> values,
+                        std::int64_t samples) {
+  // Each call of the histogram has a price: samples below this share one.
+  constexpr std::size_t kWorthACall = 16384;
+  const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
+  const std::size_t size = values.size() / static_cast<std::size_t>(divides ? samples : 1);
+  if (size == values.size() || size >= kWorthACall) {
+    for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+      histogram_.add(values.first(size));
+      extremes_.add(histogram_.take_recent());
+    }
+    return;
+  }
+  histogram_.add(values);
+  histogram_.take_recent();
+  std::array<float, kernel::kBlock> clean;
+  for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+    StatsAccumulator one;
+    for (std::size_t i = 0; i < size; i += kernel::kBlock) {
+      one.add_block(values.subspan(i, std::min(kernel::kBlock, size - i)), clean,
+                    StatsAccumulator::Sums::kNone);
+    }
+    extremes_.add(one.take_recent());
+  }
 }
 
 void ValueObserver::skip(std::int64_t run) {

@@ -49,8 +49,7 @@ class ChannelSums {
 // The mean over samples of their extremes. The order in which they come changes no bit.
 class MeanExtremes {
  public:
-  // `samples`: how many the run holds, along the first axis. Looks at finite elements only.
-  void see(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples);
+  void add(const std::optional<Range>& sample);  // empty: nothing finite
   void fill(ValueStats& stats) const;
 
  private:
@@ -70,6 +69,9 @@ class ValueObserver {
   ValueStats stats() const;
 
  private:
+  // Elements of one run, `samples` of them along the first axis.
+  void add(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples);
+
   std::mutex guard_;
   Histogram histogram_;
   MeanExtremes extremes_;

@@ -38,6 +38,8 @@ class Histogram {
   RangeStats stats() const;
   // Elements that were left out: NaN and infinities.
   std::uint64_t not_finite() const { return stats_.not_finite(); }
+  // The range of the finite values added since this was last asked for; empty when there were none.
+  std::optional<Range> take_recent() { return stats_.take_recent(); }
   bool empty() const { return counts_.empty(); }
   // log2 of the bin width; kLowestExponent while empty.
   std::int32_t exponent() const { return exponent_; }

@@ -95,6 +95,8 @@ StatsAccumulator::Block StatsAccumulator::add_block(std::span<const float> block
   range.max += 0.0f;
   min_ = count_ == 0 ? range.min : std::min(min_, range.min);
   max_ = count_ == 0 ? range.max : std::max(max_, range.max);
+  recent_ = recent_ ? Range{std::min(recent_->lo, range.min), std::max(recent_->hi, range.max)}
+                    : Range{range.min, range.max};
   count_ += block.size() - result.replaced;
   zero_count_ += range.zeros;
   const double largest = std::max(std::fabs(static_cast<double>(range.min)),

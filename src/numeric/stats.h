@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 
 namespace mcompress {
 
@@ -88,6 +89,8 @@ class StatsAccumulator {
   Block add_block(std::span<const float> block, std::span<float> clean, Sums sums = Sums::kExact);
 
   std::uint64_t not_finite() const { return nan_count_ + inf_count_; }
+  // The range of the finite values added since this was last asked for; empty when there were none.
+  std::optional<Range> take_recent() { return std::exchange(recent_, std::nullopt); }
 
   State state() const;
   // Empty when the parts contradict each other.
@@ -97,6 +100,7 @@ class StatsAccumulator {
   float min_ = 0.0f, max_ = 0.0f;
   std::uint64_t count_ = 0, nan_count_ = 0, inf_count_ = 0, zero_count_ = 0;
   ExactSum sum_, sum_sq_;
+  std::optional<Range> recent_;
 };
 
 }  // namespace mcompress

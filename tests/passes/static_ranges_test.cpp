@@ -375,18 +375,18 @@ TEST(StaticWeights, FormsOfTheWeightAreWhatWasAskedFor) {
 
 TEST(StaticWeights, DepthwiseKernelsOfOnnxRuntimeGetNoZeroPoints) {
   const std::string text =
-      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,32,16,16] x) => (float[N,32,16,16] y) "
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,64,24,24] x) => (float[N,64,24,24] y) "
       "<" +
-      weights("w1", {32, 32, 1, 1}, -0.5F, 1.0F) + ", " +
-      weights("w2", {32, 1, 3, 3}, -0.6F, 1.0F) + ", " +
-      weights("w3", {32, 32, 1, 1}, -0.5F, 1.0F) +
-      "> { a = Conv(x, w1)  b = Conv<group = 32, pads = [1,1,1,1]>(a, w2)  y = Conv(b, w3) }";
+      weights("w1", {64, 64, 1, 1}, -0.5F, 1.0F) + ", " +
+      weights("w2", {64, 1, 3, 3}, -0.6F, 1.0F) + ", " +
+      weights("w3", {64, 64, 1, 1}, -0.5F, 1.0F) +
+      "> { a = Conv(x, w1)  b = Conv<group = 64, pads = [1,1,1,1]>(a, w2)  y = Conv(b, w3) }";
   for (const char* target : {"generic-qdq", "onnxruntime-cpu"}) {
     Wish wish;
     wish.target = target;
     wish.options.set("symmetry", Datum::string("asymmetric"));
     wish.options.set("min-sqnr", Datum::integer(0));
-    const auto result = quantized(text, {32, 16, 16}, uniform(20 * 32 * 256, 3), wish);
+    const auto result = quantized(text, {64, 24, 24}, uniform(std::size_t{16} * 64 * 576, 3), wish);
     std::int64_t depthwise = 0, dense = 0;
     for (const Decision& decision : result->explain.all()) {
       if (!decision.applied || decision.what.find("int8 weights") == std::string::npos) continue;
