@@ -37,6 +37,7 @@ class QuantizeStatic final : public Pass {
  public:
   struct Options {
     std::vector<std::string> include, exclude;
+    std::string effort = "default";
     std::string method = "mse";
     double percentile = 99.99;
     bool bias_correction = true;
@@ -54,6 +55,9 @@ class QuantizeStatic final : public Pass {
                    "only nodes whose name, type or tensor matches one of these globs")
             .field("exclude", &Options::exclude,
                    "not the nodes whose name, type or tensor matches one of these globs")
+            .field("effort", &Options::effort,
+                   "fast, default or best: how much work goes into accuracy")
+            .choices({"fast", "default", "best"})
             .field("method", &Options::method, "how the ranges of activations are chosen")
             .choices({"minmax", "percentile", "entropy", "mse"})
             .field("percentile", &Options::percentile,
@@ -175,7 +179,9 @@ class QuantizeStatic final : public Pass {
     });
   }
 
-  bool wants_gptq() const { return options_.gptq == "on"; }
+  bool wants_gptq() const {
+    return options_.gptq == "on" || (options_.gptq == "auto" && options_.effort == "best");
+  }
 
   // Fills rounded_.
   Status round_weights(const Model& model, PassContext& context, const Selection& selection,

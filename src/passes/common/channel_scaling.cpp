@@ -17,11 +17,31 @@
 namespace mcompress {
 namespace {
 
+constexpr double kLeastGain = 0.2;  // dB, of the outputs: less is chance
 constexpr double kClipRoom = 1.25;  // between the largest value seen and where a Clip cuts
 
-// Signal to noise ratio of the outputs when the model as it stands is quantized in the plain way.
+// Every other sample of some data, one at a time.
+class EveryOther final : public DataSource {
+ public:
+  EveryOther(DataSource& all, std::int64_t first) : all_(all), first_(first) {}
+  std::int64_t count() const override { return (all_.count() - first_ + 1) / 2; }
+  std::uint64_t digest() const override { return all_.digest(); }
+  std::string description() const override { return all_.description(); }
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
+    return all_.batch(first_ + 2 * first, count);
+  }
+  bool can_batch() const override { return false; }
+  const Labels& labels() const override { return all_.labels(); }
+
+ private:
+  DataSource& all_;
+  std::int64_t first_;
+};
+
+// Signal to noise ratio of the outputs when the model as it stands is quantized in the plain way
+// with ranges from `data`.
 Result<double> plain_static_sqnr(const Model& model, PassContext& context,
-                                 const Selection& selection, Guard& guard) {
+                                 const Selection& selection, DataSource& data, Guard& guard) {
   MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
   const std::unique_ptr<Model> copy = model.clone();
   Editor edit(*copy, &onnx_catalog());
@@ -33,10 +53,9 @@ Result<double> plain_static_sqnr(const Model& model, PassContext& context,
   Diagnostics quiet;
   CalibratorOptions calibrator;
   calibrator.memory_budget = context.memory_budget();
-  MCOMPRESS_ASSIGN(
-      const CalibrationTable table,
-      calibrate(*runtime, *copy, *context.calibration_data(), static_calibration_request(widest, 0),
-                calibrator, quiet, context.progress()));
+  MCOMPRESS_ASSIGN(const CalibrationTable table,
+                   calibrate(*runtime, *copy, data, static_calibration_request(widest, 0),
+                             calibrator, quiet, context.progress()));
   options.table = &table;
   const StaticPlan plan = plan_static(copy->graph(), context.target(), selection, options, unheard);
   EmitOptions emit;
@@ -71,7 +90,17 @@ class ScalingRun {
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
     // A few samples with large errors make up most of a ratio: many are needed to compare two.
     constexpr std::int64_t kJudges = 64;
-    Guard guard(*runtime, *context_.calibration_data(), kJudges);
+    // Ranges from one half of the data, the verdict from the other: factors bring every channel to
+    // the end of the range, and what new data does there is what has to be known.
+    DataSource& all = *context_.calibration_data();
+    constexpr std::int64_t kFewest = 8;
+    const bool halves = all.count() >= kFewest && all.fixed_batch() <= 1;
+    EveryOther even(all, 0);
+    EveryOther odd(all, 1);
+    ranges_ = halves ? static_cast<DataSource*>(&even) : &all;
+    Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, kJudges);
+    const std::string name = options_.normalized ? "smooth" : "equalize";
+    ReportScope& step = context_.report().item("steps", name);
     double before = 0;
     if (options_.judge) {
       MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
@@ -88,19 +117,32 @@ class ScalingRun {
       MCOMPRESS_ASSIGN(const double after, measure(guard));
       context_.report().number("sqnr_before_db", before);
       context_.report().number("sqnr_after_db", after);
-      context_.report().flag("kept", after > before);
-      if (!(after > before)) {
+      const bool kept = after > before + kLeastGain;
+      context_.report().flag("kept", kept);
+      const std::int64_t values = scaled_ + inserted_;
+      context_.diagnostics().note(
+          name, name + " scaled the channels of " + std::to_string(values) +
+                    " groups of values: the outputs of the quantized model went from " +
+                    fixed(before, 1) + " to " + fixed(after, 1) +
+                    " dB on held-out calibration data" + (kept ? "" : "; undone"));
+      step.number("sqnr_db_before", before);
+      step.number("sqnr_db_after", after);
+      if (!kept) {
         model_.swap(*untouched);
         context_.explain().truncate(decisions);
         Decision decision;
         decision.subject = "channels of " + std::to_string(scaled_ + inserted_) + " values";
         decision.why = "scaling them takes the quantized outputs from " + fixed(before, 1) +
-                       " to " + fixed(after, 1) + " dB on the calibration data";
+                       " to " + fixed(after, 1) + " dB on held-out calibration data";
         context_.explain().skipped(std::move(decision));
       }
     }
+    const std::int64_t samples = context_.calibration_data()->count();
+    // Judging takes the reference, and calibration and trial before and after.
+    step.count("runs", std::min(options_.samples, samples) +
+                           (options_.judge ? 5 * std::min(kJudges, samples) : 0));
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    context_.report().seconds("total", taken.count());
+    step.seconds("took", taken.count());
     return ok_status();
   }
 
@@ -111,7 +153,7 @@ class ScalingRun {
   };
 
   Result<double> measure(Guard& guard) {
-    return plain_static_sqnr(model_, context_, selection_, guard);
+    return plain_static_sqnr(model_, context_, selection_, *ranges_, guard);
   }
 
   void find_sites() {
@@ -315,6 +357,7 @@ class ScalingRun {
   std::vector<ScaleGroup> groups_;
   std::vector<Insertion> inserts_;
   ChannelStatsMap stats_;
+  DataSource* ranges_ = nullptr;
   std::int64_t scaled_ = 0, inserted_ = 0;
 };
 

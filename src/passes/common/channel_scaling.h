@@ -22,7 +22,8 @@ struct ChannelScalingOptions {
 
 // Finds the groups, looks at their values on the calibration data, of which there must be some, and
 // applies factors. Reports "groups", "scaled", "inserted", and with `judge` "sqnr_before_db",
-// "sqnr_after_db" and "kept". Fails as the runtime and the data do.
+// "sqnr_after_db" and "kept"; and one of the "steps" with its cost. Fails as the runtime and the
+// data do.
 Status scale_channels(Model& model, PassContext& context, const Selection& selection,
                       const ChannelScalingOptions& options);
 
