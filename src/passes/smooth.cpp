@@ -52,11 +52,15 @@ class Smooth final : public Pass {
     if (options_.smooth == "off" || (judge && options_.effort != "best")) return ok_status();
     MCOMPRESS_ASSIGN(const bool may, may_change_calibrated_model(model, context));
     if (!may) return ok_status();
+    const Selection selection(options_.include, options_.exclude);
     ChannelScalingOptions scaling;
     scaling.normalized = true;
-    scaling.insert = options_.smooth_insert;
     scaling.judge = judge;
-    return scale_channels(model, context, Selection(options_.include, options_.exclude), scaling);
+    // What costs nothing when the model runs comes first and is judged by itself.
+    MCOMPRESS_TRY(scale_channels(model, context, selection, scaling));
+    if (!options_.smooth_insert) return ok_status();
+    scaling.insert = true;
+    return scale_channels(model, context, selection, scaling);
   }
 
  private:

@@ -85,7 +85,9 @@ class ScalingRun {
   Status run() {
     const auto start = std::chrono::steady_clock::now();
     find_sites();
-    context_.report().count("groups", static_cast<std::int64_t>(groups_.size() + inserts_.size()));
+    context_.report().count(options_.insert ? "products" : "groups",
+                            static_cast<std::int64_t>(groups_.size() + inserts_.size()));
+    context_.report().count(options_.insert ? "inserted" : "scaled", 0);
     if (groups_.empty() && inserts_.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
     // A few samples with large errors make up most of a ratio: many are needed to compare two.
@@ -99,7 +101,9 @@ class ScalingRun {
     EveryOther odd(all, 1);
     ranges_ = halves ? static_cast<DataSource*>(&even) : &all;
     Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, kJudges);
-    const std::string name = options_.normalized ? "smooth" : "equalize";
+    const std::string name = options_.insert       ? "smooth-insert"
+                             : options_.normalized ? "smooth"
+                                                   : "equalize";
     ReportScope& step = context_.report().item("steps", name);
     double before = 0;
     if (options_.judge) {
@@ -111,27 +115,24 @@ class ScalingRun {
     MCOMPRESS_ASSIGN(stats_, observe_channels(model_, context_, watched(), options_.samples));
     for (const ScaleGroup& group : groups_) MCOMPRESS_TRY(scale(group));
     for (const Insertion& insertion : inserts_) MCOMPRESS_TRY(insert(insertion));
-    context_.report().count("scaled", scaled_);
-    context_.report().count("inserted", inserted_);
-    if (options_.judge && scaled_ + inserted_ > 0) {
+    context_.report().count(options_.insert ? "inserted" : "scaled", scaled_);
+    if (options_.judge && scaled_ > 0) {
       MCOMPRESS_ASSIGN(const double after, measure(guard));
-      context_.report().number("sqnr_before_db", before);
-      context_.report().number("sqnr_after_db", after);
       const bool kept = after > before + kLeastGain;
-      context_.report().flag("kept", kept);
-      const std::int64_t values = scaled_ + inserted_;
       context_.diagnostics().note(
-          name, name + " scaled the channels of " + std::to_string(values) +
+          name, name + " scaled the channels of " + std::to_string(scaled_) +
                     " groups of values: the outputs of the quantized model went from " +
                     fixed(before, 1) + " to " + fixed(after, 1) +
                     " dB on held-out calibration data" + (kept ? "" : "; undone"));
       step.number("sqnr_db_before", before);
       step.number("sqnr_db_after", after);
+      step.flag("kept", kept);
       if (!kept) {
         model_.swap(*untouched);
+        context_.report().count(options_.insert ? "inserted" : "scaled", 0);
         context_.explain().truncate(decisions);
         Decision decision;
-        decision.subject = "channels of " + std::to_string(scaled_ + inserted_) + " values";
+        decision.subject = "channels of " + std::to_string(scaled_) + " groups of values";
         decision.why = "scaling them takes the quantized outputs from " + fixed(before, 1) +
                        " to " + fixed(after, 1) + " dB on held-out calibration data";
         context_.explain().skipped(std::move(decision));
@@ -172,7 +173,9 @@ class ScalingRun {
           group.readers, [](const LinearOp& op) { return op.is("ConvTranspose"); });
       if (!any || !known) continue;
       for (const auto& [value, axis] : group.values) foldable.insert(value);
-      if (group.norms.empty() != options_.normalized) groups_.push_back(std::move(group));
+      if (!options_.insert && group.norms.empty() != options_.normalized) {
+        groups_.push_back(std::move(group));
+      }
     }
     if (!options_.insert) return;
     std::map<const Value*, std::size_t> place;
@@ -340,7 +343,7 @@ class ScalingRun {
       skip(name, std::move(why));
       return ok_status();
     }
-    ++inserted_;
+    ++scaled_;
     const std::size_t readers = insertion.readers.size();
     chose(name,
           "scaled by a Mul in front of " + std::to_string(readers) + " linear operator" +
@@ -358,7 +361,7 @@ class ScalingRun {
   std::vector<Insertion> inserts_;
   ChannelStatsMap stats_;
   DataSource* ranges_ = nullptr;
-  std::int64_t scaled_ = 0, inserted_ = 0;
+  std::int64_t scaled_ = 0;  // groups, or inserted products
 };
 
 }  // namespace
