@@ -14,6 +14,7 @@
 // Clip(0, 6) keeps a factor in channels that stay below 6 on the calibration data, with a quarter
 // to spare; the others keep the factor 1.
 #include "passes/common/channel_scaling.h"
+#include "passes/common/effort.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -38,8 +39,7 @@ class Equalize final : public Pass {
                    "move factors between weights so that the channels of activations get alike "
                    "ranges; auto: with --effort best, where it helps")
             .choices({"auto", "on", "off"})
-            .field("effort", &Options::effort,
-                   "fast, default or best: how much work goes into accuracy")
+            .field("effort", &Options::effort, kEffortHelp)
             .choices({"fast", "default", "best"});
     return kSchema;
   }

@@ -13,6 +13,7 @@
 // that really rounding some rows of it makes. Where the factor can not be taken by what makes the
 // activation, as behind a Gelu or where a residual reads it too, a Mul stays in the graph.
 #include "passes/common/channel_scaling.h"
+#include "passes/common/effort.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -40,8 +41,7 @@ class Smooth final : public Pass {
             .choices({"auto", "on", "off"})
             .field("smooth-insert", &Options::smooth_insert,
                    "smooth also where that leaves a Mul in the graph")
-            .field("effort", &Options::effort,
-                   "fast, default or best: how much work goes into accuracy")
+            .field("effort", &Options::effort, kEffortHelp)
             .choices({"fast", "default", "best"});
     return kSchema;
   }
@@ -52,11 +52,15 @@ class Smooth final : public Pass {
     if (options_.smooth == "off" || (judge && options_.effort != "best")) return ok_status();
     MCOMPRESS_ASSIGN(const bool may, may_change_calibrated_model(model, context));
     if (!may) return ok_status();
+    const Selection selection(options_.include, options_.exclude);
     ChannelScalingOptions scaling;
     scaling.normalized = true;
-    scaling.insert = options_.smooth_insert;
     scaling.judge = judge;
-    return scale_channels(model, context, Selection(options_.include, options_.exclude), scaling);
+    // What costs nothing when the model runs comes first and is judged by itself.
+    MCOMPRESS_TRY(scale_channels(model, context, selection, scaling));
+    if (!options_.smooth_insert) return ok_status();
+    scaling.insert = true;
+    return scale_channels(model, context, selection, scaling);
   }
 
  private:

@@ -255,6 +255,7 @@ TEST_F(ScalingData, EqualizedChannelsKeepTheirDigits) {
   const auto judged =
       run(*chosen, {"infer-shapes", "equalize:effort=best", "quantize-static:min-sqnr=0"});
   EXPECT_GT(judged->count("equalize", "scaled"), 0);
+  EXPECT_EQ(judged->applied("equalize"), 1);
   const double before = sqnr_db(*original, *plain);
   EXPECT_GT(sqnr_db(*original, *forced), before + 3);
   EXPECT_GT(sqnr_db(*original, *chosen), before + 3);

@@ -180,13 +180,18 @@ TEST_F(GptqStatic, ThreadsChangeNoByte) {
   EXPECT_EQ(save_model_bytes(*one.model).value(), save_model_bytes(*three.model).value());
 }
 
-TEST_F(GptqStatic, ExcludedLayersAreLeftAlone) {
-  Datum options = gptq_options("on");
+TEST_F(GptqStatic, TheBestEffortRoundsButNotExcludedLayers) {
+  Datum options = gptq_options("auto");
+  options.set("effort", Datum::string("best"));
   Datum patterns = Datum::list();
   patterns.push(Datum::string("Conv"));
   options.set("exclude", std::move(patterns));
   GptqOutcome outcome;
   quantize(options, 1, outcome);
+  const Datum facts = outcome.report.root().facts();
+  const Datum& last = facts.find("passes")->as_list()->back();
+  ASSERT_NE(last.find("steps"), nullptr);
+  EXPECT_EQ(*last.find("steps")->as_list()->front().find("name")->as_string(), "gptq");
   for (const Decision& decision : outcome.explain.all()) {
     EXPECT_FALSE(decision.op_type == "Conv" && decision.why.starts_with("rounded by GPTQ"));
   }

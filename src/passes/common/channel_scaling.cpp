@@ -17,11 +17,31 @@
 namespace mcompress {
 namespace {
 
+constexpr double kLeastGain = 0.2;  // dB, of the outputs: less is chance
 constexpr double kClipRoom = 1.25;  // between the largest value seen and where a Clip cuts
 
-// Signal to noise ratio of the outputs when the model as it stands is quantized in the plain way.
+// Every other sample of some data, one at a time.
+class EveryOther final : public DataSource {
+ public:
+  EveryOther(DataSource& all, std::int64_t first) : all_(all), first_(first) {}
+  std::int64_t count() const override { return (all_.count() - first_ + 1) / 2; }
+  std::uint64_t digest() const override { return all_.digest(); }
+  std::string description() const override { return all_.description(); }
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
+    return all_.batch(first_ + 2 * first, count);
+  }
+  bool can_batch() const override { return false; }
+  const Labels& labels() const override { return all_.labels(); }
+
+ private:
+  DataSource& all_;
+  std::int64_t first_;
+};
+
+// Signal to noise ratio of the outputs when the model as it stands is quantized in the plain way
+// with ranges from `data`.
 Result<double> plain_static_sqnr(const Model& model, PassContext& context,
-                                 const Selection& selection, Guard& guard) {
+                                 const Selection& selection, DataSource& data, Guard& guard) {
   MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
   const std::unique_ptr<Model> copy = model.clone();
   Editor edit(*copy, &onnx_catalog());
@@ -33,10 +53,9 @@ Result<double> plain_static_sqnr(const Model& model, PassContext& context,
   Diagnostics quiet;
   CalibratorOptions calibrator;
   calibrator.memory_budget = context.memory_budget();
-  MCOMPRESS_ASSIGN(
-      const CalibrationTable table,
-      calibrate(*runtime, *copy, *context.calibration_data(), static_calibration_request(widest, 0),
-                calibrator, quiet, context.progress()));
+  MCOMPRESS_ASSIGN(const CalibrationTable table,
+                   calibrate(*runtime, *copy, data, static_calibration_request(widest, 0),
+                             calibrator, quiet, context.progress()));
   options.table = &table;
   const StaticPlan plan = plan_static(copy->graph(), context.target(), selection, options, unheard);
   EmitOptions emit;
@@ -66,12 +85,26 @@ class ScalingRun {
   Status run() {
     const auto start = std::chrono::steady_clock::now();
     find_sites();
-    context_.report().count("groups", static_cast<std::int64_t>(groups_.size() + inserts_.size()));
+    context_.report().count(options_.insert ? "products" : "groups",
+                            static_cast<std::int64_t>(groups_.size() + inserts_.size()));
+    context_.report().count(options_.insert ? "inserted" : "scaled", 0);
     if (groups_.empty() && inserts_.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
     // A few samples with large errors make up most of a ratio: many are needed to compare two.
     constexpr std::int64_t kJudges = 64;
-    Guard guard(*runtime, *context_.calibration_data(), kJudges);
+    // Ranges from one half of the data, the verdict from the other: factors bring every channel to
+    // the end of the range, and what new data does there is what has to be known.
+    DataSource& all = *context_.calibration_data();
+    constexpr std::int64_t kFewest = 8;
+    const bool halves = all.count() >= kFewest && all.fixed_batch() <= 1;
+    EveryOther even(all, 0);
+    EveryOther odd(all, 1);
+    ranges_ = halves ? static_cast<DataSource*>(&even) : &all;
+    Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, kJudges);
+    const std::string name = options_.insert       ? "smooth-insert"
+                             : options_.normalized ? "smooth"
+                                                   : "equalize";
+    ReportScope& step = context_.report().item("steps", name);
     double before = 0;
     if (options_.judge) {
       MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
@@ -82,25 +115,35 @@ class ScalingRun {
     MCOMPRESS_ASSIGN(stats_, observe_channels(model_, context_, watched(), options_.samples));
     for (const ScaleGroup& group : groups_) MCOMPRESS_TRY(scale(group));
     for (const Insertion& insertion : inserts_) MCOMPRESS_TRY(insert(insertion));
-    context_.report().count("scaled", scaled_);
-    context_.report().count("inserted", inserted_);
-    if (options_.judge && scaled_ + inserted_ > 0) {
+    context_.report().count(options_.insert ? "inserted" : "scaled", scaled_);
+    if (options_.judge && scaled_ > 0) {
       MCOMPRESS_ASSIGN(const double after, measure(guard));
-      context_.report().number("sqnr_before_db", before);
-      context_.report().number("sqnr_after_db", after);
-      context_.report().flag("kept", after > before);
-      if (!(after > before)) {
+      const bool kept = after > before + kLeastGain;
+      context_.diagnostics().note(
+          name, name + " scaled the channels of " + std::to_string(scaled_) +
+                    " groups of values: the outputs of the quantized model went from " +
+                    fixed(before, 1) + " to " + fixed(after, 1) +
+                    " dB on held-out calibration data" + (kept ? "" : "; undone"));
+      step.number("sqnr_db_before", before);
+      step.number("sqnr_db_after", after);
+      step.flag("kept", kept);
+      if (!kept) {
         model_.swap(*untouched);
+        context_.report().count(options_.insert ? "inserted" : "scaled", 0);
         context_.explain().truncate(decisions);
         Decision decision;
-        decision.subject = "channels of " + std::to_string(scaled_ + inserted_) + " values";
+        decision.subject = "channels of " + std::to_string(scaled_) + " groups of values";
         decision.why = "scaling them takes the quantized outputs from " + fixed(before, 1) +
-                       " to " + fixed(after, 1) + " dB on the calibration data";
+                       " to " + fixed(after, 1) + " dB on held-out calibration data";
         context_.explain().skipped(std::move(decision));
       }
     }
+    const std::int64_t samples = context_.calibration_data()->count();
+    // Judging takes the reference, and calibration and trial before and after.
+    step.count("runs", std::min(options_.samples, samples) +
+                           (options_.judge ? 5 * std::min(kJudges, samples) : 0));
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    context_.report().seconds("total", taken.count());
+    step.seconds("took", taken.count());
     return ok_status();
   }
 
@@ -111,7 +154,7 @@ class ScalingRun {
   };
 
   Result<double> measure(Guard& guard) {
-    return plain_static_sqnr(model_, context_, selection_, guard);
+    return plain_static_sqnr(model_, context_, selection_, *ranges_, guard);
   }
 
   void find_sites() {
@@ -130,7 +173,9 @@ class ScalingRun {
           group.readers, [](const LinearOp& op) { return op.is("ConvTranspose"); });
       if (!any || !known) continue;
       for (const auto& [value, axis] : group.values) foldable.insert(value);
-      if (group.norms.empty() != options_.normalized) groups_.push_back(std::move(group));
+      if (!options_.insert && group.norms.empty() != options_.normalized) {
+        groups_.push_back(std::move(group));
+      }
     }
     if (!options_.insert) return;
     std::map<const Value*, std::size_t> place;
@@ -298,7 +343,7 @@ class ScalingRun {
       skip(name, std::move(why));
       return ok_status();
     }
-    ++inserted_;
+    ++scaled_;
     const std::size_t readers = insertion.readers.size();
     chose(name,
           "scaled by a Mul in front of " + std::to_string(readers) + " linear operator" +
@@ -315,7 +360,8 @@ class ScalingRun {
   std::vector<ScaleGroup> groups_;
   std::vector<Insertion> inserts_;
   ChannelStatsMap stats_;
-  std::int64_t scaled_ = 0, inserted_ = 0;
+  DataSource* ranges_ = nullptr;
+  std::int64_t scaled_ = 0;  // groups, or inserted products
 };
 
 }  // namespace

@@ -11,7 +11,8 @@ namespace mcompress {
 struct ChannelScalingOptions {
   // Groups whose channels a LayerNormalization makes, or those that linear operators alone make.
   bool normalized = false;
-  // Also a Mul in front of linear operators whose input can not be scaled where it is made.
+  // A Mul in front of the linear operators whose input can not be scaled where it is made; else
+  // factors are folded into what makes the channels.
   bool insert = false;
   double least_gain_db = 0.25;  // predicted; less is not worth a change
   double least_insert_db = 1;   // the same for a Mul, which costs time
@@ -21,8 +22,9 @@ struct ChannelScalingOptions {
 };
 
 // Finds the groups, looks at their values on the calibration data, of which there must be some, and
-// applies factors. Reports "groups", "scaled", "inserted", and with `judge` "sqnr_before_db",
-// "sqnr_after_db" and "kept". Fails as the runtime and the data do.
+// applies factors. Reports "groups" and "scaled", or "products" and "inserted"; and one of the
+// "steps", named like the pass or "smooth-insert", with its cost and, with `judge`, what it brought
+// and whether it was "kept". Fails as the runtime and the data do.
 Status scale_channels(Model& model, PassContext& context, const Selection& selection,
                       const ChannelScalingOptions& options);
 

@@ -66,6 +66,7 @@ class GptqRun {
       }
       context_.progress().update("round weights", begin, layers_.size(), "layers");
       MCOMPRESS_TRY(level(begin, end));
+      ++result_.levels;
       begin = end;
     }
     if (result_.layers > 0) result_.gain_db = gain_sum_ / static_cast<double>(result_.layers);
@@ -312,8 +313,18 @@ Status round_by_gptq_if_better(const Model& model, const StaticRecipe& recipe,
   scope.number("sqnr_before_db", before);
   scope.number("sqnr_after_db", after);
   scope.flag("kept", kept);
+  ReportScope& step = context.report().item("steps", "gptq");
+  const std::int64_t samples = context.calibration_data()->count();
+  step.count("runs", std::min(options.samples, samples) * result.levels +
+                         3 * std::min(std::max(guard_samples, kJudges), samples));
+  step.number("sqnr_db_before", before);
+  step.number("sqnr_db_after", after);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  scope.seconds("total", taken.count());
+  step.seconds("took", taken.count());
+  context.diagnostics().note("gptq", "GPTQ rounded " + std::to_string(result.layers) +
+                                         " layers: the outputs of the quantized model went from " +
+                                         fixed(before, 1) + " to " + fixed(after, 1) +
+                                         " dB on the calibration data" + (kept ? "" : "; undone"));
   return ok_status();
 }
 

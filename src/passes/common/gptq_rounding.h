@@ -25,6 +25,7 @@ struct GptqRoundingOptions {
 
 struct GptqRoundingResult {
   std::int64_t layers = 0;  // whose codes changed
+  std::int64_t levels = 0;  // that there were
   std::int64_t left = 0;    // could not be looked at; a note tells why
   double gain_db = 0;       // mean over the layers: output error of nearest codes over that of ours
 };
@@ -40,7 +41,7 @@ Result<GptqRoundingResult> round_by_gptq(const Model& model, const StaticRecipe&
 
 // The same, judged by the whole model's outputs on `guard_samples` samples, or 64 where that is
 // more: if they do not come nearer to the original's, `rounded` stays as it was. Written to the
-// report as "gptq".
+// report as "gptq", and as one of the "steps" with its cost.
 Status round_by_gptq_if_better(const Model& model, const StaticRecipe& recipe,
                                const GptqRoundingOptions& options, std::int64_t guard_samples,
                                PassContext& context, RoundedWeights& rounded);
