@@ -153,15 +153,14 @@ class Calibrate final : public Command {
 
 Status prepare_for_calibration(const LoadedModel& loaded, const std::string& target_name,
                                const std::shared_ptr<Runtime>& runtime, Console& console) {
-  const Target* target = find_target(target_name);
-  if (target == nullptr) return unknown_target(target_name, {{}, "--target", {}});
+  MCOMPRESS_ASSIGN(const TargetChoice choice, TargetChoice::of(target_name));
   MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-static"));
   recipe = steps_before(std::move(recipe), "quantize-static");
   recipe.target = target_name;
   Diagnostics diagnostics;
   Services services;
   services.runtime = runtime;
-  services.target = target;
+  services.target = &choice.target();
   services.diagnostics = &diagnostics;
   services.progress = &console;
   Explain explain;

@@ -219,7 +219,7 @@ class Compression {
       return drop;
     };
     precision_.finish = [this](Model& trial, const std::vector<std::string>&) {
-      return run_rest(trial, recipe_, "quantize-static", {}, runtime_);
+      return run_rest(trial, recipe_, "quantize-static", {}, target_->target(), runtime_);
     };
   }
 

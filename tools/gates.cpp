@@ -212,7 +212,8 @@ Result<double> DropMeter::drop(Session& candidate) {
 }
 
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
-                const std::vector<std::string>& excluded, const std::shared_ptr<Runtime>& runtime) {
+                const std::vector<std::string>& excluded, const Target& target,
+                const std::shared_ptr<Runtime>& runtime) {
   Recipe rest = recipe;
   const auto found = std::find_if(rest.steps.begin(), rest.steps.end(),
                                   [&](const RecipeStep& step) { return step.pass == pass; });
@@ -230,6 +231,7 @@ Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
   Diagnostics diagnostics;
   Services services;
   services.runtime = runtime;
+  services.target = &target;
   services.diagnostics = &diagnostics;
   PipelineOptions options;
   options.verify = VerifyLevel::kOff;

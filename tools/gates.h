@@ -62,7 +62,8 @@ Result<GateFigures> gate_figures(const Gates& gates, const Comparison* compariso
 // Does to a copy of the model what the recipe has behind `pass`, unheard; `excluded` are patterns
 // for the passes that take some.
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
-                const std::vector<std::string>& excluded, const std::shared_ptr<Runtime>& runtime);
+                const std::vector<std::string>& excluded, const Target& target,
+                const std::shared_ptr<Runtime>& runtime);
 
 // Replaces "@FILE" among include and exclude patterns by the file's lines; empty ones and those
 // that start with # are left out. Fails with kInput when the file can not be read.

@@ -9,6 +9,7 @@
 #include "mcompress/host.h"
 #include "mcompress/precision.h"
 #include "models.h"
+#include "target_choice.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -74,8 +75,9 @@ struct Options : DataFlags {
             .field("characters", &Options::characters,
                    "class list of a text recogniser, one per line")
             .unit("FILE")
-            .field("target", &Options::target, "the runtime to quantize for")
-            .unit("NAME")
+            .field("target", &Options::target,
+                   "the runtime to quantize for, or a file of your own that describes one")
+            .unit("NAME|FILE")
             .field("jobs", &Options::jobs,
                    "runs of the model at the same time, which change no result; 0: one per "
                    "processor")
@@ -125,7 +127,8 @@ class Sensitivity final : public Command {
     MCOMPRESS_TRY(open_inputs(*original_, console));
     auto effects = measure(*loaded.model, recipe, console);
     if (!effects.ok()) return std::move(effects).error().in_file(model_);
-    name_patterns(*effects);
+    MCOMPRESS_ASSIGN(const auto inlined, calls_written_out(*original_, recipe));
+    name_patterns(*effects, inlined.get());
     if (!options_.output.empty()) {
       const std::string text = exclude_file(*effects, gates());
       MCOMPRESS_TRY(options_.output == "-" ? console.print(text)
@@ -158,9 +161,7 @@ class Sensitivity final : public Command {
       return Error(Code::kUsage, "two-outputs",
                    "of --output and --json one can go to standard output, not two");
     }
-    if (find_target(options_.target) == nullptr) {
-      return unknown_target(options_.target, {{}, "--target", {}});
-    }
+    MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
     const std::vector<std::string> others = {model_, options_.calib, options_.eval,
                                              options_.characters};
     MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
@@ -209,6 +210,7 @@ class Sensitivity final : public Command {
     Diagnostics diagnostics;
     Services services;
     services.runtime = runtime_;
+    services.target = &target_->target();
     JudgedData judged(*calib_, precision);
     services.calibration_data = &judged;
     services.diagnostics = &diagnostics;
@@ -221,7 +223,7 @@ class Sensitivity final : public Command {
     // What stands behind the pass is run on the copies that are judged.
     // `quantize` leaves what is excluded alone in every pass.
     precision.finish = [&](Model& trial, const std::vector<std::string>& excluded) {
-      return run_rest(trial, recipe, pass(), excluded, runtime_);
+      return run_rest(trial, recipe, pass(), excluded, target_->target(), runtime_);
     };
     const RecipeStep step =
         *std::find_if(recipe.steps.begin(), recipe.steps.end(),
@@ -251,10 +253,12 @@ class Sensitivity final : public Command {
   }
 
   // A pattern has to mean the same in the file that `quantize` is given.
-  void name_patterns(LayerEffects& effects) const {
+  void name_patterns(LayerEffects& effects, const Model* inlined) const {
+    std::vector<const Model*> states = {original_.get()};
+    if (inlined != nullptr) states.push_back(inlined);
     for (LayerEffect& effect : effects.layers) {
       if (effect.pattern.empty()) continue;
-      if (!check_patterns(*original_, "exclude", {&effect.pattern, 1}).ok()) effect.pattern.clear();
+      if (!check_patterns(states, "exclude", {&effect.pattern, 1}).ok()) effect.pattern.clear();
     }
   }
 
@@ -391,6 +395,7 @@ class Sensitivity final : public Command {
   std::string model_;
   Options options_;
   std::shared_ptr<Runtime> runtime_;
+  std::optional<TargetChoice> target_;
   std::unique_ptr<Model> original_;
   std::unique_ptr<DataSource> calib_, eval_;
   std::string drop_metric_;
