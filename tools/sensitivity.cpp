@@ -152,7 +152,7 @@ class Sensitivity final : public Command {
   }
 
   // The recipe with the flags set, up to the pass that quantizes.
-  Result<Recipe> check_request() const {
+  Result<Recipe> check_request() {
     if (options_.calib.empty()) {
       return Error(Code::kUsage, "no-calibration-data", "calibration data are missing",
                    {{}, "--calib", {}}, "give --calib DATA");
