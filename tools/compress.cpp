@@ -314,7 +314,7 @@ class Compression {
       return sound_or_ours(std::move(error));
     }
     if (job_.translates) MCOMPRESS_TRY(prove_equal(**opened));
-    count_kernels();
+    MCOMPRESS_TRY(count_kernels());
     DataSource* data = calib_ != nullptr ? calib_.get() : eval_.get();
     if (data != nullptr && data->count() > 0) {
       MCOMPRESS_ASSIGN(Session * reference, before_->session());
@@ -346,17 +346,21 @@ class Compression {
   }
 
   // Which of the nodes that were meant for integers the runtime executes so.
-  void count_kernels() {
+  Status count_kernels() {
     const Target& target = target_->target();
-    if (target.runtime != "onnxruntime") return;
+    if (target.runtime != "onnxruntime") return ok_status();
     auto counted_kernels = count_integer_kernels(*runtime_, model(), target);
     if (!counted_kernels.ok()) {
+      if (counted_kernels.error().code != Code::kUnsupported) {
+        return std::move(counted_kernels).error();
+      }
       console_.say("integer kernels not counted: " + counted_kernels.error().diagnostic.message);
-      return;
+      return ok_status();
     }
-    if (counted_kernels->planned == 0) return;
+    if (counted_kernels->planned == 0) return ok_status();
     kernels_ = std::move(*counted_kernels);
     add_kernels(*kernels_, root().child("executed"));
+    return ok_status();
   }
 
   Status prove_equal(Session& result) {

@@ -438,25 +438,13 @@ class QuantizeStatic final : public Pass {
                             (options_.granularity == "auto" && !target.per_channel);
     emit.weight_bits = static_cast<int>(options_.weight_bits);
     if (options_.symmetry == "asymmetric") emit.weight_form = WeightForm::kAffineInt8;
-    emit.scales = ranges_->scales(plan);
-    const QuantType type{8, target.signed_activations};
+    std::set<std::uint32_t> whole;
     if (options_.protect && !plan.nodes.empty()) {
       for (const Value* value : answer_values(plan.nodes.front().node->graph(), plan)) {
-        const ValueStats* stats = table.find(value->name());
-        if (stats == nullptr || stats->count == 0 || plan.root(value->id()) != value->id())
-          continue;
-        const bool symmetric = target.symmetric_activations;
-        const ValueRange all = choose_range(*stats, RangeMethod::kMinMax, 100, 256, symmetric);
-        const Range wanted{static_cast<float>(all.minimum), static_cast<float>(all.maximum)};
-        const QuantParams params = symmetric ? symmetric_params(wanted, type, CodeSpan::kFull)
-                                             : asymmetric_params(wanted, type);
-        for (const Value* other : plan.tensors) {
-          if (plan.root(other->id()) == value->id()) {
-            emit.scales[other->id()] = {params.scale, params.zero_point};
-          }
-        }
+        whole.insert(value->id());
       }
     }
+    emit.scales = ranges_->scales(plan, whole);
     return emit;
   }
 

@@ -248,12 +248,12 @@ TEST_F(ScalingData, EqualizedChannelsKeepTheirDigits) {
   expect_same_results(*original, *floats, 1e-4);
 
   const auto plain = model_from_text(text);
-  (void)run(*plain, {"infer-shapes", "quantize-static:min-sqnr=0"});
+  (void)run(*plain, {"infer-shapes", "quantize-static:guard-sqnr=0"});
   const auto forced = model_from_text(text);
-  (void)run(*forced, {"infer-shapes", "equalize:equalize=on", "quantize-static:min-sqnr=0"});
+  (void)run(*forced, {"infer-shapes", "equalize:equalize=on", "quantize-static:guard-sqnr=0"});
   const auto chosen = model_from_text(text);
   const auto judged =
-      run(*chosen, {"infer-shapes", "equalize:effort=best", "quantize-static:min-sqnr=0"});
+      run(*chosen, {"infer-shapes", "equalize:effort=best", "quantize-static:guard-sqnr=0"});
   EXPECT_GT(judged->count("equalize", "scaled"), 0);
   EXPECT_EQ(judged->applied("equalize"), 1);
   const double before = sqnr_db(*original, *plain);

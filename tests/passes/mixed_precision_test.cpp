@@ -277,7 +277,7 @@ TEST(Protection, AnswersAreThoseThatOnlyMovesAndASoftmaxFollow) {
 
 TEST(PrecisionUnits, NodesOfOneScaleGoTogether) {
   const Planned graph =
-      planned("(float[N,4,6,6] x) => (float[N,3,1,1] y) <" + weights("w1", {8, 4, 3, 3}) + "," +
+      planned("(float[N,8,6,6] x) => (float[N,3,1,1] y) <" + weights("w1", {8, 8, 3, 3}) + "," +
               weights("w2", {3, 8, 1, 1}) +
               "> { a = Conv(x, w1) r = Relu(a) p = MaxPool<kernel_shape = [4, 4]>(r) "
               "y = Conv(p, w2) }");

@@ -159,7 +159,7 @@ TEST(StaticRanges, OutliersThatNoWeightReadsAreClipped) {
 
   Wish minmax;
   minmax.options.set("method", Datum::string("minmax"));
-  minmax.options.set("min-sqnr", Datum::integer(0));
+  minmax.options.set("guard-sqnr", Datum::integer(0));
   EXPECT_GT(result->sqnr_db("y"),
             quantized(product(0.0F), {32}, with_outliers(), minmax)->sqnr_db("y") + 10);
 }
@@ -196,7 +196,7 @@ TEST(StaticRanges, ScoresBeforeASoftmaxAreJudgedByTheirProbabilities) {
   const std::vector<float> data = uniform(64 * 64, 23);
   Wish wish;
   wish.options.set("percentiles", texts({"74", "99.9"}));
-  wish.options.set("min-sqnr", Datum::integer(0));
+  wish.options.set("guard-sqnr", Datum::integer(0));
   const auto before_softmax = quantized(scores("y = Softmax<axis = 1>(s)"), {16, 2, 2}, data, wish);
   const auto as_numbers = quantized(scores("y = Identity(s)"), {16, 2, 2}, data, wish);
   EXPECT_LT(as_numbers->number("ranges", "s", "minimum"), -399);
@@ -225,7 +225,7 @@ TEST(StaticRanges, EveryRangeHoldsZeroAndReluStartsAtTheSmallestCode) {
       Wish wish;
       wish.target = target;
       wish.options.set("method", Datum::string(method));
-      wish.options.set("min-sqnr", Datum::integer(0));
+      wish.options.set("guard-sqnr", Datum::integer(0));
       const auto result = quantized(chain(), kChainDims, chain_data(), wish);
       const bool is_signed = std::string(target) == "generic-qdq";
       std::int64_t seen = 0;
@@ -254,12 +254,12 @@ TEST(StaticRanges, EveryRangeHoldsZeroAndReluStartsAtTheSmallestCode) {
 TEST(StaticRanges, AReluThatWasAlwaysZeroStillCutsOff) {
   // All weights are negative and the calibration data positive.
   const std::string text =
-      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,4,4,4] x) => (float[N,4,4,4] y) <" +
-      weights("w", {4, 4, 3, 3}, -1.0F, -0.5F) +
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,8,4,4] x) => (float[N,8,4,4] y) <" +
+      weights("w", {8, 8, 3, 3}, -1.0F, -0.5F) +
       "> { c = Conv<pads = [1,1,1,1]>(x, w)  y = Relu(c) }";
   Wish wish;
-  wish.options.set("min-sqnr", Datum::integer(0));
-  const auto result = quantized(text, {4, 4, 4}, uniform(24 * 64, 3, 0.5F, 1.0F), wish);
+  wish.options.set("guard-sqnr", Datum::integer(0));
+  const auto result = quantized(text, {8, 4, 4}, uniform(24 * 128, 3, 0.5F, 1.0F), wish);
   EXPECT_EQ(count_nodes(*result->model, "Relu"), 0);
   const auto session = find_runtime("onnxruntime").value()->open(*result->model, {}).value();
   const std::string y = "y";
@@ -343,7 +343,7 @@ TEST(StaticWeights, FormsOfTheWeightAreWhatWasAskedFor) {
       wish.options.set("granularity", Datum::string(one.granularity));
       wish.options.set("symmetry", Datum::string(one.symmetry));
       wish.options.set("weight-bits", Datum::integer(one.bits));
-      wish.options.set("min-sqnr", Datum::integer(0));
+      wish.options.set("guard-sqnr", Datum::integer(0));
       const auto result = quantized(chain(), kChainDims, data, wish);
       std::int64_t seen = 0;
       for_each_node(result->model->graph(), [&](Node& node) {
@@ -385,7 +385,7 @@ TEST(StaticWeights, DepthwiseKernelsOfOnnxRuntimeGetNoZeroPoints) {
     Wish wish;
     wish.target = target;
     wish.options.set("symmetry", Datum::string("asymmetric"));
-    wish.options.set("min-sqnr", Datum::integer(0));
+    wish.options.set("guard-sqnr", Datum::integer(0));
     const auto result = quantized(text, {64, 24, 24}, uniform(std::size_t{16} * 64 * 576, 3), wish);
     std::int64_t depthwise = 0, dense = 0;
     for (const Decision& decision : result->explain.all()) {
@@ -413,7 +413,7 @@ TEST(StaticWeights, LargeBiasesEnlargeTheScaleOfTheirWeights) {
   }
   text += "}, float[4] b = {1000.0, -1000.0, 0.0, 2.5}> { y = Conv<pads = [1,1,1,1]>(x, w, b) }";
   Wish wish;
-  wish.options.set("min-sqnr", Datum::integer(0));
+  wish.options.set("guard-sqnr", Datum::integer(0));
   const auto result = quantized(text, {8, 4, 4}, uniform(24 * 128, 43), wish);
   bool seen = false;
   const std::vector<double> expected = {1000, -1000, 0, 2.5};

@@ -317,7 +317,7 @@ class FormCheck {
 };
 
 const std::vector<std::string> kStatic = {"\"lift-constants\"", "\"infer-shapes\"",
-                                          R"({"pass": "quantize-static", "min-sqnr": 0})",
+                                          R"({"pass": "quantize-static", "guard-sqnr": 0})",
                                           "\"quantize-weights\""};
 const std::vector<std::string> kWeights = {"\"lift-constants\"", "\"infer-shapes\"",
                                            "\"quantize-weights\""};

@@ -17,8 +17,9 @@ enum class Effort : std::uint8_t { kFast, kDefault, kBest };
 
 // The help of the option "effort", whose choices are "fast", "default" and "best".
 inline constexpr std::string_view kEffortHelp =
-    "how much to try: fast reads the data once; default judges each range by what it does to the "
-    "layers that read the tensor; best corrects weights and biases on the quantized model too";
+    "how much to try: fast: one pass over the data; default: ranges by their effect on layers; "
+    "best: "
+    "weights and biases corrected on the quantized model too";
 // kDefault for a name that is none of the choices.
 Effort effort_of(std::string_view name);
 

@@ -223,12 +223,12 @@ Status RangeChoice::keep_best(const Measure& measure, ReportScope& report) {
   return ok_status();
 }
 
-QuantParams RangeChoice::params_of(const Value& root) {
-  if (!forced_) {
+QuantParams RangeChoice::params_of(const Value& root, bool whole) {
+  if (!forced_ && !whole) {
     const auto judged = judged_.find(root.name());
     if (judged != judged_.end()) return judged->second;
   }
-  const RangeMethod method = forced_.value_or(options_.method);
+  const RangeMethod method = whole ? RangeMethod::kMinMax : forced_.value_or(options_.method);
   const auto [known, fresh] =
       plain_.try_emplace(std::pair(std::string(root.name()), method), QuantParams{});
   if (!fresh) return known->second;
@@ -239,12 +239,14 @@ QuantParams RangeChoice::params_of(const Value& root) {
   return known->second = params_of(range);
 }
 
-std::map<std::uint32_t, ActivationScale> RangeChoice::scales(const StaticPlan& plan) {
+std::map<std::uint32_t, ActivationScale> RangeChoice::scales(const StaticPlan& plan,
+                                                             const std::set<std::uint32_t>& whole) {
   std::map<std::uint32_t, const Value*> by_id;
   for (const Value* value : plan.tensors) by_id[value->id()] = value;
   std::map<std::uint32_t, ActivationScale> scales;
   for (const Value* value : plan.tensors) {
-    const QuantParams params = params_of(*by_id.at(plan.root(value->id())));
+    const std::uint32_t root = plan.root(value->id());
+    const QuantParams params = params_of(*by_id.at(root), whole.count(root) > 0);
     scales[value->id()] = {params.scale, params.zero_point};
   }
   return scales;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,11 +54,13 @@ class RangeChoice {
   using Measure = std::function<Result<double>()>;
   Status keep_best(const Measure& measure, ReportScope& report);
 
-  // By value id, for every tensor of the plan.
-  std::map<std::uint32_t, ActivationScale> scales(const StaticPlan& plan);
+  // By value id, for every tensor of the plan. The tensors of `whole` get their minimum and
+  // maximum, whatever was judged.
+  std::map<std::uint32_t, ActivationScale> scales(const StaticPlan& plan,
+                                                  const std::set<std::uint32_t>& whole = {});
 
  private:
-  QuantParams params_of(const Value& root);
+  QuantParams params_of(const Value& root, bool whole);
   QuantParams params_of(const ValueRange& range) const;
   // Widest first, no two alike.
   std::vector<RangeCandidate> candidates(const ValueStats& stats) const;
