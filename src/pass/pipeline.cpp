@@ -46,6 +46,23 @@ std::uint64_t constant_bytes(Model& model) {
 }
 
 // One run of a recipe over one model.
+// A number that grows with every type, rank and size that becomes known.
+std::uint64_t known_about_types(Graph& top) {
+  std::uint64_t known = 0;
+  for_each_node(top, [&](const Node& node) {
+    for (const Value* value : node.outputs()) {
+      const TypeInfo* type = value != nullptr ? value->type() : nullptr;
+      if (type == nullptr) continue;
+      ++known;
+      if (!type->shape) continue;
+      ++known;
+      for (const Dim& dim : *type->shape)
+        known += dim.size ? 2 : std::uint64_t{!dim.symbol.empty()};
+    }
+  });
+  return known;
+}
+
 class PipelineRun {
  public:
   PipelineRun(Model& model, const Recipe& recipe, const PassRegistry& registry,
@@ -149,10 +166,14 @@ class PipelineRun {
       const std::size_t step = group.steps[place];
       const int turn = worklist.turns(place) + 1;
       if (turn > 1) explain_.forget_skipped(info_of(step).name, decisions);
+      const bool infers = info_of(step).name == "infer-shapes";
+      const std::uint64_t known = infers ? known_about_types(model_.graph()) : 0;
       Outcome outcome =
           check_each ? guarded_step(step, mode_ == GuardMode::kModel, turn) : run_step(step, turn);
       MCOMPRESS_TRY(outcome.status);
-      worklist.ran(place, outcome.changed, info_of(step).idempotent);
+      // Types are no edit, but others may now see what they could not: they look again.
+      const bool learned = infers && known_about_types(model_.graph()) != known;
+      worklist.ran(place, outcome.changed || learned, info_of(step).idempotent);
       if (outcome.banned) worklist.ban(place);
     }
     return in_functions(group, check_each);
