@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "compress.h"
 #include "judging.h"
 #include "mcompress/analysis.h"
 #include "mcompress/host.h"
@@ -57,8 +58,7 @@ class Compare final : public Judging {
                      compare_outputs(*left, *right, *data, compare, console));
     std::optional<LayerComparison> layers;
     if (options_.layers) {
-      MCOMPRESS_ASSIGN(layers,
-                       layer_errors(*runtime, *reference.model, *loaded.model, *data, console));
+      MCOMPRESS_ASSIGN(layers, layer_errors(runtime, reference, *loaded.model, *data, console));
     }
     if (options_.json) {
       Datum map = Datum::map();
@@ -88,9 +88,37 @@ class Compare final : public Judging {
   }
 
  private:
-  Result<LayerComparison> layer_errors(Runtime& runtime, const Model& reference,
-                                       const Model& candidate, DataSource& data,
-                                       Console& console) const {
+  // Names survive fusion with another meaning: the output of a Conv may by now be that of the
+  // BatchNormalization behind it. So the model is compared with the reference as it stands and as
+  // `quantize` fuses it, and the form whose values are nearer is taken.
+  Result<LayerComparison> layer_errors(const std::shared_ptr<Runtime>& runtime,
+                                       const LoadedModel& reference, const Model& candidate,
+                                       DataSource& data, Console& console) const {
+    LoadedModel fused;
+    fused.path = reference.path;
+    fused.model = reference.model->clone();
+    const Model* best = reference.model.get();
+    if (prepare_for_calibration(fused, default_target().name, runtime, console).ok()) {
+      const auto nearness = [&](const Model& form) -> Result<double> {
+        MCOMPRESS_ASSIGN(
+            const LayerComparison found,
+            layers_of(*runtime, form, candidate, data, data.fixed_batch() + 1, 0, console));
+        std::vector<double> all;
+        for (const LayerError& layer : found.layers) all.push_back(layer.accumulated_db);
+        std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2),
+                         all.end());
+        return all[all.size() / 2];
+      };
+      const auto plain = nearness(*reference.model), other = nearness(*fused.model);
+      if (other.ok() && (!plain.ok() || *other > *plain)) best = fused.model.get();
+    }
+    return layers_of(*runtime, *best, candidate, data, options_.samples, options_.layer_samples,
+                     console);
+  }
+
+  Result<LayerComparison> layers_of(Runtime& runtime, const Model& reference,
+                                    const Model& candidate, DataSource& data, std::int64_t limit,
+                                    std::int64_t own_limit, Console& console) const {
     std::vector<ValuePair> pairs = shared_values(reference, candidate);
     // What other tools renamed is found by its place in the graph.
     MCOMPRESS_ASSIGN(const ModelDiff diff, diff_models(reference, candidate));
@@ -108,8 +136,8 @@ class Compare final : public Judging {
       }
     }
     LayerOptions options;
-    options.limit = options_.samples;
-    options.own_limit = options_.layer_samples;
+    options.limit = limit;
+    options.own_limit = own_limit;
     options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     options.threads = static_cast<int>(options_.threads);
     return compare_layers(runtime, reference, candidate, pairs, data, options, console);

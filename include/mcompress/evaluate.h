@@ -62,7 +62,8 @@ Result<Comparison> compare_outputs(Session& reference, Session& candidate, DataS
 struct ValuePair {
   std::string reference, candidate;
 };
-// Values of both top graphs that nodes make and that have one name, in the candidate's order.
+// Values of both top graphs that nodes make and that have one name, in the candidate's order; first
+// those that the candidate rounds, which may be named after the reference's ("x_dequantized").
 std::vector<ValuePair> shared_values(const Model& reference, const Model& candidate);
 
 struct LayerError {

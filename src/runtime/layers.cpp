@@ -6,6 +6,7 @@
 // y
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstddef>
 #include <limits>
 #include <map>
@@ -43,6 +44,29 @@ Names made_values(const Graph& graph) {
     }
   }
   return names;
+}
+
+// The QuantizeLinear whose codes a DequantizeLinear turns into `value`; null: it is no such value.
+const Node* quantizer_behind(const Value& value) {
+  const Node* node = value.producer();
+  if (node == nullptr || !node->is("DequantizeLinear") || node->input(0) == nullptr) return nullptr;
+  const Node* quantize = node->input(0)->producer();
+  const bool found = quantize != nullptr && quantize->is("QuantizeLinear") &&
+                     quantize->input(0) != nullptr && quantize->input(0)->constant() == nullptr;
+  return found ? quantize : nullptr;
+}
+
+// "x_dequantized", "x_DequantizeLinear_Output": the value of the other model that it stands for.
+std::string_view named_after(std::string_view name, const Names& others) {
+  std::string_view stem = name;
+  while (true) {
+    const std::size_t cut = stem.rfind('_');
+    if (cut == std::string_view::npos || cut == 0) return {};
+    stem = stem.substr(0, cut);
+    std::string rest(name.substr(cut));
+    std::ranges::transform(rest, rest.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (rest.find("dequantize") != std::string::npos && others.count(stem) > 0) return stem;
+  }
 }
 
 // The value that the readers of `value` get: behind a pair of quantizers where there is one.
@@ -117,9 +141,14 @@ class LayerJudge {
       const auto before = left.find(pair.reference);
       const auto after = right.find(pair.candidate);
       if (before == left.end() || after == right.end()) continue;
-      if (used.count(after->second) > 0 || !used.insert(before->second).second) continue;
-      used.insert(after->second);
-      partner_.emplace(after->second, before->second);
+      // Where an activation is part of the quantizer's range, what stands in front of the
+      // quantizer is another value than its name says; behind it they are the same.
+      const Node* quantize = quantizer_behind(*after->second);
+      const Value* made = quantize != nullptr ? quantize->input(0) : after->second;
+      if (made->producer() == nullptr) continue;  // a rounded input
+      if (used.count(made) > 0 || !used.insert(before->second).second) continue;
+      used.insert(made);
+      partner_.emplace(made, before->second);
     }
   }
 
@@ -420,6 +449,13 @@ std::vector<ValuePair> shared_values(const Model& reference, const Model& candid
   const Names left = made_values(reference.graph());
   std::vector<ValuePair> pairs;
   const Graph& graph = candidate.graph();
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    const Value* value = node->output(0);
+    if (value == nullptr || quantizer_behind(*value) == nullptr) continue;
+    const std::string_view stem =
+        left.count(value->name()) > 0 ? value->name() : named_after(value->name(), left);
+    if (!stem.empty()) pairs.push_back({std::string(stem), std::string(value->name())});
+  }
   for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
     for (const Value* value : node->outputs()) {
       if (value == nullptr || left.count(value->name()) == 0) continue;
