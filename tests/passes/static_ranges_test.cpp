@@ -28,8 +28,8 @@ struct Quantized {
   std::vector<std::vector<NamedTensor>> samples;
 
   const Datum* item(std::string_view list, std::string_view name) {
-    facts = report.root().facts();
-    const Datum* passes = facts.find("passes");
+    facts_ = report.root().facts();
+    const Datum* passes = facts_.find("passes");
     for (const Datum& pass : *passes->as_list()) {
       const Datum* items = pass.find(list);
       if (items == nullptr) continue;
@@ -63,7 +63,7 @@ struct Quantized {
   }
 
  private:
-  Datum facts;
+  Datum facts_;
 };
 
 struct Wish {
