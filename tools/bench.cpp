@@ -188,6 +188,7 @@ class Bench final : public Judging {
       head.insert(head.end(), {one.file, "share", "nodes"});
     }
     std::vector<std::pair<double, std::string>> order;
+    order.reserve(dearest.size());
     for (const auto& [name, time] : dearest) order.emplace_back(-time, name);
     std::sort(order.begin(), order.end());
     Table table;

@@ -84,6 +84,7 @@ std::vector<float> values_of(Result<std::vector<NamedTensor>> feeds, std::size_t
   if (tensor.dtype() == DataType::kFloat) return read_floats(tensor).value();
   std::vector<float> values;
   const std::vector<std::int64_t> numbers = read_ints(tensor).value();
+  values.reserve(numbers.size());
   for (const std::int64_t value : numbers) {
     values.push_back(static_cast<float>(value));
   }

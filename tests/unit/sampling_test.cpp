@@ -131,7 +131,8 @@ TEST(SampleChecks, SameAndConstantSamplesAreNamed) {
   });
   EXPECT_EQ(findings(levels, kImage), Ids{"data-constant"});
   MadeSamples twice(20, {1, 4}, [](std::int64_t sample, std::vector<float>& values) {
-    values[0] = static_cast<float>(sample / 2);
+    const std::int64_t pair = sample / 2;
+    values[0] = static_cast<float>(pair);
   });
   EXPECT_EQ(findings(twice, {1, 4}), Ids{"data-duplicates"});
   MadeSamples broken(4, {1, 4}, [](std::int64_t sample, std::vector<float>& values) {
@@ -147,7 +148,8 @@ TEST(SampleChecks, SameAndConstantSamplesAreNamed) {
 TEST(SampleChecks, TwoScalesAreNamed) {
   MadeSamples mixed(8, kImage, [](std::int64_t sample, std::vector<float>& values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = static_cast<float>(i / 4 + static_cast<std::size_t>(sample)) / 200.0F *
+      const std::size_t step = i / 4;
+      values[i] = static_cast<float>(step + static_cast<std::size_t>(sample)) / 200.0F *
                   (sample % 2 == 0 ? 1.0F : 200.0F);
     }
   });
