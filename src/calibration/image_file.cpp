@@ -111,6 +111,35 @@ bool is_cut_jpeg(std::span<const std::byte> file) {
   return std::search(scan, file.end(), kEnd.begin(), kEnd.end()) == file.end();
 }
 
+// The decoder trusts the 16 counts of a Huffman table to add up to no more than its 256 codes.
+// Segments are passed by their length; in the coded picture 0xFF is followed by 0 or is a marker.
+bool has_overfull_table(std::span<const std::byte> file) {
+  constexpr unsigned kTables = 0xC4, kEnd = 0xD9, kFirstRestart = 0xD0;
+  constexpr std::size_t kCounts = 16, kMostCodes = 256;
+  const auto byte = [&](std::size_t at) {
+    return at < file.size() ? std::to_integer<unsigned>(file[at]) : 0U;
+  };
+  for (std::size_t at = 2; at + 1 < file.size();) {
+    const unsigned marker = byte(at + 1);
+    const bool restart = marker >= kFirstRestart && marker < kFirstRestart + 8;
+    if (byte(at) != 0xFF || marker == 0 || marker == 0xFF || restart) {
+      ++at;
+      continue;
+    }
+    if (marker == kEnd) return false;
+    const std::size_t length = byte(at + 2) << 8 | byte(at + 3);
+    const std::size_t end = at + 2 + std::max<std::size_t>(length, 2);
+    for (std::size_t table = at + 4; marker == kTables && table < end;) {
+      std::size_t codes = 0;
+      for (std::size_t i = 1; i <= kCounts; ++i) codes += byte(table + i);
+      if (codes > kMostCodes) return true;
+      table += 1 + kCounts + codes;
+    }
+    at = end;
+  }
+  return false;
+}
+
 // Rows of a BMP are padded to four bytes and not compressed. The decoder fills in what is missing.
 bool is_cut_bmp(std::span<const std::byte> file, std::int64_t width, std::int64_t height) {
   constexpr std::size_t kStart = 10, kHeader = 14, kOldDepth = 24, kDepth = 28, kLength = 30;
@@ -173,6 +202,9 @@ Result<PixelImage> decode_image(std::span<const std::byte> file, int channels) {
     if (reason != nullptr) text += ": " + std::string(reason);
     return bad_image("image-damaged", std::move(text));
   };
+  if (format == "JPEG" && has_overfull_table(file)) {
+    return bad_image("image-damaged", "a Huffman table of this JPEG file has more than 256 codes");
+  }
   int width = 0, height = 0, stored = 0;
   if (stbi_info_from_memory(bytes, size, &width, &height, &stored) == 0 || width < 1 ||
       height < 1) {

@@ -265,7 +265,8 @@ Result<ChannelStatsMap> observe_channels(
 
 Result<ColumnReader> column_reader(const LinearOp& op) {
   const WeightLayout& layout = *op.in_layout;
-  const auto dims = constant_of(op.node->input(layout.slot))->dims();
+  const std::optional<Tensor> weight = constant_of(op.node->input(layout.slot));
+  const auto dims = weight->dims();
   ColumnReader reader;
   const bool conv = op.is("Conv");
   reader.groups = layout.groups;
@@ -279,10 +280,10 @@ Result<ColumnReader> column_reader(const LinearOp& op) {
   // Of [outputs, inputs, taps] or its transpose.
   const bool by_inner = !conv && layout.axis == 0;
   MCOMPRESS_TRY(each_weight(
-      op, layout, [&](std::size_t outer, std::size_t inner, std::size_t channel, float weight) {
+      op, layout, [&](std::size_t outer, std::size_t inner, std::size_t channel, float value) {
         float& peak = reader.peaks[(by_inner ? inner : outer) * inputs + channel % inputs];
-        peak = std::max(peak, std::fabs(weight));
-        reader.energy[channel] += double{weight} * double{weight};
+        peak = std::max(peak, std::fabs(value));
+        reader.energy[channel] += double{value} * double{value};
       }));
   return reader;
 }
