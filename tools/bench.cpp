@@ -48,19 +48,13 @@ class Bench final : public Judging {
     MCOMPRESS_TRY(start(false));
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     runtime->warm_up();
-    MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
-    LoadedModel reference;
-    if (!options_.against.empty()) {
-      MCOMPRESS_ASSIGN(reference, load(options_.against, console));
-    }
+    MCOMPRESS_ASSIGN(JudgedPair pair, open_models(*runtime, model_, options_.against, console));
+    Judged& candidate = *pair.candidate;
+    Judged* const against = pair.other();
     std::unique_ptr<DataSource> data;
     if (!options_.data.empty() || !options_.input.empty()) {
-      MCOMPRESS_ASSIGN(data, samples(*loaded.model, console));
+      MCOMPRESS_ASSIGN(data, samples(*pair.loaded.model, console));
     }
-    const int threads = static_cast<int>(options_.threads);
-    Judged candidate(*runtime, *loaded.model, model_, threads);
-    std::optional<Judged> against;
-    if (reference.model) against.emplace(*runtime, *reference.model, options_.against, threads);
     BenchOptions bench;
     bench.loads = options_.loads;
     bench.seconds = options_.seconds;
@@ -77,10 +71,9 @@ class Bench final : public Judging {
     }
     MCOMPRESS_ASSIGN(const auto feeds, bench_feeds(data.get(), candidate.model(),
                                                    static_cast<std::uint64_t>(options_.seed)));
-    MCOMPRESS_ASSIGN(const auto times, judge_latency(against ? &*against : nullptr, candidate,
-                                                     feeds, bench, console));
+    MCOMPRESS_ASSIGN(const auto times, judge_latency(against, candidate, feeds, bench, console));
     std::vector<Seen> seen;
-    for (Judged* judged : {against ? &*against : nullptr, &candidate}) {
+    for (Judged* judged : {against, &candidate}) {
       if (judged == nullptr) continue;
       MCOMPRESS_ASSIGN(Seen one, look(*runtime, *judged, feeds, judged == &candidate));
       seen.push_back(std::move(one));

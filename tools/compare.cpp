@@ -98,27 +98,40 @@ class Compare final : public Judging {
     fused.path = reference.path;
     fused.model = reference.model->clone();
     const Model* best = reference.model.get();
+    MCOMPRESS_ASSIGN(std::vector<ValuePair> pairs, value_pairs(*best, candidate));
+    const auto layers_of = [&](const Model& form, std::span<const ValuePair> paired,
+                               std::int64_t limit, std::int64_t own_limit) {
+      LayerOptions options;
+      options.limit = limit;
+      options.own_limit = own_limit;
+      options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+      options.threads = static_cast<int>(options_.threads);
+      return compare_layers(*runtime, form, candidate, paired, data, options, console);
+    };
     if (prepare_for_calibration(fused, default_target().name, runtime, console).ok()) {
-      const auto nearness = [&](const Model& form) -> Result<double> {
-        MCOMPRESS_ASSIGN(
-            const LayerComparison found,
-            layers_of(*runtime, form, candidate, data, data.fixed_batch() + 1, 0, console));
+      MCOMPRESS_ASSIGN(std::vector<ValuePair> fused_pairs, value_pairs(*fused.model, candidate));
+      const auto nearness = [&](const Model& form,
+                                std::span<const ValuePair> paired) -> Result<double> {
+        const std::int64_t one_run = std::max<std::int64_t>(data.fixed_batch(), 1);
+        MCOMPRESS_ASSIGN(const LayerComparison found, layers_of(form, paired, one_run, 0));
         std::vector<double> all;
         for (const LayerError& layer : found.layers) all.push_back(layer.accumulated_db);
         std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2),
                          all.end());
         return all[all.size() / 2];
       };
-      const auto plain = nearness(*reference.model), other = nearness(*fused.model);
-      if (other.ok() && (!plain.ok() || *other > *plain)) best = fused.model.get();
+      const auto plain = nearness(*reference.model, pairs);
+      const auto other = nearness(*fused.model, fused_pairs);
+      if (other.ok() && (!plain.ok() || *other > *plain)) {
+        best = fused.model.get();
+        pairs = std::move(fused_pairs);
+      }
     }
-    return layers_of(*runtime, *best, candidate, data, options_.samples, options_.layer_samples,
-                     console);
+    return layers_of(*best, pairs, options_.samples, options_.layer_samples);
   }
 
-  Result<LayerComparison> layers_of(Runtime& runtime, const Model& reference,
-                                    const Model& candidate, DataSource& data, std::int64_t limit,
-                                    std::int64_t own_limit, Console& console) const {
+  static Result<std::vector<ValuePair>> value_pairs(const Model& reference,
+                                                    const Model& candidate) {
     std::vector<ValuePair> pairs = shared_values(reference, candidate);
     // What other tools renamed is found by its place in the graph.
     MCOMPRESS_ASSIGN(const ModelDiff diff, diff_models(reference, candidate));
@@ -135,12 +148,7 @@ class Compare final : public Judging {
         pairs.push_back({std::string(before->name()), std::string(after->name())});
       }
     }
-    LayerOptions options;
-    options.limit = limit;
-    options.own_limit = own_limit;
-    options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
-    options.threads = static_cast<int>(options_.threads);
-    return compare_layers(runtime, reference, candidate, pairs, data, options, console);
+    return pairs;
   }
 
   std::string layers_text(const LayerComparison& comparison) const {

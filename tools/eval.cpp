@@ -54,23 +54,17 @@ class Eval final : public Judging {
     MCOMPRESS_TRY(start(true));
     MCOMPRESS_ASSIGN(const std::shared_ptr<Runtime> runtime, find_runtime("onnxruntime"));
     runtime->warm_up();
-    MCOMPRESS_ASSIGN(const LoadedModel loaded, load(model_, console));
-    LoadedModel reference;
-    if (!options_.against.empty()) {
-      MCOMPRESS_ASSIGN(reference, load(options_.against, console));
-    }
-    MCOMPRESS_ASSIGN(const auto data, samples(*loaded.model, console));
-    const int threads = static_cast<int>(options_.threads);
-    Judged candidate(*runtime, *loaded.model, model_, threads);
-    std::optional<Judged> against;
-    if (reference.model) against.emplace(*runtime, *reference.model, options_.against, threads);
+    MCOMPRESS_ASSIGN(JudgedPair pair, open_models(*runtime, model_, options_.against, console));
+    Judged& candidate = *pair.candidate;
+    Judged* const against = pair.other();
+    MCOMPRESS_ASSIGN(const auto data, samples(*pair.loaded.model, console));
     if (options_.metric == "detections") {
-      return detections(against ? &*against : nullptr, candidate, *data, console);
+      return detections(against, candidate, *data, console);
     }
     const EvalSettings settings{options_.metric, options_.characters, options_.output_name,
                                 options_.k};
-    MCOMPRESS_ASSIGN(const Quality quality, judge_quality(against ? &*against : nullptr, candidate,
-                                                          *data, settings, console));
+    MCOMPRESS_ASSIGN(const Quality quality,
+                     judge_quality(against, candidate, *data, settings, console));
     if (options_.json) {
       Datum map = Datum::map();
       map.set("model", Datum::string(file_name(model_)));

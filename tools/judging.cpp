@@ -33,6 +33,18 @@ Status Judging::start(bool needs_data) {
   return ok_status();
 }
 
+Result<JudgedPair> Judging::open_models(Runtime& runtime, const std::string& model,
+                                        const std::string& reference, Console& console) const {
+  const int threads = static_cast<int>(options_.threads);
+  JudgedPair pair;
+  MCOMPRESS_ASSIGN(pair.loaded, load(model, console));
+  pair.candidate.emplace(runtime, *pair.loaded.model, model, threads);
+  if (reference.empty()) return pair;
+  MCOMPRESS_ASSIGN(pair.reference, load(reference, console));
+  pair.against.emplace(runtime, *pair.reference.model, reference, threads);
+  return pair;
+}
+
 Result<std::unique_ptr<DataSource>> Judging::samples(const Model& model, Console& console) const {
   return open_samples(options_.data, model, options_, options_.samples, console);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,13 @@ struct JudgeOptions : DataFlags {
 // Data, how much of it, and threads.
 Schema<JudgeOptions> data_schema();
 
+// A model to judge and, perhaps, one to judge it by.
+struct JudgedPair {
+  LoadedModel loaded, reference;
+  std::optional<Judged> candidate, against;  // of these models
+  Judged* other() { return against ? &*against : nullptr; }
+};
+
 // What eval, compare and bench share: a schema, data, checked options.
 class Judging : public Command {
  public:
@@ -54,6 +62,10 @@ class Judging : public Command {
   virtual const Schema<JudgeOptions>& schema() const = 0;
 
   Status start(bool needs_data);
+
+  // `reference` empty: none.
+  Result<JudgedPair> open_models(Runtime& runtime, const std::string& model,
+                                 const std::string& reference, Console& console) const;
 
   Result<std::unique_ptr<DataSource>> samples(const Model& model, Console& console) const;
 

@@ -30,11 +30,7 @@ class Equalize final : public Pass {
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
-        Schema<Options>()
-            .field("include", &Options::include,
-                   "only nodes whose name, type or tensor matches one of these globs")
-            .field("exclude", &Options::exclude,
-                   "not the nodes whose name, type or tensor matches one of these globs")
+        selection_schema<Options>()
             .field("equalize", &Options::equalize,
                    "move factors between weights so that the channels of activations get alike "
                    "ranges; auto: with --effort best, where it helps")

@@ -59,11 +59,7 @@ class QuantizeDynamic final : public Pass {
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
-        Schema<Options>()
-            .field("include", &Options::include,
-                   "only nodes whose name, type or tensor matches one of these globs")
-            .field("exclude", &Options::exclude,
-                   "not the nodes whose name, type or tensor matches one of these globs")
+        selection_schema<Options>()
             .field("min-elements", &Options::min_elements,
                    "products with smaller weights stay float32; 0: those for which quantizing the "
                    "activations costs more than the integer kernel saves, by the target's cost "

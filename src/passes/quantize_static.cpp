@@ -61,11 +61,7 @@ class QuantizeStatic final : public Pass {
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
-        Schema<Options>()
-            .field("include", &Options::include,
-                   "only nodes whose name, type or tensor matches one of these globs")
-            .field("exclude", &Options::exclude,
-                   "not the nodes whose name, type or tensor matches one of these globs")
+        selection_schema<Options>()
             .field("effort", &Options::effort, kEffortHelp)
             .choices({"fast", "default", "best"})
             .field("method", &Options::method,

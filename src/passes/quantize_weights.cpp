@@ -42,11 +42,7 @@ class QuantizeWeights final : public Pass {
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
-        Schema<Options>()
-            .field("include", &Options::include,
-                   "only nodes whose name, type or tensor matches one of these globs")
-            .field("exclude", &Options::exclude,
-                   "not the nodes whose name, type or tensor matches one of these globs")
+        selection_schema<Options>()
             .field("min-elements", &Options::min_elements,
                    "smaller tensors stay float32: they save less than the nodes around them cost")
             .range(1, 1e12)

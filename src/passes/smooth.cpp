@@ -30,11 +30,7 @@ class Smooth final : public Pass {
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
-        Schema<Options>()
-            .field("include", &Options::include,
-                   "only nodes whose name, type or tensor matches one of these globs")
-            .field("exclude", &Options::exclude,
-                   "not the nodes whose name, type or tensor matches one of these globs")
+        selection_schema<Options>()
             .field("smooth", &Options::smooth,
                    "move large channels of activations into the weights that read them "
                    "(SmoothQuant); auto: with --effort best, where it helps")

@@ -7,7 +7,7 @@
 
 #include "ir/walk.h"
 #include "mcompress/io.h"
-#include "runtime/scratch.h"
+#include "runtime/executed_model.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -143,6 +143,19 @@ std::int64_t dequantized_inputs(const Node& node) {
 
 }  // namespace
 
+Result<ExecutedModel> executed_model(Runtime& runtime, const Model& model, SessionOptions options) {
+  ExecutedModel executed;
+  MCOMPRESS_ASSIGN(executed.folder, ScratchFolder::make());
+  options.optimised_model_path = executed.folder->path() / "executed.onnx";
+  options.prepack = false;  // happens after the graph is written: time for nothing
+  options.profile = false;
+  Result<std::unique_ptr<Session>> session = runtime.open(model, options);
+  if (!session.ok()) return std::move(session).error();
+  Diagnostics ignored;
+  MCOMPRESS_ASSIGN(executed.model, load_model(options.optimised_model_path, {}, ignored));
+  return executed;
+}
+
 IntegerKernels compare_with_executed(const Model& written, const Model& executed,
                                      const Target& target) {
   const ExecutedGraph graph(executed);
@@ -177,21 +190,14 @@ Result<IntegerKernels> count_integer_kernels(Runtime& runtime, const Model& writ
   for_each_node(const_cast<Model&>(written).graph(),
                 [&](const Node& node) { any = any || is_planned(node, target); });
   if (!any) return IntegerKernels{};
-  MCOMPRESS_ASSIGN(const auto folder, ScratchFolder::make());
-  SessionOptions options;
-  options.optimised_model_path = folder->path() / "executed.onnx";
-  options.prepack = false;  // happens after the graph is written: time for nothing
-  auto session = runtime.open(written, options);
-  if (!session.ok()) return std::move(session).error();
-  Diagnostics ignored;
-  auto executed = load_model(options.optimised_model_path, {}, ignored);
+  auto executed = executed_model(runtime, written, {});
   if (!executed.ok()) {
     // Failing disks are no matter of what the runtime wrote.
     if (executed.error().diagnostic.id != "not-an-onnx-model") return std::move(executed).error();
     return Error(Code::kUnsupported, "no-executed-graph",
                  "the runtime's own graph can not be read: " + executed.error().diagnostic.message);
   }
-  return compare_with_executed(written, **executed, target);
+  return compare_with_executed(written, *executed->model, target);
 }
 
 }  // namespace mcompress

@@ -15,6 +15,7 @@
 #include "onnx/runtime_bytes.h"
 #include "runtime/counting.h"
 #include "runtime/engine.h"
+#include "runtime/executed_model.h"
 #include "runtime/feeds.h"
 #include "runtime/model_facts.h"
 #include "runtime/observe.h"
@@ -485,16 +486,8 @@ class OnnxRuntime final : public Runtime {
 
   Result<std::vector<std::pair<std::string, std::int64_t>>> executed_operators(
       const Model& model, const SessionOptions& options) override {
-    MCOMPRESS_ASSIGN(const auto folder, ScratchFolder::make());
-    SessionOptions writing = options;
-    writing.optimised_model_path = folder->path() / "executed.onnx";
-    writing.prepack = false;  // happens after the graph is written: time for nothing
-    writing.profile = false;
-    Result<std::unique_ptr<Session>> session = open(model, writing);
-    if (!session.ok()) return std::move(session).error();
-    Diagnostics ignored;
-    MCOMPRESS_ASSIGN(const auto executed, load_model(writing.optimised_model_path, {}, ignored));
-    return count_operators(*executed);
+    MCOMPRESS_ASSIGN(const ExecutedModel executed, executed_model(*this, model, options));
+    return count_operators(*executed.model);
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mcompress/ir.h"
+#include "mcompress/options.h"
 #include "mcompress/status.h"
 
 namespace mcompress {
@@ -22,5 +23,15 @@ class Selection {
  private:
   std::vector<std::string> include_, exclude_;
 };
+
+// The options of a pass that takes a selection: "include" and "exclude".
+template <class Options>
+Schema<Options> selection_schema() {
+  return Schema<Options>()
+      .field("include", &Options::include,
+             "only nodes whose name, type or tensor matches one of these globs")
+      .field("exclude", &Options::exclude,
+             "not the nodes whose name, type or tensor matches one of these globs");
+}
 
 }  // namespace mcompress
