@@ -208,7 +208,8 @@ class Quantize final : public Writing {
     declare_model(app);
     flags.add(ModeOptions::schema().specs(), "What to quantize, and how");
     std::vector<Recipe> recipes;
-    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weight-only"}) {
+    for (const char* name :
+         {"quantize-static", "quantize-dynamic", "quantize-weight-only", "quantize-blocks"}) {
       auto recipe = builtin_recipe(name);
       if (recipe.ok()) recipes.push_back(std::move(recipe).value());
     }
@@ -244,13 +245,16 @@ class Quantize final : public Writing {
     }
     wanted.must_compress = true;
     std::string mode = given.mode;
+    const bool automatic = mode == "auto" && !wants_blocks(wanted.pass_flags);
+    if ((mode == "auto" || mode == "weight-only") && wants_blocks(wanted.pass_flags)) {
+      mode = "blocks";
+    }
     if (mode == "auto" && has_ranges) mode = "static";
     // What can be known before the model is there is refused before.
     if (mode != "auto") {
       MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-" + mode));
       MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
     }
-    const bool automatic = given.mode == "auto";
     wanted.choose_recipe = [mode, automatic, has_table, &console](
                                const Model& model, ReportScope& report) -> Result<Recipe> {
       std::string chosen = mode;
@@ -264,7 +268,7 @@ class Quantize final : public Writing {
                                                 : " matrix products that gain")
                            : "no calibration data, and no large matrix products";
       }
-      report.text("mode", chosen);
+      report.text("mode", chosen == "blocks" ? "weight-only" : chosen);
       report.text("mode_reason", why);
       if (automatic) console.say("mode " + chosen + ": " + why);
       return builtin_recipe("quantize-" + chosen);
@@ -273,8 +277,19 @@ class Quantize final : public Writing {
   }
 
  private:
+  // Weights below 8 bits, or with a scale per block, are the matter of one pass.
+  static bool wants_blocks(const Datum& pass_flags) {
+    for (const OptionSpec& spec : builtin_passes().find("quantize-blocks")->options) {
+      const bool shared = spec.name == "include" || spec.name == "exclude" ||
+                          spec.name == "min-elements" || spec.name == "samples";
+      if (!shared && pass_flags.find(spec.name) != nullptr) return true;
+    }
+    return false;
+  }
+
   static bool of_quantization(std::string_view option) {
-    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weights"}) {
+    for (const char* name :
+         {"quantize-static", "quantize-dynamic", "quantize-weights", "quantize-blocks"}) {
       for (const OptionSpec& spec : builtin_passes().find(name)->options) {
         if (spec.name == option) return true;
       }

@@ -100,6 +100,27 @@ struct WeightOnlyRule {
   bool takes(DataType type) const;
 };
 
+// Weights of 2, 4 or 8 bits with a scale for each block of neighbours, stored so and computed with
+// in float32.
+struct BlockRule {
+  enum class Form : std::uint8_t {
+    kMatMulNBits,  // com.microsoft:MatMulNBits, for products
+    kGatherBlock,  // com.microsoft:GatherBlockQuantized, for tables
+    kDequantize,   // DequantizeLinear of 4-bit types, blocked from opset 21 on
+    kFold,         // unpacked, scaled and shaped by operators that are computed at load
+    kNone,
+  };
+  Form products = Form::kDequantize;  // MatMul and Gemm with the weight on the right
+  Form tables = Form::kDequantize;    // read by Gather row by row
+  Form others = Form::kDequantize;    // Conv, recurrent operators and the rest
+  std::vector<std::int64_t> bits = {4, 8};
+  std::vector<std::int64_t> block_sizes;  // that its operators take; empty: any
+  bool symmetric = false;                 // no zero points but the middle
+  std::int64_t accuracy_level = 0;        // of MatMulNBits: 4 computes in int8
+  std::int64_t min_product_elements = 0;  // smaller products take the form of `others`
+  std::string why, source;
+};
+
 // A form that the writer never emits for the target, and what it writes in its place.
 struct AvoidedForm {
   std::string form, versions, what, instead, source;
@@ -147,6 +168,7 @@ class Target {
   std::vector<DynamicRule> dynamic;
   const DynamicRule* find_dynamic(std::string_view op_type) const;
   WeightOnlyRule weight_only;
+  BlockRule blocks;
   std::vector<AvoidedForm> avoided;
   std::vector<NativeOperator> natives;
   // Null: the target takes the operator apart, has no kernel for it or runs it slower.
@@ -167,6 +189,7 @@ class Target {
 
 std::string_view kind_name(OperatorRule::Kind kind);         // "same-scale"
 std::string_view verdict_name(TargetCase::Verdict verdict);  // "slow"
+std::string_view block_form_name(BlockRule::Form form);      // "matmul-nbits"
 
 // Null: no such target.
 const Target* find_target(std::string_view name);

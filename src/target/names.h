@@ -30,6 +30,13 @@ inline constexpr std::array<std::pair<std::string_view, WeightOnlyRule::Form>, 4
      {"lookup", WeightOnlyRule::Form::kLookup},
      {"none", WeightOnlyRule::Form::kNone}}};
 
+inline constexpr std::array<std::pair<std::string_view, BlockRule::Form>, 5> kBlockForms = {
+    {{"matmul-nbits", BlockRule::Form::kMatMulNBits},
+     {"gather-block", BlockRule::Form::kGatherBlock},
+     {"dequantize", BlockRule::Form::kDequantize},
+     {"fold", BlockRule::Form::kFold},
+     {"none", BlockRule::Form::kNone}}};
+
 inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetOperands = {
     {{"all", false}, {"skip-only", true}}};
 

@@ -1,6 +1,7 @@
 #include "target/parse.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "support/text.h"
 #include "support/try.h"
@@ -227,6 +228,40 @@ Status parse_weight_only(const Datum& datum, WeightOnlyRule& rule) {
   return fields.finish();
 }
 
+Status parse_blocks(const Datum& datum, BlockRule& rule) {
+  using Form = BlockRule::Form;
+  TargetFields fields(datum, "'blocks'");
+  MCOMPRESS_TRY(fields.open());
+  MCOMPRESS_TRY(fields.choice("products", kBlockForms, rule.products));
+  MCOMPRESS_TRY(fields.choice("tables", kBlockForms, rule.tables));
+  MCOMPRESS_TRY(fields.choice("others", kBlockForms, rule.others));
+  const auto is_wrong = [&](std::string_view key, Form form, Form never, Form neither) {
+    return datum.find(key) != nullptr && (form == never || form == neither);
+  };
+  for (const auto& [key, form, never, neither] :
+       {std::tuple{"products", rule.products, Form::kGatherBlock, Form::kGatherBlock},
+        std::tuple{"tables", rule.tables, Form::kMatMulNBits, Form::kMatMulNBits},
+        std::tuple{"others", rule.others, Form::kMatMulNBits, Form::kGatherBlock}}) {
+    if (is_wrong(key, form, never, neither)) {
+      return target_error("'" + std::string(key) + "' of 'blocks' can not be '" +
+                              std::string(name_of(kBlockForms, form)) + "'",
+                          *datum.find(key));
+    }
+  }
+  MCOMPRESS_TRY(fields.wholes("bits", rule.bits));
+  for (const std::int64_t bits : rule.bits) {
+    if (bits == 2 || bits == 4 || bits == 8) continue;
+    return target_error("'bits' of 'blocks' are 2, 4 or 8", *datum.find("bits"));
+  }
+  MCOMPRESS_TRY(fields.wholes("block-sizes", rule.block_sizes));
+  MCOMPRESS_TRY(fields.flag("symmetric", rule.symmetric));
+  MCOMPRESS_TRY(fields.whole("accuracy-level", rule.accuracy_level));
+  MCOMPRESS_TRY(fields.whole("min-product-elements", rule.min_product_elements));
+  MCOMPRESS_TRY(fields.text("why", rule.why));
+  MCOMPRESS_TRY(fields.text("source", rule.source));
+  return fields.finish();
+}
+
 // A map of named entries, in the file's order; null entries are left out.
 template <class T, class Parse>
 Status parse_entries(TargetFields& fields, std::string_view key, Parse&& parse,
@@ -274,6 +309,9 @@ Result<Target> parse_target(const Datum& datum) {
   MCOMPRESS_TRY(parse_entries(fields, "dynamic", parse_dynamic, target.dynamic));
   if (const Datum* weight_only = fields.find("weight-only")) {
     MCOMPRESS_TRY(parse_weight_only(*weight_only, target.weight_only));
+  }
+  if (const Datum* blocks = fields.find("blocks")) {
+    MCOMPRESS_TRY(parse_blocks(*blocks, target.blocks));
   }
   target.folds_weight_only = target.weight_only.form == WeightOnlyRule::Form::kFold;
   if (const Datum* avoid = fields.find("avoid")) {

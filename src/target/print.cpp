@@ -111,6 +111,21 @@ Datum weight_only_datum(const WeightOnlyRule& rule) {
   return map;
 }
 
+Datum blocks_datum(const BlockRule& rule) {
+  Datum map = Datum::map();
+  map.set("products", Datum::string(block_form_name(rule.products)));
+  map.set("tables", Datum::string(block_form_name(rule.tables)));
+  map.set("others", Datum::string(block_form_name(rule.others)));
+  set_names(map, "bits", rule.bits);
+  set_names(map, "block-sizes", rule.block_sizes);
+  map.set("symmetric", Datum::boolean(rule.symmetric));
+  map.set("accuracy-level", Datum::integer(rule.accuracy_level));
+  map.set("min-product-elements", Datum::integer(rule.min_product_elements));
+  set_text(map, "why", rule.why);
+  set_text(map, "source", rule.source);
+  return map;
+}
+
 Datum avoided_datum(const AvoidedForm& avoided) {
   Datum map = Datum::map();
   set_text(map, "form", avoided.form);
@@ -132,6 +147,7 @@ Datum native_datum(const NativeOperator& native) {
 }  // namespace
 
 std::string_view kind_name(OperatorRule::Kind kind) { return name_of(kTargetKinds, kind); }
+std::string_view block_form_name(BlockRule::Form form) { return name_of(kBlockForms, form); }
 std::string_view verdict_name(TargetCase::Verdict verdict) {
   return name_of(kTargetVerdicts, verdict);
 }
@@ -164,6 +180,7 @@ Datum Target::to_datum() const {
   for (const DynamicRule& rule : dynamic) dynamics.set(rule.op_type, dynamic_datum(rule));
   map.set("dynamic", std::move(dynamics));
   map.set("weight-only", weight_only_datum(weight_only));
+  map.set("blocks", blocks_datum(blocks));
   if (!avoided.empty()) {
     Datum list = Datum::list();
     for (const AvoidedForm& form : avoided) list.push(avoided_datum(form));

@@ -1,0 +1,293 @@
+#include "passes/common/block_plan.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "ir/facts.h"
+#include "ir/walk.h"
+#include "passes/common/block_rows.h"
+#include "passes/common/opsets.h"
+#include "passes/common/selection.h"
+#include "passes/common/target_rules.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+using Form = BlockRule::Form;
+using Kind = BlockUnit::Kind;
+
+// Shorter rows get hardly smaller than with 8 bits and lose much: depthwise kernels.
+constexpr std::size_t kShortestRow = 16;
+// The opsets from which DequantizeLinear takes 4-bit types and blocks, and 2-bit types.
+constexpr std::int64_t kFourBitOpset = 21, kTwoBitOpset = 25;
+
+RowView row_view(const WeightView& view, std::span<const std::int64_t> dims) {
+  RowView rows;
+  rows.outer = static_cast<std::size_t>(view.outer);
+  rows.rows = static_cast<std::size_t>(view.channels);
+  rows.inner = static_cast<std::size_t>(view.inner);
+  rows.row_axis = view.axis;
+  if (dims.size() == 2 && view.axis >= 0) rows.axis = 1 - view.axis;
+  return rows;
+}
+
+// MatMulNBits stands for the node: y = x W, or Gemm's x W + c, x of at least two dimensions.
+bool is_plain_product(const Node& node, std::size_t slot) {
+  const Value* data = node.input(0);
+  if (slot != 1 || data == nullptr || data->initializer() != nullptr) return false;
+  if (node.is("MatMul")) {
+    const auto rank = rank_of(*data);
+    return rank && *rank >= 2 && node.input(1)->initializer() != nullptr &&
+           node.input(1)->initializer()->dims().size() == 2;
+  }
+  return node.is("Gemm") && node.int_attribute("transA", 0) == 0 &&
+         node.float_attribute("alpha", 1) == 1 &&
+         (node.input(2) == nullptr || node.float_attribute("beta", 1) == 1);
+}
+
+class Planner {
+ public:
+  Planner(const BlockRequest& request, PassContext& context)
+      : request_(request),
+        context_(context),
+        rule_(context.target().blocks),
+        selection_(request.include, request.exclude) {}
+
+  Status consider(Value& value) {
+    const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
+    if (tensor.dtype() != DataType::kFloat || tensor.dims().size() < 2) return ok_status();
+    if (value.uses().empty()) return ok_status();
+    if (tensor.elements() < request_.min_elements) {
+      if (tensor.elements() > 16) {
+        skip(value, tensor, nullptr,
+             "has " + std::to_string(tensor.elements()) + " elements, below " +
+                 std::to_string(request_.min_elements));
+      }
+      return ok_status();
+    }
+    if (value.is_initializer() && value.constant() == nullptr) {
+      skip(value, tensor, nullptr, "a caller of the model may override it");
+      return ok_status();
+    }
+    BlockUnit unit;
+    unit.holders.push_back({&value, tensor, {}, Kind::kOther, Form::kFold, nullptr});
+    if (std::string why = look_at_users(unit.holders.front()); !why.empty()) {
+      skip(value, tensor, unit.holders.front().user, std::move(why));
+      return ok_status();
+    }
+    if (std::string why = choose(unit); !why.empty()) {
+      skip(value, tensor, unit.holders.front().user, std::move(why));
+      return ok_status();
+    }
+    MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
+    if (!finite) {
+      skip(value, tensor, unit.holders.front().user, "holds NaN or infinity, which codes have not");
+      return ok_status();
+    }
+    units_.push_back(std::move(unit));
+    return ok_status();
+  }
+
+  // Constants that are another one transposed take its rows.
+  Status join_copies() {
+    using Looks = std::tuple<std::size_t, std::size_t, std::uint64_t>;
+    std::map<Looks, std::vector<std::size_t>> alike;
+    for (std::size_t i = 0; i < units_.size(); ++i) {
+      MCOMPRESS_ASSIGN(const std::uint64_t digest, first_rows_digest(units_[i].holders[0]));
+      alike[{units_[i].rows(), units_[i].columns(), digest}].push_back(i);
+    }
+    std::vector<bool> taken(units_.size());
+    for (const auto& [looks, places] : alike) {
+      for (std::size_t i = 0; i < places.size(); ++i) {
+        if (taken[places[i]]) continue;
+        BlockUnit& first = units_[places[i]];
+        for (std::size_t j = i + 1; j < places.size(); ++j) {
+          BlockUnit& second = units_[places[j]];
+          if (taken[places[j]] || !may_share(first, second)) continue;
+          MCOMPRESS_ASSIGN(const bool same, same_rows(first.holders[0], second.holders[0]));
+          if (!same) continue;
+          first.holders.push_back(second.holders[0]);
+          // What a table can not spare a product need not have.
+          if (second.format.bits > first.format.bits) first.format = second.format;
+          taken[places[j]] = true;
+        }
+      }
+    }
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < units_.size(); ++i) {
+      if (taken[i]) continue;
+      if (kept != i) units_[kept] = std::move(units_[i]);
+      ++kept;
+    }
+    units_.resize(kept);
+    return ok_status();
+  }
+
+  std::vector<BlockUnit> take() { return std::move(units_); }
+
+ private:
+  void skip(const Value& value, const Tensor& tensor, const Node* user, std::string why) {
+    Decision decision;
+    decision.subject = value.name();
+    if (user != nullptr) decision.op_type = user->op_type();
+    decision.why = std::move(why);
+    decision.bytes_before = decision.bytes_after = tensor.byte_size();
+    context_.explain().skipped(std::move(decision));
+  }
+
+  // Finds rows and kind; the reason why the value stays.
+  std::string look_at_users(BlockUnit::Holder& holder) {
+    const auto dims = holder.tensor.dims();
+    bool products = true, tables = true;
+    for (const Use& use : holder.value->uses()) {
+      if (use.node == nullptr) return "is an output of the graph";
+      const auto view = weight_view(*use.node, use.slot, dims);
+      if (!view) {
+        holder.user = use.node;
+        return "is not a weight of " + std::string(use.node->op_type()) + " '" + use.node->label() +
+               "'";
+      }
+      if (std::string why = selection_.why_not(*use.node, holder.value); !why.empty()) {
+        holder.user = use.node;
+        return why;
+      }
+      const RowView rows = row_view(*view, dims);
+      if (holder.user == nullptr) {
+        holder.view = rows;
+        holder.user = use.node;
+      }
+      // The same numbers for all; the rows of the first reader decide.
+      const bool same_rows = rows.rows == holder.view.rows && rows.outer == holder.view.outer;
+      products = products && same_rows && is_plain_product(*use.node, use.slot);
+      tables = tables && same_rows && use.node->is("Gather") && use.graph == &holder.value->graph();
+      if (use.graph != &holder.value->graph()) products = false;
+    }
+    holder.kind = products ? Kind::kProduct : tables ? Kind::kTable : Kind::kOther;
+    return {};
+  }
+
+  Form form_for(const BlockUnit::Holder& holder) const {
+    if (request_.form) {
+      const bool fits = *request_.form == Form::kMatMulNBits   ? holder.kind == Kind::kProduct
+                        : *request_.form == Form::kGatherBlock ? holder.kind == Kind::kTable
+                                                               : true;
+      if (fits) return *request_.form;
+      if (*request_.form == Form::kMatMulNBits && holder.kind == Kind::kTable) {
+        return Form::kGatherBlock;
+      }
+      return Form::kFold;
+    }
+    switch (holder.kind) {
+      case Kind::kProduct:
+        return holder.tensor.elements() >= rule_.min_product_elements ? rule_.products
+                                                                      : rule_.others;
+      case Kind::kTable:
+        return rule_.tables;
+      case Kind::kOther:
+        return rule_.others;
+    }
+    return Form::kNone;
+  }
+
+  // Form and format; the reason why there is none.
+  std::string choose(BlockUnit& unit) {
+    BlockUnit::Holder& holder = unit.holders.front();
+    unit.format = holder.kind == Kind::kTable && request_.table_format ? *request_.table_format
+                                                                       : request_.format;
+    BlockFormat& format = unit.format;
+    const std::size_t columns = unit.columns();
+    if (columns < kShortestRow) {
+      return "has rows of " + std::to_string(columns) + " weights: too short for few bits";
+    }
+    holder.form = form_for(holder);
+    // Rows of the operator are whole bytes.
+    if (holder.form == Form::kGatherBlock &&
+        columns * static_cast<std::size_t>(format.bits) % 8 != 0) {
+      holder.form = Form::kFold;
+    }
+    if (holder.form == Form::kNone) {
+      return "is not taken in few bits (" + rule_name(context_.target(), "blocks") + ")";
+    }
+    if (std::ranges::find(rule_.bits, format.bits) == rule_.bits.end()) {
+      return std::to_string(format.bits) + " bits are not taken (" +
+             rule_name(context_.target(), "blocks") + ")";
+    }
+    const std::int64_t opset = holder.value->graph().model().opset("");
+    if (holder.form == Form::kDequantize && opset < needed_opset(format)) {
+      // Blocks of 8 bits and what is smaller came late; older models can compute the same.
+      holder.form = Form::kFold;
+    }
+    if (holder.form == Form::kFold && opset < kNumpyBroadcast) {
+      return "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
+             std::to_string(opset);
+    }
+    fit_format(holder, format);
+    if (const auto block = static_cast<std::int64_t>(format.block);
+        holder.form != Form::kFold && !rule_.block_sizes.empty() &&
+        std::ranges::find(rule_.block_sizes, block) == rule_.block_sizes.end()) {
+      return "blocks of " + (block == 0 ? std::string("whole rows") : std::to_string(block)) +
+             " are not taken (" + rule_name(context_.target(), "blocks") + ")";
+    }
+    const double bytes =
+        format.bits_per_weight(columns) * static_cast<double>(holder.tensor.elements()) / 8;
+    constexpr double kNodes = 600;  // of the nodes and names that are added
+    if (bytes + kNodes >= static_cast<double>(holder.tensor.byte_size())) {
+      return "would not get smaller";
+    }
+    return {};
+  }
+
+  static std::int64_t needed_opset(const BlockFormat& format) {
+    return format.bits == 2 ? kTwoBitOpset : kFourBitOpset;
+  }
+
+  // What the form can hold.
+  void fit_format(const BlockUnit::Holder& holder, BlockFormat& format) const {
+    if (rule_.symmetric) format.asymmetric = false;
+    // DequantizeLinear knows blocks along one axis, and its scales have the type of its result.
+    if (holder.form == Form::kDequantize) {
+      format.scales = DataType::kFloat;
+      if (!holder.view.axis) format.block = 0;
+    }
+    const bool by_kernel = holder.form == Form::kMatMulNBits || holder.form == Form::kGatherBlock;
+    if (!by_kernel && format.block >= holder.view.columns()) format.block = 0;
+  }
+
+  static bool may_share(const BlockUnit& first, const BlockUnit& second) {
+    const BlockUnit::Holder &a = first.holders.front(), &b = second.holders.front();
+    const auto is_packed = [](Form form) {
+      return form == Form::kMatMulNBits || form == Form::kGatherBlock;
+    };
+    // Other forms hold their codes in the order of their own weight.
+    return &a.value->graph() == &b.value->graph() && is_packed(a.form) && is_packed(b.form) &&
+           first.format.block == second.format.block && first.columns() % first.format.block == 0;
+  }
+
+  const BlockRequest& request_;
+  PassContext& context_;
+  const BlockRule& rule_;
+  Selection selection_;
+  std::vector<BlockUnit> units_;
+};
+
+}  // namespace
+
+Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
+                                           PassContext& context) {
+  Planner planner(request, context);
+  std::vector<Value*> values;
+  for_each_graph(model.graph(), [&](Graph& graph) {
+    values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
+    // Bodies of functions have no initializers.
+    for (const Node* node : graph.nodes()) {
+      if (node->is("Constant") && is_constant(node->output(0))) values.push_back(node->output(0));
+    }
+  });
+  for (Value* value : values) MCOMPRESS_TRY(planner.consider(*value));
+  MCOMPRESS_TRY(planner.join_copies());
+  return planner.take();
+}
+
+}  // namespace mcompress

@@ -1,0 +1,61 @@
+// Which weights get few bits with a scale per block, in which form.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mcompress/pass.h"
+#include "numeric/block_quantize.h"
+#include "passes/common/weights.h"
+
+namespace mcompress {
+
+// A weight seen as rows: row r, column k = (o, i) is element (o, r, i) of [outer, rows, inner]. A
+// row is what one output channel multiplies, or one row of a table.
+struct RowView {
+  std::size_t outer = 1, rows = 1, inner = 1;
+  std::size_t columns() const { return outer * inner; }
+  // The axis of the weight along which columns lie; empty: they lie along several.
+  std::optional<std::int64_t> axis;
+  std::int64_t row_axis = 0;
+};
+
+// One constant, or a constant and transposed copies of it.
+struct BlockUnit {
+  enum class Kind : std::uint8_t {
+    kProduct,  // MatMul or Gemm with it on the right
+    kTable,    // Gather along its rows
+    kOther,
+  };
+  // A value to replace, and how its readers take it.
+  struct Holder {
+    Value* value = nullptr;
+    Tensor tensor;
+    RowView view;
+    Kind kind = Kind::kOther;
+    BlockRule::Form form = BlockRule::Form::kFold;
+    const Node* user = nullptr;  // one of them, for reports
+  };
+  std::vector<Holder> holders;  // the first one is rounded; the others hold the same rows
+  BlockFormat format;
+  std::size_t rows() const { return holders.front().view.rows; }
+  std::size_t columns() const { return holders.front().view.columns(); }
+};
+
+struct BlockRequest {
+  BlockFormat format;
+  std::optional<BlockFormat> table_format;  // of what a Gather reads; empty: `format`
+  // Of products, tables and others; empty: what the target says.
+  std::optional<BlockRule::Form> form;
+  std::int64_t min_elements = 1024;
+  std::vector<std::string> include, exclude;
+};
+
+// Float32 constants of all graphs, in order; every one that stays is explained. What is read by
+// operators that want different forms gets the one all can read. Fails as reading the weights does.
+Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
+                                           PassContext& context);
+
+}  // namespace mcompress

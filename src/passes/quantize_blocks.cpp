@@ -1,0 +1,124 @@
+// quantize-blocks: weights of 2, 4 or 8 bits with a scale for each block of neighbours, arithmetic
+// on activations in float32 (or as the target's operators for such weights have it).
+//
+//   x ── MatMul(W)          becomes   x ── MatMulNBits(codes, scales, zero points)
+//   T ── Gather(rows)       becomes   codes ── GatherBlockQuantized(rows, scales, zero points)
+//   W ── Conv               becomes   codes ── unpack ── Sub ── Mul(scales) ── Reshape ── Conv
+//
+// or DequantizeLinear by blocks in their place: the target says which. Weights that are one
+// another's transposed copies, tied embeddings above all, are rounded and stored once.
+#include <algorithm>
+
+#include "passes/common/block_emit.h"
+#include "passes/common/block_plan.h"
+#include "passes/common/block_rows.h"
+#include "passes/common/selection.h"
+#include "passes/passes.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class QuantizeBlocks final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::string weights = "uint4";
+    std::int64_t block_size = -1;
+    std::string scales = "auto";
+    std::string embeddings = "same";
+    std::string block_form = "auto";
+    std::string weight_method = "rtn";
+    std::int64_t min_elements = 1024;
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        selection_schema<Options>()
+            .field("weights", &Options::weights,
+                   "bits of a weight; int is symmetric, uint has a zero point in each block")
+            .choices({"uint4", "int4", "uint2", "int2", "uint8", "int8"})
+            .field("block-size", &Options::block_size,
+                   "neighbouring weights that share a scale: 16 to 256, a power of two; 0: whole "
+                   "rows; -1: 32, or what the target takes")
+            .range(-1, 256)
+            .field("scales", &Options::scales,
+                   "what scales are stored in; auto: float16 where constants are folded at load")
+            .choices({"auto", "float32", "float16", "bfloat16"})
+            .field("embeddings", &Options::embeddings,
+                   "bits of tables that are looked up row by row, and of a head that shares them")
+            .choices({"same", "uint8", "int8", "uint4", "int4"})
+            .field("block-form", &Options::block_form,
+                   "how weights are written; auto: as the target runs them best")
+            .choices({"auto", "matmul-nbits", "dequantize", "fold"})
+            .field("weight-method", &Options::weight_method,
+                   "rtn: the grid of each block with the least squared error; hqq: half-quadratic; "
+                   "range: scales from the range alone")
+            .choices({"rtn", "hqq", "range"})
+            .field("min-elements", &Options::min_elements,
+                   "smaller tensors stay float32: they save less than the nodes around them cost")
+            .range(1, 1e12)
+            .unit("elements");
+    return kSchema;
+  }
+  explicit QuantizeBlocks(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    BlockRequest request;
+    MCOMPRESS_ASSIGN(request.format, format_of(options_.weights, context.target()));
+    if (options_.embeddings != "same") {
+      MCOMPRESS_ASSIGN(request.table_format, format_of(options_.embeddings, context.target()));
+    }
+    if (options_.block_form == "matmul-nbits") request.form = BlockRule::Form::kMatMulNBits;
+    if (options_.block_form == "dequantize") request.form = BlockRule::Form::kDequantize;
+    if (options_.block_form == "fold") request.form = BlockRule::Form::kFold;
+    request.min_elements = options_.min_elements;
+    request.include = options_.include;
+    request.exclude = options_.exclude;
+    MCOMPRESS_ASSIGN(const std::vector<BlockUnit> units, plan_blocks(model, request, context));
+    const BlockRounding how = options_.weight_method == "hqq"     ? BlockRounding::kHalfQuadratic
+                              : options_.weight_method == "range" ? BlockRounding::kRange
+                                                                  : BlockRounding::kSearch;
+    for (const BlockUnit& unit : units) {
+      MCOMPRESS_ASSIGN(const BlockRows rows, round_unit(unit, {}, how, context.executor()));
+      MCOMPRESS_TRY(emit_blocks(unit, rows, options_.weight_method, context));
+    }
+    return ok_status();
+  }
+
+ private:
+  Result<BlockFormat> format_of(const std::string& type, const Target& target) const {
+    BlockFormat format;
+    format.bits = type.back() - '0';
+    format.asymmetric = type.starts_with("uint");
+    const std::int64_t block = options_.block_size;
+    if (block > 0 && (block < 16 || (block & (block - 1)) != 0)) {
+      return Error(Code::kUsage, "block-size",
+                   "a block of " + std::to_string(block) + " weights is not a power of two from 16",
+                   {{}, "block-size", {}}, "blocks have 16, 32, 64, 128 or 256 weights");
+    }
+    constexpr std::int64_t kUsual = 32;
+    const std::vector<std::int64_t>& sizes = target.blocks.block_sizes;
+    format.block = static_cast<std::size_t>(block >= 0 ? block : kUsual);
+    if (block < 0 && !sizes.empty() && std::ranges::find(sizes, kUsual) == sizes.end()) {
+      const auto larger = std::ranges::find_if(sizes, [](std::int64_t s) { return s >= kUsual; });
+      format.block = static_cast<std::size_t>(larger != sizes.end() ? *larger : sizes.front());
+    }
+    if (options_.scales == "float32") format.scales = DataType::kFloat;
+    if (options_.scales == "bfloat16") format.scales = DataType::kBfloat16;
+    return format;
+  }
+
+  Options options_;
+};
+
+}  // namespace
+
+PassInfo quantize_blocks_info() {
+  PassInfo info = pass_info<QuantizeBlocks>(
+      "quantize-blocks", "store weights in 2, 4 or 8 bits with a scale per block",
+      Reach::kNestedGraphs, false, {"lift-constants", "dedup-initializers"});
+  info.keeps_results = false;
+  return info;
+}
+
+}  // namespace mcompress
