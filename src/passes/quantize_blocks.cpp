@@ -9,11 +9,14 @@
 // another's transposed copies, tied embeddings above all, are rounded and stored once.
 #include <algorithm>
 
+#include "passes/common/block_calibration.h"
 #include "passes/common/block_emit.h"
+#include "passes/common/block_gptq.h"
 #include "passes/common/block_plan.h"
 #include "passes/common/block_rows.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
+#include "support/text.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -29,6 +32,9 @@ class QuantizeBlocks final : public Pass {
     std::string embeddings = "same";
     std::string block_form = "auto";
     std::string weight_method = "rtn";
+    std::int64_t samples = 64;
+    std::int64_t levels = 12;
+    double damping = 0.01;
     std::int64_t min_elements = 1024;
   };
   static const Schema<Options>& schema() {
@@ -51,9 +57,20 @@ class QuantizeBlocks final : public Pass {
                    "how weights are written; auto: as the target runs them best")
             .choices({"auto", "matmul-nbits", "dequantize", "fold"})
             .field("weight-method", &Options::weight_method,
-                   "rtn: the grid of each block with the least squared error; hqq: half-quadratic; "
-                   "range: scales from the range alone")
-            .choices({"rtn", "hqq", "range"})
+                   "rtn: the grid of each block with the least error, weighted by the inputs where "
+                   "there are data; gptq: by the outputs of layers; hqq; range")
+            .choices({"rtn", "gptq", "hqq", "range"})
+            .field("samples", &Options::samples,
+                   "of the calibration data to look at, spread evenly")
+            .range(1, 1e9)
+            .field("levels", &Options::levels,
+                   "gptq: parts of the network, each rounded on what the parts before it make")
+            .range(1, 4096)
+            .level(OptionSpec::Level::kAdvanced)
+            .field("damping", &Options::damping,
+                   "gptq: added to the energy of each input, as a share of the mean one")
+            .range(1e-6, 1)
+            .level(OptionSpec::Level::kAdvanced)
             .field("min-elements", &Options::min_elements,
                    "smaller tensors stay float32: they save less than the nodes around them cost")
             .range(1, 1e12)
@@ -78,14 +95,63 @@ class QuantizeBlocks final : public Pass {
     const BlockRounding how = options_.weight_method == "hqq"     ? BlockRounding::kHalfQuadratic
                               : options_.weight_method == "range" ? BlockRounding::kRange
                                                                   : BlockRounding::kSearch;
-    for (const BlockUnit& unit : units) {
-      MCOMPRESS_ASSIGN(const BlockRows rows, round_unit(unit, {}, how, context.executor()));
-      MCOMPRESS_TRY(emit_blocks(unit, rows, options_.weight_method, context));
+    std::vector<std::vector<float>> energies(units.size());
+    const bool has_data = context.calibration_data() != nullptr;
+    if (options_.weight_method == "gptq" && !has_data) {
+      return Error(Code::kUsage, "no-calibration-data", "GPTQ needs calibration data",
+                   {{}, "weight-method", {}}, "give --calib DATA, or take rtn");
+    }
+    if (has_data && how == BlockRounding::kSearch) {
+      MCOMPRESS_ASSIGN(energies, column_energies(model, units, options_.samples, context));
+    }
+    const auto emit = [&](std::size_t unit, const BlockRows& rows, const std::string& method) {
+      return emit_blocks(units[unit], rows, method, context);
+    };
+    if (options_.weight_method == "gptq") return by_gptq(model, units, energies, context, emit);
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      context.progress().update("round weights", i, units.size(), "tensors");
+      MCOMPRESS_ASSIGN(const BlockRows rows,
+                       round_unit(units[i], energies[i], how, context.executor()));
+      MCOMPRESS_TRY(emit(i, rows, options_.weight_method));
     }
     return ok_status();
   }
 
  private:
+  template <class Emit>
+  Status by_gptq(Model& model, const std::vector<BlockUnit>& units,
+                 const std::vector<std::vector<float>>& energies, PassContext& context,
+                 const Emit& emit) {
+    BlockGptqOptions gptq;
+    gptq.samples = options_.samples;
+    gptq.levels = options_.levels;
+    gptq.damping = options_.damping;
+    MCOMPRESS_ASSIGN(const BlockGptqResult result,
+                     round_blocks_by_gptq(model, units, energies, gptq, context, emit));
+    ReportScope& scope = context.report().child("gptq");
+    scope.count("layers", result.layers);
+    scope.count("left", result.left);
+    scope.count("damped", result.damped);
+    scope.count("levels", result.levels);
+    scope.number("layer_gain_db", result.gain_db);
+    context.diagnostics().note("gptq", "GPTQ rounded " + std::to_string(result.layers) +
+                                           " layers: the errors of their outputs went down by " +
+                                           fixed(result.gain_db, 1) +
+                                           " dB on the calibration data");
+    if (result.left > 0) {
+      context.diagnostics().note(
+          "gptq-left", std::to_string(result.left) +
+                           " layers keep weights rounded to nearest: what they read on the "
+                           "calibration data is not finite, or too alike to tell errors apart");
+    }
+    if (result.damped > 0) {
+      context.diagnostics().note(
+          "gptq-damped", "the inputs of " + std::to_string(result.damped) +
+                             " layers are nearly dependent: their Gram matrices were damped more");
+    }
+    return ok_status();
+  }
+
   Result<BlockFormat> format_of(const std::string& type, const Target& target) const {
     BlockFormat format;
     format.bits = type.back() - '0';

@@ -1,0 +1,272 @@
+#include "passes/common/block_gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include "numeric/block_kernels.h"
+#include "passes/common/block_rows.h"
+#include "support/text.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::size_t kMostColumns = 16384;
+// Rows that make a Gram matrix: four times its columns, within these.
+constexpr std::int64_t kFewestRows = 4096;
+constexpr std::int64_t kMostRows = 32768;
+constexpr std::size_t kRowsAtOnce = 512;
+
+using Emit = std::function<Status(std::size_t unit, const BlockRows& rows, const std::string& how)>;
+
+std::uint64_t gram_bytes(std::size_t columns) {
+  return std::uint64_t{columns} * columns * sizeof(double);
+}
+
+// Gram matrices of one level, one for all that see the same.
+struct LevelGrams {
+  std::vector<std::unique_ptr<GramMatrix>> grams;  // by input
+  std::vector<std::vector<float>> waiting;
+};
+
+class BlockGptq {
+ public:
+  BlockGptq(Model& model, const std::vector<BlockUnit>& units,
+            const std::vector<std::vector<float>>& energies, const BlockGptqOptions& options,
+            PassContext& context, const Emit& emit)
+      : model_(model),
+        units_(units),
+        energies_(energies),
+        options_(options),
+        context_(context),
+        emit_(emit) {}
+
+  Result<BlockGptqResult> run() {
+    order_inputs();
+    std::vector<bool> reached(units_.size());
+    for (const UnitInput& input : inputs_) reached[input.unit] = true;
+    for (std::size_t i = 0; i < units_.size(); ++i) {
+      if (!reached[i]) MCOMPRESS_TRY(nearest(i));
+    }
+    const std::size_t levels = static_cast<std::size_t>(std::max<std::int64_t>(options_.levels, 1));
+    const std::size_t of_level = (inputs_.size() + levels - 1) / levels;
+    for (std::size_t begin = 0; begin < inputs_.size();) {
+      context_.progress().update("round weights", begin, inputs_.size(), "layers");
+      std::size_t end = begin;
+      std::uint64_t bytes = 0;
+      while (end < inputs_.size()) {
+        const bool again = end > begin && same_input(inputs_[end - 1], inputs_[end]);
+        const std::uint64_t more = again ? 0 : gram_bytes(inputs_[end].rows.columns());
+        // What reads the same value belongs together.
+        if (end > begin && !again &&
+            (end - begin >= of_level || bytes + more > options_.gram_bytes)) {
+          break;
+        }
+        bytes += more;
+        ++end;
+      }
+      MCOMPRESS_TRY(level(begin, end));
+      ++result_.levels;
+      begin = end;
+    }
+    if (result_.layers > 0) result_.gain_db = gains_ / static_cast<double>(result_.layers);
+    return result_;
+  }
+
+ private:
+  static bool same_input(const UnitInput& a, const UnitInput& b) {
+    return a.value == b.value && a.rows.same(b.rows);
+  }
+
+  // In the order in which the graph computes what they read.
+  void order_inputs() {
+    std::map<std::string, std::size_t, std::less<>> made;
+    std::size_t place = 0;
+    for (const Node* node : model_.graph().nodes()) {
+      ++place;
+      for (const Value* output : node->outputs()) {
+        if (output != nullptr) made.emplace(output->name(), place);
+      }
+    }
+    for (UnitInput& input : unit_inputs(units_)) {
+      if (input.rows.columns() <= kMostColumns) inputs_.push_back(std::move(input));
+    }
+    const auto at = [&](const UnitInput& input) {
+      const auto found = made.find(input.value);
+      return found != made.end() ? found->second : 0;
+    };
+    std::ranges::stable_sort(inputs_, [&](const UnitInput& a, const UnitInput& b) {
+      return std::pair(at(a), a.value) < std::pair(at(b), b.value);
+    });
+    // Those that see the same side by side.
+    const std::vector<std::size_t> first = shared_with(inputs_);
+    std::vector<std::size_t> order(inputs_.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_sort(order, {}, [&](std::size_t i) { return first[i]; });
+    std::vector<UnitInput> sorted;
+    sorted.reserve(inputs_.size());
+    for (const std::size_t i : order) sorted.push_back(std::move(inputs_[i]));
+    inputs_ = std::move(sorted);
+  }
+
+  Status nearest(std::size_t unit) {
+    MCOMPRESS_ASSIGN(const BlockRows rows, round_unit(units_[unit], energies_[unit],
+                                                      BlockRounding::kSearch, context_.executor()));
+    return emit_(unit, rows, "rtn");
+  }
+
+  Status level(std::size_t begin, std::size_t end) {
+    std::vector<UnitInput> inputs(inputs_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                  inputs_.begin() + static_cast<std::ptrdiff_t>(end));
+    // What is quantized already has other names.
+    for (UnitInput& input : inputs) input.value = input.reader->input(0)->name();
+    LevelGrams level;
+    level.grams.resize(inputs.size());
+    level.waiting.resize(inputs.size());
+    const auto add = [&](std::size_t i, std::size_t at_least) {
+      const std::size_t columns = inputs[i].rows.columns();
+      if (level.waiting[i].size() < at_least * columns || level.waiting[i].empty()) return;
+      if (level.grams[i] == nullptr) level.grams[i] = std::make_unique<GramMatrix>(columns);
+      level.grams[i]->add(level.waiting[i], context_.executor());
+      level.waiting[i].clear();
+    };
+    ObservedRows how;
+    how.samples = options_.samples;
+    how.wanted = [](std::size_t columns) {
+      return std::clamp(4 * static_cast<std::int64_t>(columns), kFewestRows, kMostRows);
+    };
+    MCOMPRESS_TRY(
+        observe_rows(model_, inputs, how, context_, [&](std::size_t i, std::vector<float>& rows) {
+          level.waiting[i].insert(level.waiting[i].end(), rows.begin(), rows.end());
+          add(i, kRowsAtOnce);
+        }));
+    const std::vector<std::size_t> first = shared_with(inputs);
+    std::map<std::size_t, std::optional<GramFactor>> factors;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const std::size_t shared = first[i];
+      if (shared == i) {
+        add(i, 0);
+        factors.clear();  // inputs that see the same stand together
+      }
+      if (level.grams[shared] == nullptr) {
+        ++result_.left;
+        MCOMPRESS_TRY(nearest(inputs[i].unit));
+        continue;
+      }
+      if (!factors.contains(shared)) {
+        FactorOptions factor_options;
+        factor_options.damping = options_.damping;
+        factors[shared] = factor_gram(in_order_of_unit(*level.grams[shared], inputs[i]),
+                                      inputs[i].rows.columns(), factor_options);
+        if (factors[shared] && factors[shared]->retries > 0) ++result_.damped;
+      }
+      if (!factors[shared]) {
+        ++result_.left;
+        MCOMPRESS_TRY(nearest(inputs[i].unit));
+        continue;
+      }
+      MCOMPRESS_TRY(round(inputs[i].unit, *factors[shared]));
+      if (i + 1 == inputs.size() || first[i + 1] != shared) level.grams[shared].reset();
+    }
+    return ok_status();
+  }
+
+  static std::vector<double> in_order_of_unit(const GramMatrix& gram, const UnitInput& input) {
+    std::vector<double> moments = gram.moments();
+    if (input.column.empty()) return moments;
+    const std::size_t n = input.column.size();
+    std::vector<double> turned(moments.size());
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < n; ++j) {
+        turned[i * n + j] = moments[input.column[i] * n + input.column[j]];
+      }
+    }
+    return turned;
+  }
+
+  Status round(std::size_t place, const GramFactor& factor) {
+    const BlockUnit& unit = units_[place];
+    MCOMPRESS_ASSIGN(BlockRows rows, round_unit(unit, energies_[place], BlockRounding::kSearch,
+                                                context_.executor()));
+    const BlockUnit::Holder& holder = unit.holders.front();
+    MCOMPRESS_ASSIGN(const RowReader reader, RowReader::of(holder.tensor, holder.view));
+    // So many rows at a time that a copy of them is small beside a large weight.
+    const std::size_t columns = rows.columns, blocks = rows.format.blocks_of(columns);
+    const std::size_t at_once = std::max<std::size_t>(256, (std::size_t{1} << 24) / columns);
+    GptqCosts costs;
+    for (std::size_t from = 0; from < rows.rows; from += at_once) {
+      const std::size_t count = std::min(at_once, rows.rows - from);
+      std::vector<float> weights(count * columns);
+      for (std::size_t r = 0; r < count; ++r) {
+        reader.row(from + r, std::span(weights).subspan(r * columns, columns));
+      }
+      std::uint8_t* const stored = rows.codes.data() + from * columns;
+      std::vector<std::int16_t> codes(stored, stored + count * columns);
+      std::vector<std::int32_t> zeros(count * blocks, rows.format.middle());
+      for (std::size_t b = 0; !rows.zero_points.empty() && b < zeros.size(); ++b) {
+        zeros[b] = rows.zero_points[from * blocks + b];
+      }
+      RoundingGrid grid;
+      grid.group = rows.format.block;
+      grid.scales = std::span(rows.scales).subspan(from * blocks, count * blocks);
+      grid.zero_points = zeros;
+      grid.codes = {0, rows.format.top()};
+      const GptqCosts part = round_rows(weights, factor, grid, {}, context_.executor(), codes);
+      costs.given += part.given;
+      costs.descended += part.descended;
+      std::ranges::transform(codes, stored,
+                             [](std::int16_t code) { return static_cast<std::uint8_t>(code); });
+    }
+    reader.release();
+    MCOMPRESS_TRY(measure(reader, rows));
+    const double gain =
+        costs.given > 0 && costs.descended > 0 ? 10 * std::log10(costs.given / costs.descended) : 0;
+    gains_ += gain;
+    ++result_.layers;
+    return emit_(place, rows, "gptq, output error " + fixed(gain, 1) + " dB lower");
+  }
+
+  // The error of the new codes, of the weight itself.
+  Status measure(const RowReader& reader, BlockRows& rows) const {
+    std::vector<double> noise(rows.rows);
+    context_.executor().parallel_for(rows.rows, 64, [&](std::size_t begin, std::size_t end) {
+      std::vector<float> real(rows.columns), restored(rows.columns);
+      for (std::size_t r = begin; r < end; ++r) {
+        reader.row(r, real);
+        restore_row(rows, r, restored);
+        for (std::size_t k = 0; k < rows.columns; ++k) {
+          const double error = double{restored[k]} - double{real[k]};
+          noise[r] += error * error;
+        }
+      }
+    });
+    rows.noise = 0;
+    for (const double one : noise) rows.noise += one;
+    return ok_status();
+  }
+
+  Model& model_;
+  const std::vector<BlockUnit>& units_;
+  const std::vector<std::vector<float>>& energies_;
+  const BlockGptqOptions& options_;
+  PassContext& context_;
+  const Emit& emit_;
+  std::vector<UnitInput> inputs_;
+  BlockGptqResult result_;
+  double gains_ = 0;
+};
+
+}  // namespace
+
+Result<BlockGptqResult> round_blocks_by_gptq(Model& model, const std::vector<BlockUnit>& units,
+                                             const std::vector<std::vector<float>>& energies,
+                                             const BlockGptqOptions& options, PassContext& context,
+                                             const Emit& emit) {
+  return BlockGptq(model, units, energies, options, context, emit).run();
+}
+
+}  // namespace mcompress
