@@ -9,11 +9,13 @@
 // another's transposed copies, tied embeddings above all, are rounded and stored once.
 #include <algorithm>
 
+#include "passes/common/block_bits.h"
 #include "passes/common/block_calibration.h"
 #include "passes/common/block_emit.h"
 #include "passes/common/block_gptq.h"
 #include "passes/common/block_plan.h"
 #include "passes/common/block_rows.h"
+#include "passes/common/opset_migration.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"
@@ -32,6 +34,8 @@ class QuantizeBlocks final : public Pass {
     std::string embeddings = "same";
     std::string block_form = "auto";
     std::string weight_method = "rtn";
+    double avg_bits = 0;
+    std::int64_t max_bytes = 0;
     std::int64_t samples = 64;
     std::int64_t levels = 12;
     double damping = 0.01;
@@ -60,6 +64,14 @@ class QuantizeBlocks final : public Pass {
                    "rtn: the grid of each block with the least error, weighted by the inputs where "
                    "there are data; gptq: by the outputs of layers; hqq; range")
             .choices({"rtn", "gptq", "hqq", "range"})
+            .field("avg-bits", &Options::avg_bits,
+                   "8 bits for the weights whose errors cost most, up to so many bits of all, "
+                   "scales included; 0: none")
+            .range(0, 16)
+            .field("max-bytes", &Options::max_bytes,
+                   "the same up to a size of the whole model; 0: none")
+            .unit("bytes")
+            .range(0, 9e15)
             .field("samples", &Options::samples,
                    "of the calibration data to look at, spread evenly")
             .range(1, 1e9)
@@ -91,7 +103,8 @@ class QuantizeBlocks final : public Pass {
     request.min_elements = options_.min_elements;
     request.include = options_.include;
     request.exclude = options_.exclude;
-    MCOMPRESS_ASSIGN(const std::vector<BlockUnit> units, plan_blocks(model, request, context));
+    MCOMPRESS_TRY(raise_opset_for(model, request, context));
+    MCOMPRESS_ASSIGN(std::vector<BlockUnit> units, plan_blocks(model, request, context));
     const BlockRounding how = options_.weight_method == "hqq"     ? BlockRounding::kHalfQuadratic
                               : options_.weight_method == "range" ? BlockRounding::kRange
                                                                   : BlockRounding::kSearch;
@@ -104,6 +117,7 @@ class QuantizeBlocks final : public Pass {
     if (has_data && how == BlockRounding::kSearch) {
       MCOMPRESS_ASSIGN(energies, column_energies(model, units, options_.samples, context));
     }
+    MCOMPRESS_TRY(raise_bits(model, units, energies, context));
     const auto emit = [&](std::size_t unit, const BlockRows& rows, const std::string& method) {
       return emit_blocks(units[unit], rows, method, context);
     };
@@ -118,6 +132,49 @@ class QuantizeBlocks final : public Pass {
   }
 
  private:
+  // DequantizeLinear by blocks is newer than most models. One that can not move gets the form that
+  // is computed at load.
+  static Status raise_opset_for(Model& model, const BlockRequest& request, PassContext& context) {
+    const BlockRule::Form form = request.form ? *request.form : context.target().blocks.products;
+    const std::int64_t needed = dequantize_opset(request.format);
+    if (form != BlockRule::Form::kDequantize || model.opset("") >= needed) return ok_status();
+    ModelMigration migration(model, context, needed);
+    if (migration.obstacles().empty()) {
+      MCOMPRESS_ASSIGN(const std::size_t rewritten, migration.apply());
+      context.report().count("rewritten", static_cast<std::int64_t>(rewritten));
+      return ok_status();
+    }
+    const auto& first = migration.obstacles().front();
+    context.diagnostics().warn("blocks-without-dequantize",
+                               "DequantizeLinear by blocks needs opset " + std::to_string(needed) +
+                                   ", and the model has " + std::to_string(model.opset("")) +
+                                   " and can not move: " + first.why +
+                                   "; weights are unpacked by older operators",
+                               {{}, {}, first.subject});
+    return ok_status();
+  }
+
+  Status raise_bits(Model& model, std::vector<BlockUnit>& units,
+                    const std::vector<std::vector<float>>& energies, PassContext& context) const {
+    BitsRequest request;
+    request.average_bits = options_.avg_bits;
+    request.max_bytes = static_cast<std::uint64_t>(options_.max_bytes);
+    if (!request.any()) return ok_status();
+    MCOMPRESS_ASSIGN(const BitsChoice choice,
+                     choose_bits(model, units, energies, request, context));
+    ReportScope& scope = context.report().child("bits");
+    scope.count("raised", choice.raised);
+    scope.flag("measured", choice.measured);
+    scope.number("average", choice.average_bits);
+    scope.count("bytes", static_cast<std::int64_t>(choice.bytes));
+    context.diagnostics().note(
+        "bits", std::to_string(choice.raised) + " of " + std::to_string(units.size()) +
+                    " weights get 8 bits, " + fixed(choice.average_bits, 2) +
+                    " bits a weight in all; judged by " +
+                    (choice.measured ? "the outputs of the model" : "the outputs of their layers"));
+    return ok_status();
+  }
+
   template <class Emit>
   Status by_gptq(Model& model, const std::vector<BlockUnit>& units,
                  const std::vector<std::vector<float>>& energies, PassContext& context,

@@ -215,7 +215,7 @@ class Planner {
              rule_name(context_.target(), "blocks") + ")";
     }
     const std::int64_t opset = holder.value->graph().model().opset("");
-    if (holder.form == Form::kDequantize && opset < needed_opset(format)) {
+    if (holder.form == Form::kDequantize && opset < dequantize_opset(format)) {
       // Blocks of 8 bits and what is smaller came late; older models can compute the same.
       holder.form = Form::kFold;
     }
@@ -237,10 +237,6 @@ class Planner {
       return "would not get smaller";
     }
     return {};
-  }
-
-  static std::int64_t needed_opset(const BlockFormat& format) {
-    return format.bits == 2 ? kTwoBitOpset : kFourBitOpset;
   }
 
   // What the form can hold.
@@ -273,6 +269,10 @@ class Planner {
 };
 
 }  // namespace
+
+std::int64_t dequantize_opset(const BlockFormat& format) {
+  return format.bits == 2 ? kTwoBitOpset : kFourBitOpset;
+}
 
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
                                            PassContext& context) {

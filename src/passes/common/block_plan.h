@@ -53,6 +53,9 @@ struct BlockRequest {
   std::vector<std::string> include, exclude;
 };
 
+// The opset from which DequantizeLinear takes such weights: 21, of 2 bits 25.
+std::int64_t dequantize_opset(const BlockFormat& format);
+
 // Float32 constants of all graphs, in order; every one that stays is explained. What is read by
 // operators that want different forms gets the one all can read. Fails as reading the weights does.
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
