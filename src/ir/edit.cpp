@@ -143,8 +143,11 @@ Status Editor::erase_initializer(Value& value) {
         "an initializer with " + std::to_string(value.uses_.size()) + " uses can not be erased",
         {{}, {}, value.name_});
   }
+  // Lists are in the order of creation but for what moved between graphs: no search of all of them.
   auto& list = value.graph_->initializers_;
-  list.erase(std::find(list.begin(), list.end(), &value));
+  auto place = std::ranges::lower_bound(list, value.id(), {}, &Value::id);
+  if (place == list.end() || *place != &value) place = std::find(list.begin(), list.end(), &value);
+  list.erase(place);
   value.erased_ = true;
   value.tensor_.reset();
   touch(*value.graph_);

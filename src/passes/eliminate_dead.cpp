@@ -50,8 +50,11 @@ class EliminateDead final : public Pass {
       }
       node = previous;
     }
+    // From the end: the fewer stand behind one, the fewer move up.
     const auto initializers = graph.initializers();
-    for (Value* value : std::vector<Value*>(initializers.begin(), initializers.end())) {
+    const std::vector<Value*> before(initializers.begin(), initializers.end());
+    for (auto place = before.rbegin(); place != before.rend(); ++place) {
+      Value* value = *place;
       if (!value->uses().empty() || value->is_graph_input()) continue;
       Decision decision;
       decision.subject = value->name();
