@@ -5,8 +5,8 @@
 
 --fixtures adds the models of exporter_fixtures.py (all, or those named), made in a temporary folder. Each tool runs as a process of
 its own, start included. Nodes count nested graphs; latency is ONNX Runtime's with all of its optimisations on top, one thread, the
-results called in turn (processor time of the one thread) on the first sample of a calib.npz beside the model, else on seeded inputs (open dimensions: --open, 1 by
-default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
+results called in turn (processor time of the one thread) on the first sample of a calib.npz beside the model, else on seeded
+inputs (open dimensions: --open, 1 by default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
 largest value. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the best peer's, better
 (nodes fewer, or latency more than 3 % faster), and how much faster the tool was than onnxsim. A peer whose result differs by more
 than 1e-3 does not count. Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
