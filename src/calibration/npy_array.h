@@ -41,7 +41,6 @@ class NpyArray {
   std::unique_ptr<ByteSource> source_;
   Hasher hasher_;
   std::uint64_t hashed_ = 0;
-  std::uint64_t hash_until_ = 0;
 };
 
 // "[48, 3, 224, 224]".

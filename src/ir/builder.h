@@ -1,6 +1,7 @@
 // Fills a new model. For loaders, cloning and tests; everything else edits through Editor.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -60,6 +61,9 @@ class IrInternals {
   static const std::deque<Node>& nodes(const Model& model) { return model.nodes_; }
   static bool erased(const Value& value) { return value.erased_; }
   static bool erased(const Node& node) { return node.erased_; }
+  // Takes initializers that nobody reads out of the list of their graph. Only ir/sweep.h calls
+  // this.
+  static void drop_initializers(Graph& graph, std::span<Value* const> gone);
 };
 
 }  // namespace mcompress

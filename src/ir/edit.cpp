@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "ir/builder.h"
+#include "ir/sweep.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -136,18 +137,54 @@ void Editor::set_constant(Value& value, Tensor tensor) {
   touch(*value.graph_);
 }
 
+namespace {
+
+Status may_erase(const Value& value) {
+  if (value.uses().empty() && !value.is_graph_input() && value.is_initializer()) return ok_status();
+  return Error(
+      Code::kInternal, "erase-used-initializer",
+      "an initializer with " + std::to_string(value.uses().size()) + " uses can not be erased",
+      {{}, {}, std::string(value.name())});
+}
+
+}  // namespace
+
 Status Editor::erase_initializer(Value& value) {
-  if (!value.uses_.empty() || value.is_input_ || !value.tensor_) {
-    return Error(
-        Code::kInternal, "erase-used-initializer",
-        "an initializer with " + std::to_string(value.uses_.size()) + " uses can not be erased",
-        {{}, {}, value.name_});
-  }
+  MCOMPRESS_TRY(may_erase(value));
+  // Lists are in the order of creation but for what moved between graphs: no search of all of them.
   auto& list = value.graph_->initializers_;
-  list.erase(std::find(list.begin(), list.end(), &value));
+  auto place = std::ranges::lower_bound(list, value.id(), {}, &Value::id);
+  if (place == list.end() || *place != &value) place = std::find(list.begin(), list.end(), &value);
+  list.erase(place);
   value.erased_ = true;
   value.tensor_.reset();
   touch(*value.graph_);
+  return ok_status();
+}
+
+void IrInternals::drop_initializers(Graph& graph, std::span<Value* const> gone) {
+  for (Value* value : gone) value->erased_ = true;
+  std::erase_if(graph.initializers_, [](const Value* value) { return value->erased_; });
+  for (Value* value : gone) value->tensor_.reset();
+}
+
+Status erase_initializers(Editor& editor, std::span<Value* const> values) {
+  for (const Value* value : values) MCOMPRESS_TRY(may_erase(*value));
+  std::vector<Graph*> graphs;
+  std::unordered_map<Graph*, std::vector<Value*>> by_graph;
+  for (Value* value : values) {
+    auto& list = by_graph[&value->graph()];
+    if (list.empty()) graphs.push_back(&value->graph());
+    list.push_back(value);
+  }
+  for (Graph* graph : graphs) {
+    std::vector<Value*>& gone = by_graph[graph];
+    // The editor notes the change of the graph with the last one.
+    Value* last = gone.back();
+    gone.pop_back();
+    IrInternals::drop_initializers(*graph, gone);
+    MCOMPRESS_TRY(editor.erase_initializer(*last));
+  }
   return ok_status();
 }
 

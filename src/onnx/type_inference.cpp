@@ -3,10 +3,12 @@
 // model of some of its nodes, in order, that knows of the rest what these nodes and the graphs in
 // them read:
 //
-//   stage k:  inputs and initializers read  ->  a run of nodes with at most kMostOwners Ifs
+//   stage k:  inputs and initializers read  ->  a run of nodes, as long as
+//             nested graphs * values of the stage <= kMostCopies
 //
-// What values of shapes are known is handed from stage to stage; that two unknown sizes are the
-// same is not.
+// The copies of a stage are bounded, and a stage holds some hundred nodes where Ifs are rare and
+// some ten Ifs where they are dense, so the sum grows with the nodes. What values of shapes are
+// known is handed from stage to stage; that two unknown sizes are the same is not.
 #include "onnx/type_inference.h"
 
 #include <onnx/defs/schema.h>
@@ -23,7 +25,9 @@
 namespace mcompress {
 namespace {
 
-constexpr int kMostOwners = 32;  // nodes with nested graphs in one stage
+constexpr std::size_t kMostCopies = 4096;  // of types, in one stage
+// Models that copy less are inferred in one go, which finds the most.
+constexpr std::size_t kWorthStages = std::size_t{1} << 16;
 constexpr std::string_view kInvented = "unk__";
 
 using Known = onnx::shape_inference::DataValueMap;
@@ -46,16 +50,21 @@ std::string infer(onnx::ModelProto& model, Known& known) {
   return complaint;
 }
 
-bool owns_graphs(const onnx::NodeProto& node) {
-  for (const onnx::AttributeProto& attribute : node.attribute()) {
-    if (attribute.has_g() || attribute.graphs_size() > 0) return true;
-  }
-  return false;
+std::size_t graphs_in(const onnx::NodeProto& node);
+
+// With those inside of it.
+std::size_t graphs_from(const onnx::GraphProto& graph) {
+  std::size_t count = 1;
+  for (const onnx::NodeProto& node : graph.node()) count += graphs_in(node);
+  return count;
 }
 
-int owners_in(const onnx::GraphProto& graph) {
-  int count = 0;
-  for (const onnx::NodeProto& node : graph.node()) count += owns_graphs(node) ? 1 : 0;
+std::size_t graphs_in(const onnx::NodeProto& node) {
+  std::size_t count = 0;
+  for (const onnx::AttributeProto& attribute : node.attribute()) {
+    if (attribute.has_g()) count += graphs_from(attribute.g());
+    for (const onnx::GraphProto& graph : attribute.graphs()) count += graphs_from(graph);
+  }
   return count;
 }
 
@@ -85,10 +94,11 @@ class Stages {
     onnx::GraphProto done;
     for (int next = 0; next < whole_.node_size();) {
       begin();
-      for (int owners = 0; next < whole_.node_size(); ++next) {
+      for (std::size_t graphs = 0; next < whole_.node_size(); ++next) {
         onnx::NodeProto& node = *whole_.mutable_node(next);
-        owners += owns_graphs(node) ? 1 : 0;
-        if (owners > kMostOwners) break;
+        const std::size_t values = made_.size() + read_.size();
+        graphs += graphs_in(node);
+        if (values > 0 && graphs * values > kMostCopies) break;
         read(node);
         stage().add_node()->Swap(&node);
       }
@@ -208,7 +218,9 @@ class Stages {
 }  // namespace
 
 std::string infer_types(onnx::ModelProto& model) {
-  if (owners_in(model.graph()) > kMostOwners) return Stages(model).run();
+  const auto nodes = static_cast<std::size_t>(model.graph().node_size());
+  const std::size_t nested = graphs_from(model.graph()) - 1;
+  if (nested > 0 && nodes > kWorthStages / nested) return Stages(model).run();
   Known known;
   return infer(model, known);
 }

@@ -10,6 +10,7 @@
 #include <map>
 #include <tuple>
 
+#include "ir/sweep.h"
 #include "ir/walk.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -94,6 +95,7 @@ class DedupInitializers final : public Pass {
         if (!merged) kept.push_back(value);
       }
     }
+    MCOMPRESS_TRY(erase_initializers(context.edit(), gone_));
     context.report().count("merged", merged_);
     context.report().count("bytes", static_cast<std::int64_t>(bytes_));
     return ok_status();
@@ -138,13 +140,14 @@ class DedupInitializers final : public Pass {
       bytes_ += decision.bytes_before;
       ++merged_;
       context.explain().chose(std::move(decision));
-      MCOMPRESS_TRY(context.edit().erase_initializer(value));
+      gone_.push_back(&value);
       return true;
     }
     return false;
   }
 
   Options options_;
+  std::vector<Value*> gone_;  // erased at the end
   std::int64_t merged_ = 0;
   std::uint64_t bytes_ = 0;
 };

@@ -3,6 +3,7 @@
 // call that they are inside of: they may have effects.
 #include <algorithm>
 
+#include "ir/sweep.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -50,8 +51,8 @@ class EliminateDead final : public Pass {
       }
       node = previous;
     }
-    const auto initializers = graph.initializers();
-    for (Value* value : std::vector<Value*>(initializers.begin(), initializers.end())) {
+    std::vector<Value*> unread;
+    for (Value* value : graph.initializers()) {
       if (!value->uses().empty() || value->is_graph_input()) continue;
       Decision decision;
       decision.subject = value->name();
@@ -60,9 +61,9 @@ class EliminateDead final : public Pass {
       bytes_ += decision.bytes_before;
       ++initializers_;
       context.explain().chose(std::move(decision));
-      MCOMPRESS_TRY(context.edit().erase_initializer(*value));
+      unread.push_back(value);
     }
-    return ok_status();
+    return erase_initializers(context.edit(), unread);
   }
 
   std::int64_t nodes_ = 0, initializers_ = 0;

@@ -1,6 +1,6 @@
 // Operators that a cheaper one replaces without a change of the result:
 //
-//   Pow(x, 2)        =>   Mul(x, x)
+//   Pow(x, 2)        =>   Mul(x, x)          but in a normalisation that runtimes know as a whole
 //   Pow(x, 0.5)      =>   Sqrt(x)            where x is known not to be negative
 //   Div(x, 2^k)      =>   Mul(x, 2^-k)       the reciprocal is exact
 //   Not(Not(x))      =>   x
@@ -11,6 +11,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/known_forms.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/symbolic_shapes.h"
@@ -100,6 +101,10 @@ class SimplifyArithmetic final : public Pass {
     }
     Value& before = *node.input(1);
     Editor& editor = context.edit();
+    if (*exponent == 2.0 && squares_in_known_form(node)) {
+      context.explain().skipped(node, std::string(kInKnownForm));
+      return ok_status();
+    }
     if (*exponent == 2.0) {
       chose(context, node, "is a Mul of '" + std::string(base.name()) + "' with itself");
       editor.set_op_type(node, "", "Mul");

@@ -5,8 +5,8 @@
 
 --fixtures adds the models of exporter_fixtures.py (all, or those named), made in a temporary folder. Each tool runs as a process of
 its own, start included. Nodes count nested graphs; latency is ONNX Runtime's with all of its optimisations on top, one thread, the
-results called in turn on the first sample of a calib.npz beside the model, else on seeded inputs (open dimensions: --open, 1 by
-default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
+results called in turn (processor time of the one thread) on the first sample of a calib.npz beside the model, else on seeded
+inputs (open dimensions: --open, 1 by default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
 largest value. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the best peer's, better
 (nodes fewer, or latency more than 3 % faster), and how much faster the tool was than onnxsim. A peer whose result differs by more
 than 1e-3 does not count. Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
@@ -79,9 +79,9 @@ def latency(files, free, seconds, samples):
             turn += 1
             for i in range(len(order)):  # nobody always follows the same neighbour
                 name, session = order[(i * (1 if turn % 2 else -1) + turn) % len(order)]
-                start = time.perf_counter()
+                start = time.thread_time()
                 session.run(None, data)
-                times[name].append(time.perf_counter() - start)
+                times[name].append(time.thread_time() - start)
         return {name: (float(np.median(series[len(series) // 5:])), difference(answers["original"], answers[name]))
                 for name, series in times.items()}
     except Exception as error:  # no inputs can be made up

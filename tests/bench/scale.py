@@ -2,16 +2,19 @@
 """How `mcompress optimize` grows with the number of nodes and with the bytes of the weights, in one run.
 
     python3 tests/bench/scale.py [--binary build/release/mcompress] [--nodes 5000,10000,...] [--gigabytes 2] [--folder DIR]
-                                 [--only nodes|bytes] [--rounds 2] [--json FILE]
+                                 [--only nodes|bytes] [--rounds 2] [--count perf|callgrind|none] [--json FILE]
 
 Nodes: graphs of convolutions with BatchNormalization and residual additions, attention blocks with their normalisation written
 out, reshapes by shape arithmetic and If bodies, with small weights; seconds with `--guard off --no-verify` and with the defaults,
-the best of --rounds, and the processor time's ratio to the size before: more than 2.2 per doubling is flagged.
+the best of --rounds, and the processor time's ratio to the size before: more than 2.2 per doubling is flagged. Instructions
+executed per node tell an algorithm that grows from caches that are left behind: counted by `perf stat` where the processor's
+counters can be read, else, when asked for, by Callgrind (some fifty times slower, without the proof in the runtime).
+`runtime` is the processor time that ONNX Runtime takes to open the two models as the guard does, without its optimisations.
 Bytes: matrix products with a bias, weights of random bytes in four data files, and in the model file itself. Time is compared with
 copying the same files with a flush, in turn; peak anonymous and file-backed memory are sampled every 10 ms. `few` changes two
 weights, `all` rescales every one: less than 0.6 of the copy's speed, or more than 500 MB of anonymous memory, is flagged.
 Everything is made in a temporary folder (in DIR) and removed. Needs numpy and onnx."""
-import argparse, json, os, shutil, subprocess, sys, tempfile, time
+import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 
 import numpy as np
 import onnx
@@ -214,14 +217,48 @@ def flushed_copy(big, target):
     return time.perf_counter() - start, time.process_time() - before
 
 
+def instructions(command, how, folder):
+    """Executed in user mode; None where nothing counts them."""
+    out = os.path.join(folder, "count")
+    if how == "perf":
+        done = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "-o", out, "--", *command], capture_output=True)
+        fields = [line.split(",") for line in open(out) if "instructions" in line] if done.returncode == 0 else []
+        return int(fields[0][0]) if fields and fields[0][0].isdigit() else None
+    if how == "callgrind":
+        done = subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *command], capture_output=True, text=True)
+        found = re.search(r"Collected : (\d+)", done.stderr)
+        return int(found.group(1)) if done.returncode == 0 and found else None
+    return None
+
+
+OPEN = """import resource, sys, onnxruntime
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+options.intra_op_num_threads = 1
+options.log_severity_level = 3
+used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+before = used()
+for path in sys.argv[1:]:
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+print(used() - before)"""
+
+
+def runtime_seconds(paths):
+    """None without the onnxruntime package."""
+    done = subprocess.run([sys.executable, "-c", OPEN, *paths], capture_output=True, text=True)
+    return float(done.stdout) if done.returncode == 0 else None
+
+
 def curve(arguments, folder):
     rows = []
-    print(f"{'nodes':>7} {'guard off':>10} {'processor':>10} {'ratio':>6} {'default':>10} {'processor':>10} {'ratio':>6} {'anon MB':>8}")
+    print(f"{'nodes':>7} {'guard off':>10} {'processor':>10} {'ratio':>6} {'per node':>9} {'default':>10} {'processor':>10} {'ratio':>6} "
+          f"{'runtime':>9} {'ratio':>6} {'anon MB':>8}")
     for wanted in map(int, arguments.nodes.split(",")):
         model, count = deep(wanted)
         path, out = os.path.join(folder, "deep.onnx"), os.path.join(folder, "out.onnx")
         onnx.save(model, path)
         row, line = {"nodes": count}, f"{count:7}"
+        per = lambda key, cost: (cost / rows[-1][key]) ** (1 / np.log2(count / rows[-1]["nodes"])) if rows and rows[-1][key] else None
         for name, flags in (("off", ["--guard", "off", "--no-verify"]), ("default", [])):
             found = [run([arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *flags]) for _ in range(arguments.rounds)]
             cost = {"seconds": min(f[0] for f in found), "processor": min(f[1] for f in found), "anonymous": max(f[2] for f in found)}
@@ -230,6 +267,13 @@ def curve(arguments, folder):
             row[name] = cost
             ratio = f"{cost['ratio']:6.2f}" if cost["ratio"] else f"{'':6}"
             line += f" {cost['seconds']:8.2f} s {cost['processor']:8.2f} s {ratio}"
+            if name == "off":
+                command = [arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *flags]
+                row["instructions"] = instructions(command, arguments.count, folder)
+                line += f" {row['instructions'] / count / 1000:7.0f} k" if row["instructions"] else f" {'':9}"
+        row["runtime"] = runtime_seconds([path, out])
+        ratio = per("runtime", row["runtime"]) if row["runtime"] else None
+        line += (f" {row['runtime']:7.2f} s" if row["runtime"] else f" {'':9}") + (f" {ratio:6.2f}" if ratio else f" {'':6}")
         rows.append(row)
         bad = any((row[k]["ratio"] or 0) > 2.2 for k in ("off", "default"))
         print(f"{line} {row['default']['anonymous']:8.0f}{'  SUPERLINEAR' if bad else ''}", flush=True)
@@ -274,6 +318,7 @@ def main():
     parser.add_argument("--folder")
     parser.add_argument("--only", choices=["nodes", "bytes"])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--count", choices=["perf", "callgrind", "none"], default="perf")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     found, sound = {}, True

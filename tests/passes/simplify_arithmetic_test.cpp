@@ -30,6 +30,22 @@ TEST(SimplifyArithmetic, ASquareIsAProduct) {
   EXPECT_EQ(maker(simplify("a = Pow(x, two3) s = Squeeze(a) y = Add(x, two)"), "a"), "Pow");
 }
 
+TEST(SimplifyArithmetic, TheSquareOfAWrittenNormalisationStays) {
+  const std::string mean =
+      "a = Pow(x, two) b = ReduceMean<axes=[1]>(a) d = Add(b, tiny) e = Sqrt(d) ";
+  for (std::string_view end :
+       {"y = Div(x, e)", "f = Div(two, e) y = Mul(x, f)", "f = Reciprocal(e) y = Mul(x, f)"}) {
+    const auto checked = simplify(mean + std::string(end));
+    EXPECT_EQ(maker(checked, "a"), "Pow") << end;
+    EXPECT_EQ(checked.run->why("Pow node that makes 'a'"),
+              "it is a part of a normalisation, which runtimes know as a whole");
+  }
+  // A deviation that divides nothing, and a square that others read as well.
+  EXPECT_EQ(maker(simplify(mean + "y = Add(x, e)"), "a"), "Mul");
+  EXPECT_EQ(maker(simplify(mean + "f = Div(e, two) y = Add(x, f)"), "a"), "Mul");
+  EXPECT_EQ(maker(simplify(mean + "f = Div(x, e) y = Add(f, a)"), "a"), "Mul");
+}
+
 TEST(SimplifyArithmetic, ARootOfWhatIsNotNegative) {
   for (std::string_view body : {"a = Mul(x, x) y = Pow(a, half)", "a = Abs(x) y = Pow(a, half)",
                                 "a = Mul(x, x) b = ReduceMean<axes=[1]>(a) d = Add(b, tiny) e = "

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "ir/sweep.h"
 #include "ir/walk.h"
 #include "mcompress/edit.h"
 #include "support/models.h"
@@ -100,6 +101,40 @@ TEST(Editor, EraseRefusesWhileUsedAndReleasesCaptures) {
   ASSERT_TRUE(edit.erase(branch).ok());
   EXPECT_TRUE(edit.erased(branch));
   EXPECT_EQ(a->uses().size(), 1U);
+  EXPECT_TRUE(verify(*model).ok());
+}
+
+TEST(Editor, ErasesInitializersOfSeveralGraphsAtOnce) {
+  const auto model = testing::model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (bool p, float[2] x) => (float[2] y) <float a = {1.0}, float b = {2.0}, float c = {3.0}, float d = {4.0}> {
+  k = Add(x, c)
+  y = If(p) <
+    then_branch = t () => (float[2] u) <float e = {5.0}, float f = {6.0}> { u = Mul(k, f) },
+    else_branch = s () => (float[2] v) { v = Neg(k) }>
+})");
+  Editor edit(*model);
+  Graph& top = model->graph();
+  Graph& branch = *top.find("y")->producer()->bodies()[0];
+  const auto names = [](const Graph& graph) {
+    std::string all;
+    for (const Value* value : graph.initializers()) all += value->name();
+    return all;
+  };
+  std::vector<Value*> values{top.find("d"), branch.find("e"), top.find("c"), top.find("a")};
+  const auto revision = model->revision();
+  const Status refused = erase_initializers(edit, values);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().diagnostic.message.find("1 uses"), std::string::npos);
+  EXPECT_EQ(names(top), "abcd");
+  EXPECT_EQ(names(branch), "ef");
+  EXPECT_EQ(model->revision(), revision);
+  std::erase(values, top.find("c"));
+  ASSERT_TRUE(erase_initializers(edit, values).ok());
+  EXPECT_EQ(names(top), "bc");
+  EXPECT_EQ(names(branch), "f");
+  EXPECT_NE(model->revision(), revision);
+  EXPECT_TRUE(erase_initializers(edit, {}).ok());
   EXPECT_TRUE(verify(*model).ok());
 }
 

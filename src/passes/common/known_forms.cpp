@@ -49,6 +49,23 @@ bool is_gelu_body(const Value& value) {
          });
 }
 
+bool squares_in_known_form(const Node& node) {
+  if (!node.is("Pow") || node.output(0) == nullptr) return false;
+  const auto next = [](const Node& from, std::string_view op_type) -> const Node* {
+    const auto uses = from.output(0)->uses();
+    if (uses.size() != 1 || uses.front().node == nullptr) return nullptr;
+    return uses.front().node->is(op_type) ? uses.front().node : nullptr;
+  };
+  const Node* mean = next(node, "ReduceMean");
+  if (mean == nullptr) return false;
+  const Node* sum = next(*mean, "Add");
+  const Node* root = next(sum != nullptr ? *sum : *mean, "Sqrt");
+  return root != nullptr && std::ranges::any_of(root->output(0)->uses(), [&](const Use& use) {
+           return use.node != nullptr &&
+                  (use.node->is("Reciprocal") || (use.node->is("Div") && use.slot == 1));
+         });
+}
+
 bool ends_known_form(const Value& value) {
   if (is_normalised(value) || is_gelu_body(value)) return true;
   // The shift of a normalisation follows on its scale.
