@@ -211,7 +211,9 @@ class PrecisionChoice {
   Result<FoundChoice> search_once() {
     ChoiceVerdict nothing;
     nothing.score = score(first_);
-    return search_choice(ranking_.size(), nothing, first_guess(), options_.max_trials,
+    // With the weights of every layer left whole nothing would be quantized at all.
+    const std::size_t most = ranking_.size() - (whole_ && !ranking_.empty() ? 1 : 0);
+    return search_choice(most, nothing, first_guess(), options_.max_trials,
                          [&](const std::vector<bool>& restored) -> Result<ChoiceVerdict> {
                            MCOMPRESS_ASSIGN(const ChoiceFigures figures, judge(restored));
                            figures_[restored] = figures;
