@@ -218,8 +218,9 @@ class Compression {
       precision_.drop_metric = drop_meter_->metric();
       return drop;
     };
-    precision_.finish = [this](Model& trial, const std::vector<std::string>&) {
-      return run_rest(trial, recipe_, "quantize-static", {}, target_->target(), runtime_);
+    precision_.whole = &whole_;
+    precision_.finish = [this](Model& trial, const std::vector<std::string>& whole) {
+      return run_rest(trial, recipe_, "quantize-static", whole, target_->target(), runtime_);
     };
   }
 
@@ -579,6 +580,7 @@ class Compression {
   Gates gates_;
   std::optional<DropMeter> drop_meter_;
   PrecisionServices precision_;
+  std::vector<std::string> whole_;  // layers that stay float32 with their weights
   std::optional<JudgedData> judged_;
   std::optional<Comparison> comparison_;
   std::optional<IntegerKernels> kernels_;

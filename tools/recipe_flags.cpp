@@ -72,10 +72,15 @@ Status apply_flags(Recipe& recipe, const Datum& flags) {
       used = true;
     }
     if (!used) {
+      const bool gate = name == "max-drop" || name == "min-sqnr";
       return Error(Code::kUsage, "flag-without-pass",
                    "is an option of " + owners_of(name) + ", which recipe '" + recipe.name +
                        "' does not run",
-                   {{}, "--" + name, {}}, "--print-recipe shows what runs");
+                   {{}, "--" + name, {}},
+                   gate ? "`mcompress sensitivity --mode MODE --" + name +
+                              " ... -o FILE` finds the layers to leave, and --exclude @FILE "
+                              "leaves them"
+                        : "--print-recipe shows what runs");
     }
   }
   for (const RecipeStep& step : recipe.steps) {

@@ -67,8 +67,12 @@ struct PrecisionServices {
   std::string drop_metric;  // "top1", for messages
   // Does to a copy of the model what follows the pass, so that what is judged is what will be
   // written; empty: nothing follows. `restored`: patterns of the layers that the choice keeps in
-  // float32.
+  // float32 and whose weights what follows has to leave alone.
   std::function<Status(Model& trial, const std::vector<std::string>& restored)> finish;
+  // Set: layers that go back to float32 may have their weights stored in integers by what follows,
+  // as long as that is good enough; where it is not, their patterns are left here, and the passes
+  // that follow leave their weights alone. Null: weights of restored layers stay float32 always.
+  std::vector<std::string>* whole = nullptr;
   // The pass measures its layers, leaves the result in `effects` and changes nothing.
   const EffectRequest* measure = nullptr;
   LayerEffects* effects = nullptr;  // set together with `measure`

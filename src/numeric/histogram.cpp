@@ -28,19 +28,30 @@ std::int32_t exponent_for(float min, float max, std::int32_t from) {
   return exponent;
 }
 
-// Two count arrays, used in turn, break the dependency between neighbours in the same bin. Only the
-// bins from `first` to `last` are in use.
+// Counts of some values. Only the bins from `first` to `last` are in use.
 struct LocalCounts {
-  std::array<std::uint32_t, 2 * Histogram::kBins> even, odd;
+  static constexpr std::size_t kSize = std::size_t{2} * Histogram::kBins;
+  static constexpr std::uint64_t kMost = 65535;  // values that 16 bits surely hold
+  std::array<std::uint16_t, kernel::kCountCopies * kSize> counts;
   std::size_t first = 0, last = 0;
 
   void clear(std::size_t from, std::size_t to) {
     first = from;
     last = to;
-    std::fill(even.begin() + static_cast<std::ptrdiff_t>(from),
-              even.begin() + static_cast<std::ptrdiff_t>(to) + 1, 0U);
-    std::fill(odd.begin() + static_cast<std::ptrdiff_t>(from),
-              odd.begin() + static_cast<std::ptrdiff_t>(to) + 1, 0U);
+    for (std::size_t copy = 0; copy < kernel::kCountCopies; ++copy) {
+      const auto begin = counts.begin() + static_cast<std::ptrdiff_t>(copy * kSize);
+      std::fill(begin + static_cast<std::ptrdiff_t>(from),
+                begin + static_cast<std::ptrdiff_t>(to) + 1, std::uint16_t{0});
+    }
+  }
+  void add_to(std::vector<std::uint64_t>& totals) const {
+    for (std::size_t i = first; i <= last; ++i) {
+      std::uint32_t sum = 0;
+      for (std::size_t copy = 0; copy < kernel::kCountCopies; ++copy) {
+        sum += counts[copy * kSize + i];
+      }
+      totals[i] += sum;
+    }
   }
 };
 
@@ -98,9 +109,7 @@ void Histogram::add(std::span<const float> values) {
   bool ready = false;  // the local counts cover the bins of min_ to max_
   const auto flush = [&] {
     if (pending == 0) return;
-    for (std::size_t i = local.first; i <= local.last; ++i) {
-      counts_[i] += std::uint64_t{local.even[i]} + local.odd[i];
-    }
+    local.add_to(counts_);
     ready = false;
     pending = 0;
   };
@@ -110,6 +119,7 @@ void Histogram::add(std::span<const float> values) {
         stats_.add_block(values.first(n), clean, StatsAccumulator::Sums::kNone);
     values = values.subspan(n);
     if (block.replaced == n) continue;
+    if (pending + n > LocalCounts::kMost) flush();
     if (must_grow()) {
       flush();  // local counts belong to the exponent and the range they were made with
       grow_to_stats();
@@ -120,11 +130,10 @@ void Histogram::add(std::span<const float> values) {
                   static_cast<std::size_t>(kZeroBin + bin_of(max_)));
       ready = true;
     }
-    kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
-                       local.even.data() + kZeroBin, local.odd.data() + kZeroBin);
-    counts_[kZeroBin] -= block.replaced;  // may wrap until the next flush
+    counts_[kZeroBin] += kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
+                                            local.counts.data() + kZeroBin, LocalCounts::kSize);
+    counts_[kZeroBin] -= block.replaced;  // which are zeros here
     pending += n;
-    if (pending > (std::uint64_t{1} << 31)) flush();  // the local counts have 32 bits
   }
   flush();
 }

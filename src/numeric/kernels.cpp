@@ -97,31 +97,48 @@ HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<doub
          digit(q2, magic_q[0]), digit(q1, magic_q[1]), digit(q0, magic_q[2])};
 }
 
-HWY_ATTR void CountBinsImpl(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
-                            std::uint32_t* odd) {
+HWY_ATTR std::uint32_t CountBinsImpl(const float* x, std::size_t n, float inverse_width,
+                                     std::uint16_t* counts, std::size_t stride) {
   const DF df;
   const DI di;
   const std::size_t lanes = hn::Lanes(df);
   const auto factor = hn::Set(df, inverse_width);
   const auto zero = hn::Zero(df);
   constexpr std::size_t kStep = 256;
-  alignas(64) std::int32_t bins[kStep];
+  constexpr std::size_t kMostLanes = 64;
+  alignas(64) std::int32_t bins[kStep + kMostLanes];
+  std::uint16_t* c1 = counts + stride;
+  std::uint16_t* c2 = c1 + stride;
+  std::uint16_t* c3 = c2 + stride;
+  std::uint32_t used = 0;
   std::size_t i = 0;
   for (; i + kStep <= n; i += kStep) {
+    // What an activation cuts off is zero, often most values: these are left out.
+    std::size_t m = 0;
     for (std::size_t j = 0; j < kStep; j += lanes) {
-      const auto v = hn::Add(hn::LoadU(df, x + i + j), zero);  // -0 becomes +0
+      const auto v = hn::LoadU(df, x + i + j);
       const auto sign = hn::ShiftRight<31>(hn::BitCast(di, v));
-      hn::Store(hn::Add(hn::ConvertTo(di, hn::Mul(v, factor)), sign), di, bins + j);
+      const auto bin = hn::Add(hn::ConvertTo(di, hn::Mul(v, factor)), sign);
+      const auto counted = hn::Ne(v, zero);
+      hn::StoreU(hn::Compress(bin, hn::RebindMask(di, counted)), di, bins + m);
+      m += hn::CountTrue(df, counted);
     }
-    for (std::size_t j = 0; j < kStep; j += 2) {
-      ++even[bins[j]];
-      ++odd[bins[j + 1]];
+    used += static_cast<std::uint32_t>(m);
+    std::size_t j = 0;
+    for (; j + 4 <= m; j += 4) {
+      ++counts[bins[j]];
+      ++c1[bins[j + 1]];
+      ++c2[bins[j + 2]];
+      ++c3[bins[j + 3]];
     }
+    for (; j < m; ++j) ++counts[bins[j]];
   }
   for (; i < n; ++i) {
-    const float v = x[i] + 0.0f;
-    ++even[static_cast<std::int32_t>(v * inverse_width) - (v < 0.0f ? 1 : 0)];
+    if (x[i] == 0.0f) continue;
+    ++used;
+    ++counts[static_cast<std::int32_t>(x[i] * inverse_width) - (x[i] < 0.0f ? 1 : 0)];
   }
+  return static_cast<std::uint32_t>(n) - used;
 }
 
 template <class T>
@@ -443,9 +460,9 @@ void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magi
                 const std::array<double, 3>& magic_q, std::array<double, 6>& out) {
   HWY_DYNAMIC_DISPATCH(DigitSumsImpl)(x, n, magic_x, magic_q, out);
 }
-void count_bins(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
-                std::uint32_t* odd) {
-  HWY_DYNAMIC_DISPATCH(CountBinsImpl)(x, n, inverse_width, even, odd);
+std::uint32_t count_bins(const float* x, std::size_t n, float inverse_width, std::uint16_t* counts,
+                         std::size_t stride) {
+  return HWY_DYNAMIC_DISPATCH(CountBinsImpl)(x, n, inverse_width, counts, stride);
 }
 void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int8_t* y) {
   HWY_DYNAMIC_DISPATCH(QuantizeI8)(x, n, args, y);

@@ -28,11 +28,14 @@ BlockRange block_range(const float* x, std::size_t n);
 void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
                 const std::array<double, 3>& magic_q, std::array<double, 6>& out);
 
-// Adds 1 to the bin of each value: bin = trunc(x * inverse_width) for x >= 0, one less for x < 0,
-// so that halving the resolution is an arithmetic shift. `even` and `odd` point at bin 0 of two
-// count arrays that together hold the result. All bins must lie inside the arrays. n <= kBlock.
-void count_bins(const float* x, std::size_t n, float inverse_width, std::uint32_t* even,
-                std::uint32_t* odd);
+// Adds 1 to the bin of each value but zeros, whose number is the result: bin = trunc(x *
+// inverse_width) for x > 0, one less for x < 0, so that halving the resolution is an arithmetic
+// shift. `counts` points at bin 0 of kCountCopies arrays, `stride` apart, that together hold the
+// result: neighbours that fall into one bin, as most do, would wait for each other in one array.
+// All bins must lie inside the arrays, and no count may pass 16 bits. n <= kBlock.
+inline constexpr std::size_t kCountCopies = 4;
+std::uint32_t count_bins(const float* x, std::size_t n, float inverse_width, std::uint16_t* counts,
+                         std::size_t stride);
 
 // y = clamp(round_half_even(clamp(x / scale, lo, hi))) + zero_point with lo, hi integers; NaN gives
 // zero_point. lo = code minimum - zero_point, hi = code maximum - zero_point.

@@ -13,9 +13,11 @@
 // only the rows that are looked up are computed back.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/mixed_precision.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
@@ -57,6 +59,10 @@ class QuantizeWeights final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     const Selection selection(options_.include, options_.exclude);
+    const PrecisionServices* services = precision_services(context);
+    whole_.emplace(std::vector<std::string>{}, services != nullptr && services->whole != nullptr
+                                                   ? *services->whole
+                                                   : std::vector<std::string>{});
     std::vector<Value*> values;
     for_each_graph(model.graph(), [&](Graph& graph) {
       values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
@@ -124,6 +130,11 @@ class QuantizeWeights final : public Pass {
       }
       if (std::string why = selection.why_not(*use.node, &value); !why.empty()) {
         skip(context, value, tensor, use.node, std::move(why));
+        return ok_status();
+      }
+      if (!whole_->why_not(*use.node, &value).empty()) {
+        skip(context, value, tensor, use.node,
+             "its layer was restored to float32 for accuracy, and integer weights would lose that");
         return ok_status();
       }
       // Users that see other channels still read the same numbers: the first one decides.
@@ -314,6 +325,7 @@ class QuantizeWeights final : public Pass {
   }
 
   Options options_;
+  std::optional<Selection> whole_;  // excludes what was restored to float32 weights and all
 };
 
 }  // namespace

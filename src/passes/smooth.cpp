@@ -12,13 +12,20 @@
 // 2023): s = max|x|^alpha / max|W|^(1 - alpha); alpha is chosen for each activation by the noise
 // that really rounding some rows of it makes. Where the factor can not be taken by what makes the
 // activation, as behind a Gelu or where a residual reads it too, a Mul stays in the graph.
+#include <algorithm>
+#include <array>
+
 #include "passes/common/channel_scaling.h"
 #include "passes/common/effort.h"
+#include "passes/common/linear.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
+
+// Calibration samples looked at, and held out to judge, unless effort is best.
+constexpr std::int64_t kQuickSamples = 32;
 
 class Smooth final : public Pass {
  public:
@@ -33,7 +40,8 @@ class Smooth final : public Pass {
         selection_schema<Options>()
             .field("smooth", &Options::smooth,
                    "move large channels of activations into the weights that read them "
-                   "(SmoothQuant); auto: with --effort best, where it helps")
+                   "(SmoothQuant); auto: where it helps, in models that normalize what linear "
+                   "operators read and, with --effort best, in all others")
             .choices({"auto", "on", "off"})
             .field("smooth-insert", &Options::smooth_insert,
                    "smooth also where that leaves a Mul in the graph")
@@ -45,13 +53,17 @@ class Smooth final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     const bool judge = options_.smooth == "auto";
-    if (options_.smooth == "off" || (judge && options_.effort != "best")) return ok_status();
+    if (options_.smooth == "off" || (judge && !worth_trying(model))) return ok_status();
     MCOMPRESS_ASSIGN(const bool may, may_change_calibrated_model(model, context));
     if (!may) return ok_status();
     const Selection selection(options_.include, options_.exclude);
     ChannelScalingOptions scaling;
     scaling.normalized = true;
     scaling.judge = judge;
+    if (effort_of(options_.effort) != Effort::kBest) {
+      scaling.samples = kQuickSamples;
+      scaling.judges = kQuickSamples;
+    }
     // What costs nothing when the model runs comes first and is judged by itself.
     MCOMPRESS_TRY(scale_channels(model, context, selection, scaling));
     if (!options_.smooth_insert) return ok_status();
@@ -60,6 +72,48 @@ class Smooth final : public Pass {
   }
 
  private:
+  // Judging costs some hundred runs of the model. Channels that stand out are what normalisation
+  // and its scale make: elsewhere the search hardly ever brings anything.
+  bool worth_trying(const Model& model) const {
+    switch (effort_of(options_.effort)) {
+      case Effort::kFast:
+        return false;
+      case Effort::kBest:
+        return true;
+      case Effort::kDefault:
+        break;
+    }
+    const Graph& graph = model.graph();
+    for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      if (normalizes_channels(*node)) return true;
+    }
+    return false;
+  }
+
+  // Whether a linear operator reads the result, as it is or in another shape.
+  static bool normalizes_channels(const Node& node) {
+    constexpr std::array<std::string_view, 3> kNorms = {"LayerNormalization", "RMSNormalization",
+                                                        "SimplifiedLayerNormalization"};
+    constexpr std::array<std::string_view, 4> kShapes = {"Identity", "Reshape", "Squeeze",
+                                                         "Unsqueeze"};
+    const auto is_any = [](const Node& other, const auto& types) {
+      return std::ranges::any_of(types, [&](auto type) { return other.op_type() == type; });
+    };
+    if (!is_any(node, kNorms)) return false;
+    std::vector<const Value*> values = {node.output(0)};
+    while (!values.empty()) {
+      const Value* value = values.back();
+      values.pop_back();
+      if (value == nullptr) continue;
+      for (const Use& use : value->uses()) {
+        if (use.node == nullptr || use.slot != 0) continue;
+        if (linear_operator(*use.node).op) return true;
+        if (is_any(*use.node, kShapes)) values.push_back(use.node->output(0));
+      }
+    }
+    return false;
+  }
+
   Options options_;
 };
 

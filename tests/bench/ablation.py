@@ -7,7 +7,7 @@
 CORPUS is a folder with corpus.json (models, calibration and evaluation arrays) and measure.py. Score, agreement with float32 and
 signal to noise ratio are those of the evaluation data, latency is the median over float32's, one thread, called in turn. Every row is
 a process of its own; a setting that this binary does not know is left out. Layers that would go back to float32 stay in integers
-(--min-sqnr 0), so that rows compare the same kernels. Needs numpy and onnxruntime."""
+(--guard-sqnr 0), so that rows compare the same kernels. Needs numpy and onnxruntime."""
 import argparse, importlib.util, json, os, subprocess, sys, tempfile, time
 
 PLAIN = ["--effort", "fast", "--no-bias-correction"]
@@ -18,6 +18,8 @@ ROWS = [("minmax", PLAIN + ["--method", "minmax"]),
         ("mse", PLAIN + ["--method", "mse"]),
         ("auto", ["--no-bias-correction"]),
         ("auto + bias correction (default)", []),
+        ("default without smoothing", ["--smooth", "off"]),
+        ("default + GPTQ", ["--gptq", "on"]),
         ("best", ["--effort", "best"]),
         ("fast (mse + bias correction)", ["--effort", "fast"]),
         ("default, per tensor", ["--granularity", "per-tensor"]),
@@ -63,7 +65,7 @@ def main():
                     os.remove(out)
                 start = time.perf_counter()
                 ran = subprocess.run([args.binary, "quantize", model, "-o", out, "--mode", "static", "--calib", calib,
-                                      "--feeding", entry["feeding"], "--min-sqnr", "0", "--quiet", *flags],
+                                      "--feeding", entry["feeding"], "--guard-sqnr", "0", "--quiet", *flags],
                                      stderr=subprocess.PIPE, text=True)
                 seconds = time.perf_counter() - start
                 if ran.returncode != 0:

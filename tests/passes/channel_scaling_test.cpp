@@ -311,6 +311,39 @@ TEST_F(ScalingData, SmoothingFoldsIntoANormalisationForAllItsReaders) {
   EXPECT_LT(constant_reals(maker_of(*floats, "n")->input(1))->at(5), 30);
 }
 
+// By structure and by what it brings: only where a linear operator reads a normalisation, as it is
+// or in another shape, and only where the outputs come nearer.
+TEST_F(ScalingData, SmoothingByDefaultNeedsANormalisationAndAGain) {
+  const auto norm_model = [](double outlier, std::string_view body) {
+    std::string gamma = "float[16] g = {";
+    for (int i = 0; i < 16; ++i) {
+      gamma += (i > 0 ? "," : "") + std::to_string(i == 5 ? outlier : 1.0);
+    }
+    return scaling_model("(float[N,4,16] x) => (float[N,4,12] y)",
+                         gamma + "}, int64[2] flat = {-1,16}, int64[3] deep = {-1,4,12}, " +
+                             weights("b", {16}, 0.0F, 0.1F) + ", " + weights("p", {16, 12}),
+                         body);
+  };
+  const std::string direct = "n = LayerNormalization(x, g, b) y = MatMul(n, p)";
+  const std::string reshaped =
+      "n = LayerNormalization(x, g, b) r = Reshape(n, flat) u = MatMul(r, p) y = Reshape(u, deep)";
+  for (const std::string& body : {direct, reshaped}) {
+    const auto original = model_from_text(norm_model(60, body));
+    open(*original, "x", {32, 4, 16}, {1});
+    const auto plain = model_from_text(norm_model(60, body));
+    (void)run(*plain, {"infer-shapes", "quantize-static:guard-sqnr=0"});
+    const auto smoothed = model_from_text(norm_model(60, body));
+    const auto result = run(*smoothed, {"infer-shapes", "smooth", "quantize-static:guard-sqnr=0"});
+    EXPECT_EQ(result->count("smooth", "scaled") + result->count("smooth", "inserted"), 1) << body;
+    EXPECT_GT(sqnr_db(*original, *smoothed), sqnr_db(*original, *plain) + 3) << body;
+    const auto fast = model_from_text(norm_model(60, body));
+    EXPECT_EQ(run(*fast, {"infer-shapes", "smooth:effort=fast"})->applied("smooth"), 0);
+  }
+  const auto even = model_from_text(norm_model(1, direct));
+  open(*even, "x", {32, 4, 16}, {1});
+  EXPECT_EQ(run(*even, {"infer-shapes", "smooth"})->applied("smooth"), 0);
+}
+
 TEST_F(ScalingData, SmoothingLeavesAMulWhereNothingTakesTheFactor) {
   const std::string given = weights("w", {16, 12}) + ", " + weights("k", {16, 12});
   const std::string text =

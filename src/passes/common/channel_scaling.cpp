@@ -90,8 +90,6 @@ class ScalingRun {
     context_.report().count(options_.insert ? "inserted" : "scaled", 0);
     if (groups_.empty() && inserts_.empty()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
-    // A few samples with large errors make up most of a ratio: many are needed to compare two.
-    constexpr std::int64_t kJudges = 64;
     // Ranges from one half of the data, the verdict from the other: factors bring every channel to
     // the end of the range, and what new data does there is what has to be known.
     DataSource& all = *context_.calibration_data();
@@ -100,7 +98,7 @@ class ScalingRun {
     EveryOther even(all, 0);
     EveryOther odd(all, 1);
     ranges_ = halves ? static_cast<DataSource*>(&even) : &all;
-    Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, kJudges);
+    Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, options_.judges);
     const std::string name = options_.insert       ? "smooth-insert"
                              : options_.normalized ? "smooth"
                                                    : "equalize";
@@ -141,7 +139,7 @@ class ScalingRun {
     const std::int64_t samples = context_.calibration_data()->count();
     // Judging takes the reference, and calibration and trial before and after.
     step.count("runs", std::min(options_.samples, samples) +
-                           (options_.judge ? 5 * std::min(kJudges, samples) : 0));
+                           (options_.judge ? 5 * std::min(options_.judges, samples) : 0));
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     step.seconds("took", taken.count());
     return ok_status();

@@ -18,7 +18,10 @@ struct ChannelScalingOptions {
   double least_insert_db = 1;   // the same for a Mul, which costs time
   // Undo everything unless the outputs of the quantized model come nearer to the original's.
   bool judge = true;
-  std::int64_t samples = 128;  // of the calibration data, at most
+  std::int64_t samples = 128;  // of the calibration data that are looked at, at most
+  // Held-out samples that judge, at most. A few with large errors make up most of a ratio: many are
+  // needed to compare two.
+  std::int64_t judges = 64;
 };
 
 // Finds the groups, looks at their values on the calibration data, of which there must be some, and

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
+#include <utility>
 
 #include "passes/common/choice_search.h"
 #include "passes/common/guard.h"
@@ -111,6 +112,7 @@ class PrecisionChoice {
       const std::uint32_t id = units_[ranking_[place]].node->id();
       chosen.keep_float.insert(id);
       chosen.keep_reason.try_emplace(id, reason(place));
+      if (whole_) services_->whole->push_back(pattern_of(ranking_[place]));
     }
     report(found, last);
     return ok_status();
@@ -151,10 +153,9 @@ class PrecisionChoice {
     std::vector<std::string> patterns;
     for (std::size_t place = 0; place < restored.size(); ++place) {
       if (!restored[place]) continue;
-      const PrecisionUnit& unit = units_[ranking_[place]];
-      trial.keep_float.insert(unit.node->id());
-      std::string pattern = only_pattern_of(*unit.node, unit.weight);
-      if (!pattern.empty()) patterns.push_back(std::move(pattern));
+      trial.keep_float.insert(units_[ranking_[place]].node->id());
+      std::string pattern = pattern_of(ranking_[place]);
+      if (!pattern.empty() && leaves_weights()) patterns.push_back(std::move(pattern));
     }
     MCOMPRESS_ASSIGN(const StaticTrial attempt, emit_(trial, std::nullopt));
     for (const auto& [weight, decibel] : attempt.weight_sqnr) weight_sqnr_[weight] = decibel;
@@ -184,10 +185,35 @@ class PrecisionChoice {
     return figures;
   }
 
+  // First with the weights of restored layers as small as what follows makes them. Where the worst
+  // of the noise is theirs, that never is enough, and they stay whole.
   Result<FoundChoice> search() {
+    MCOMPRESS_ASSIGN(FoundChoice found, search_once());
+    if (found.verdict.holds || !options_.asked() || leaves_weights()) return found;
+    const std::map<std::vector<bool>, ChoiceFigures> before = std::exchange(figures_, {});
+    whole_ = true;
+    MCOMPRESS_ASSIGN(FoundChoice other, search_once());
+    if (other.verdict.holds || other.verdict.score > found.verdict.score) return other;
+    whole_ = false;
+    figures_ = before;
+    return found;
+  }
+
+  // Whether what follows the pass leaves the weights of restored layers alone.
+  bool leaves_weights() const {
+    return whole_ || services_ == nullptr || services_->whole == nullptr;
+  }
+
+  std::string pattern_of(std::size_t unit) const {
+    return only_pattern_of(*units_[unit].node, units_[unit].weight);
+  }
+
+  Result<FoundChoice> search_once() {
     ChoiceVerdict nothing;
     nothing.score = score(first_);
-    return search_choice(ranking_.size(), nothing, first_guess(), options_.max_trials,
+    // With the weights of every layer left whole nothing would be quantized at all.
+    const std::size_t most = ranking_.size() - (whole_ && !ranking_.empty() ? 1 : 0);
+    return search_choice(most, nothing, first_guess(), options_.max_trials,
                          [&](const std::vector<bool>& restored) -> Result<ChoiceVerdict> {
                            MCOMPRESS_ASSIGN(const ChoiceFigures figures, judge(restored));
                            figures_[restored] = figures;
@@ -272,7 +298,7 @@ class PrecisionChoice {
   LayerEffect effect_of(std::size_t unit) const {
     const UnitEffect& measured = effect_[unit];
     LayerEffect effect;
-    effect.pattern = only_pattern_of(*units_[unit].node, units_[unit].weight);
+    effect.pattern = pattern_of(unit);
     effect.name = units_[unit].node->label();
     effect.op_type = units_[unit].node->op_type();
     for (const Node* follower : units_[unit].followers) effect.members.push_back(follower->label());
@@ -346,6 +372,7 @@ class PrecisionChoice {
       if (effect.measured) item.number("sqnr_db", effect.sqnr_db);
     }
     scope.count("restored_layers", number);
+    if (whole_) scope.flag("whole_weights", true);
   }
 
   static SessionOptions guard_session() {
@@ -372,6 +399,7 @@ class PrecisionChoice {
   std::vector<bool> measured_;
   EffectRun run_;
   ChoiceFigures first_;
+  bool whole_ = false;  // restored layers keep their weights in float32, too
   std::map<std::vector<bool>, ChoiceFigures> figures_;
   std::int64_t trials_ = 0;
 };
