@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "generation.h"
 #include "judging.h"
 #include "mcompress/host.h"
 #include "try.h"
@@ -39,6 +40,11 @@ class Bench final : public Judging {
             .unit("FILE")
             .field("energy", &JudgeOptions::energy,
                    "energy per run of the processor packages, from the kernel's RAPL counters")
+            .field("generate", &JudgeOptions::generate,
+                   "tokens per second instead: so many tokens are generated after each prompt of "
+                   "--data (or a made-up one), with keys and values kept where the model has them; "
+                   "0: not asked for")
+            .range(0, 1e6)
             .field("seed", &JudgeOptions::seed, "of made-up inputs")
             .range(0, 9e15);
     return kSchema;
@@ -55,6 +61,7 @@ class Bench final : public Judging {
     if (!options_.data.empty() || !options_.input.empty()) {
       MCOMPRESS_ASSIGN(data, samples(*pair.loaded.model, console));
     }
+    if (options_.generate > 0) return generate(*runtime, pair, data.get(), console);
     BenchOptions bench;
     bench.loads = options_.loads;
     bench.seconds = options_.seconds;
@@ -113,6 +120,38 @@ class Bench final : public Judging {
   }
 
  private:
+  Status generate(Runtime& runtime, JudgedPair& pair, DataSource* data, Console& console) const {
+    for (const auto& [given, flag] : {std::pair(options_.profile, "--profile"),
+                                      {!options_.trace.empty(), "--trace"},
+                                      {options_.energy, "--energy"}}) {
+      if (!given) continue;
+      return Error(Code::kUsage, "generate-alone",
+                   "this is not measured while tokens are generated", {{}, flag, {}},
+                   "leave out --generate");
+    }
+    GenerationRequest request;
+    request.options.tokens = std::max<std::int64_t>(options_.generate, 2);
+    request.options.rounds = options_.runs;
+    request.options.seconds = options_.seconds;
+    if (options_.warm_up >= 0) request.options.warm_up = options_.warm_up;
+    request.seed = static_cast<std::uint64_t>(options_.seed);
+    request.prompt_tokens = options_.sequence_length;
+    request.prompts = options_.samples;
+    MCOMPRESS_ASSIGN(const auto times,
+                     measure_generation(pair.other(), *pair.candidate, data, request, console));
+    if (options_.json) {
+      Datum map = generation_datum(times);
+      map.set("runtime", Datum::string(runtime.name()));
+      map.set("threads", Datum::integer(options_.threads));
+      map.set("tokens", Datum::integer(request.options.tokens));
+      return console.print(json_text(map));
+    }
+    return console.print(std::string(runtime.name()) + ", " +
+                         counted(static_cast<std::uint64_t>(options_.threads), "thread") + ", " +
+                         std::to_string(request.options.tokens) + " tokens after each prompt\n" +
+                         generation_text(times));
+  }
+
   // What is not told by time alone.
   struct Seen {
     std::string file;

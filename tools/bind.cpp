@@ -11,6 +11,7 @@ using Kind = OptionSpec::Kind;
 // Options that have a letter of their own.
 std::string flag_names(const OptionSpec& spec) {
   if (spec.name == "output") return "-o,--output";
+  if (spec.name == "against") return "--against,--reference";
   if (spec.name == "quiet") return "-q,--quiet";
   if (spec.name == "verbose") return "-v,--verbose";
   return "--" + spec.name;

@@ -212,7 +212,8 @@ class Compression {
   void offer_judges() {
     judged_.emplace(*calib_, precision_);
     drop_meter_.emplace(*before_, eval_ != nullptr ? *eval_ : *calib_,
-                        EvalSettings{options_.metric, options_.characters, {}, 5}, console_);
+                        EvalSettings{options_.metric, options_.characters, {}, 5, options_.pad_id},
+                        console_);
     precision_.drop = [this](Session& candidate) -> Result<double> {
       MCOMPRESS_ASSIGN(const double drop, drop_meter_->drop(candidate));
       precision_.drop_metric = drop_meter_->metric();
@@ -327,9 +328,10 @@ class Compression {
       warn_about_errors();
     }
     if (eval_ != nullptr) {
-      MCOMPRESS_ASSIGN(quality_,
-                       judge_quality(&*before_, *after_, *eval_,
-                                     {options_.metric, options_.characters, {}, 5}, console_));
+      MCOMPRESS_ASSIGN(
+          quality_,
+          judge_quality(&*before_, *after_, *eval_,
+                        {options_.metric, options_.characters, {}, 5, options_.pad_id}, console_));
       ReportScope& scope = root().child("evaluation");
       if (quality_->reference) scope.set("before", to_datum(*quality_->reference, false));
       scope.set("after", to_datum(quality_->candidate, false));

@@ -78,8 +78,10 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .field("eval", &Options::eval,
                "labelled data: quality and latency before and after are measured")
         .unit("DATA")
-        .field("metric", &Options::metric, "of --eval; auto: what the labels suggest")
-        .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
+        .field("metric", &Options::metric,
+               "of --eval; auto: what the labels suggest; without labels, perplexity for a decoder "
+               "of tokens")
+        .choices({"auto", "top1", "topk", "text", "agreement", "mask", "perplexity", "retrieval"})
         .field("characters", &Options::characters, "class list of a text recogniser, one per line")
         .unit("FILE")
         .field("bench", &Options::bench, "measure latency before and after");

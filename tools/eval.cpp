@@ -21,8 +21,16 @@ class Eval final : public Judging {
             .field("against", &JudgeOptions::against,
                    "judge this model too, and how often both agree")
             .unit("REF")
-            .field("metric", &JudgeOptions::metric, "auto: what the labels suggest")
-            .choices({"auto", "top1", "topk", "text", "agreement", "mask", "detections"})
+            .field(
+                "metric", &JudgeOptions::metric,
+                "auto: what the labels suggest; without labels, perplexity for a decoder of tokens")
+            .choices({"auto", "top1", "topk", "text", "agreement", "mask", "perplexity",
+                      "retrieval", "generation", "detections"})
+            .field("context-tokens", &JudgeOptions::context_tokens,
+                   "for --metric perplexity: so many tokens of each sequence are context alone")
+            .range(0, 1e9)
+            .field("tokens", &JudgeOptions::tokens, "for --metric generation: so many per prompt")
+            .range(1, 1e6)
             .field("k", &JudgeOptions::k, "for --metric topk")
             .range(1, 1e6)
             .field("characters", &JudgeOptions::characters,
@@ -62,7 +70,8 @@ class Eval final : public Judging {
       return detections(against, candidate, *data, console);
     }
     const EvalSettings settings{options_.metric, options_.characters, options_.output_name,
-                                options_.k};
+                                options_.k,      options_.pad_id,     options_.context_tokens,
+                                options_.tokens};
     MCOMPRESS_ASSIGN(const Quality quality,
                      judge_quality(against, candidate, *data, settings, console));
     if (options_.json) {
@@ -131,8 +140,10 @@ class Eval final : public Judging {
 
   std::string text(const Quality& quality) const {
     const Evaluation& result = quality.candidate;
-    std::string text = std::string(metric_name(result.metric)) + " " + percent_text(result.value);
-    if (result.decisions > 0) {
+    std::string text = std::string(metric_name(result.metric)) + " " + value_text(result);
+    if (!is_share(result.metric)) {
+      text += " (" + counted(static_cast<std::uint64_t>(result.decisions), "token") + ")";
+    } else if (result.decisions > 0) {
       text += " (" + grouped(static_cast<std::uint64_t>(result.correct)) + " of " +
               grouped(static_cast<std::uint64_t>(result.decisions)) + ")";
     }
@@ -142,13 +153,13 @@ class Eval final : public Judging {
       text += "character errors " + percent_text(*result.character_error_rate) + "\n";
     }
     if (quality.reference) {
-      const double points = (result.value - quality.reference->value) * 100;
-      text += file_name(options_.against) + ": " + percent_text(quality.reference->value) +
-              ", difference " + (points >= 0 ? "+" : "") + decimal_text(points, 2) + " points\n";
+      text += file_name(options_.against) + ": " + value_text(*quality.reference) +
+              ", difference " + change_text(*quality.reference, result) + "\n";
     }
     if (result.agreement && result.metric != Metric::kAgreement) {
       text += "agreement " + percent_text(*result.agreement) + "\n";
     }
+    text += figures_text(result);
     if (result.sqnr_db) text += "SQNR " + decibel_text(*result.sqnr_db) + "\n";
     if (quality.reference) text += losses(*quality.reference, result);
     if (quality.reference == std::nullopt && !result.classes.empty()) text += weakest(result);

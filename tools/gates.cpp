@@ -88,8 +88,6 @@ class ReplayedSession final : public Session {
   std::uint64_t bytes_ = 0;
 };
 
-std::string points(double value) { return decimal_text(value, 2) + " points"; }
-
 std::string trimmed(std::string_view line) {
   const std::size_t first = line.find_first_not_of(" \t\r");
   if (first == std::string_view::npos) return {};
@@ -145,13 +143,19 @@ Status check_gates(const Gates& gates, const GateFigures& figures) {
   }
   if (gates.wants_drop() && !(figures.drop.value_or(100) <= gates.max_drop + kShownPoints)) {
     missed += missed.empty() ? "the best that was found " : "; it ";
-    missed += figures.drop ? "loses " + points(*figures.drop) + " of " + figures.metric
+    missed += figures.drop ? "is one whose " + drop_text(figures.metric, *figures.drop)
                            : std::string("has no known drop");
-    missed += ", and --max-drop allows " + points(gates.max_drop);
+    missed += ", and --max-drop allows " + decimal_text(gates.max_drop, 2);
   }
   if (missed.empty()) return ok_status();
   return Error(Code::kGateMissed, "gate-missed", std::move(missed), {},
                "nothing was written; --write-missed writes the best there is");
+}
+
+std::string drop_text(const std::string& metric, double drop) {
+  const auto known = parse_metric(metric);
+  if (known && !is_share(*known)) return metric + " rises by " + decimal_text(drop, 2) + " %";
+  return metric + " drops by " + decimal_text(drop, 2) + " points";
 }
 
 void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportScope& scope) {
@@ -190,15 +194,17 @@ std::string mixed_precision_text(const Datum& facts) {
 Result<double> DropMeter::drop(Session& candidate) {
   MCOMPRESS_ASSIGN(EvaluateOptions options, evaluate_options(settings_, original_.model()));
   const bool labelled = !data_.labels().texts.empty() || data_.labels().numbers.has_value();
-  if (labelled && options.metric != Metric::kAgreement) {
+  options.metric = settled_metric(candidate, data_, options);
+  const bool by_itself =
+      options.metric == Metric::kPerplexity || options.metric == Metric::kRetrieval;
+  if (by_itself || (labelled && options.metric != Metric::kAgreement)) {
     if (!reference_) {
       MCOMPRESS_ASSIGN(Session * session, original_.session());
-      MCOMPRESS_ASSIGN(const Evaluation before, evaluate(*session, data_, options, progress_));
-      reference_ = before.value;
+      MCOMPRESS_ASSIGN(reference_, evaluate(*session, data_, options, progress_));
     }
     MCOMPRESS_ASSIGN(const Evaluation after, evaluate(candidate, data_, options, progress_));
     metric_ = metric_name(after.metric);
-    return (*reference_ - after.value) * 100;
+    return drop_between(*reference_, after);
   }
   if (kept_ == nullptr) {
     MCOMPRESS_ASSIGN(Session * session, original_.session());
@@ -251,8 +257,8 @@ Result<GateFigures> gate_figures(const Gates& gates, const Comparison* compariso
   }
   if (!gates.wants_drop() || (quality == nullptr && meter == nullptr)) return figures;
   if (quality != nullptr) {
-    const double before = quality->reference ? quality->reference->value : 1;
-    figures.drop = (before - quality->candidate.value) * 100;
+    figures.drop = quality->reference ? drop_between(*quality->reference, quality->candidate)
+                                      : (1 - quality->candidate.value) * 100;
     figures.metric = metric_name(quality->candidate.metric);
   } else {
     MCOMPRESS_ASSIGN(Session * session, result.session());

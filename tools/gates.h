@@ -14,7 +14,7 @@ namespace mcompress::tools {
 
 struct Gates {
   double min_sqnr = 0;    // dB; 0: not asked for
-  double max_drop = 100;  // points; 100: not asked for
+  double max_drop = 100;  // points, of a perplexity percent more; 100: not asked for
   bool wants_drop() const { return max_drop < 100; }
   bool any() const { return min_sqnr > 0 || wants_drop(); }
 };
@@ -24,11 +24,14 @@ Gates gates_of(const Recipe& recipe);
 // What was reached.
 struct GateFigures {
   std::optional<double> sqnr_db;  // of the worst float output
-  std::optional<double> drop;     // points
+  std::optional<double> drop;     // as drop_between
   std::string metric;
 };
 // kGateMissed with the figures where they are not good enough or not known.
 Status check_gates(const Gates& gates, const GateFigures& figures);
+
+// "top1 drops by 1.20 points", "perplexity rises by 1.20 %".
+std::string drop_text(const std::string& metric, double drop);
 
 void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportScope& scope);
 // "mixed precision: 3 of 20 layers back in float32...", from the facts of a report; empty: no pass
@@ -36,7 +39,8 @@ void add_gates(const Gates& gates, const GateFigures& figures, bool met, ReportS
 std::string mixed_precision_text(const Datum& facts);
 
 // Measures what candidates lose against the original on the same data: points of the metric where
-// the data have labels, else points of agreement. What the original answers is kept.
+// the data have labels, percent of perplexity for a language model, else points of agreement. What
+// the original answers is kept.
 class DropMeter {
  public:
   DropMeter(Judged& original, DataSource& data, EvalSettings settings, Progress& progress)
@@ -51,7 +55,7 @@ class DropMeter {
   EvalSettings settings_;
   Progress& progress_;
   std::unique_ptr<Session> kept_;  // replays the original's answers
-  std::optional<double> reference_;
+  std::optional<Evaluation> reference_;
   std::string metric_;
 };
 

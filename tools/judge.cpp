@@ -40,6 +40,10 @@ Result<EvaluateOptions> evaluate_options(const EvalSettings& settings, const Mod
   options.metric = *metric;
   options.output = settings.output;
   options.k = settings.k;
+  options.pad_id = settings.pad_id;
+  options.context_tokens = settings.context_tokens;
+  options.tokens = settings.tokens;
+  options.language = language_inputs(model);
   if (!settings.characters.empty()) {
     constexpr std::uint64_t kMostBytes = 64 << 20;
     MCOMPRESS_ASSIGN(const std::string text, read_file(settings.characters, kMostBytes));
@@ -58,8 +62,11 @@ Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& 
   if (reference != nullptr) {
     MCOMPRESS_ASSIGN(options.reference, reference->session());
   }
-  MCOMPRESS_ASSIGN(quality.candidate, evaluate(*session, data, options, progress));
-  if (reference != nullptr && quality.candidate.metric != Metric::kAgreement) {
+  MCOMPRESS_ASSIGN(quality.candidate,
+                   evaluate(*session, data, options, progress, &quality.reference));
+  const Metric metric = quality.candidate.metric;
+  const bool own_value = metric != Metric::kAgreement && metric != Metric::kGeneration;
+  if (reference != nullptr && own_value && !quality.reference) {
     Session* original = options.reference;
     options.reference = nullptr;
     MCOMPRESS_ASSIGN(quality.reference, evaluate(*original, data, options, progress));
@@ -126,6 +133,43 @@ std::string decibel_text(double db) {
 
 std::string milliseconds_text(double ms) { return decimal_text(ms, ms < 10 ? 3 : 1) + " ms"; }
 
+std::string value_text(const Evaluation& evaluation) {
+  return is_share(evaluation.metric) ? percent_text(evaluation.value)
+                                     : decimal_text(evaluation.value, 4);
+}
+
+std::string change_text(const Evaluation& before, const Evaluation& after) {
+  const double change =
+      is_share(after.metric) ? -drop_between(before, after) : drop_between(before, after);
+  return (change >= 0 ? "+" : "") + decimal_text(change, 2) +
+         (is_share(after.metric) ? " points" : " %");
+}
+
+std::string figures_text(const Evaluation& evaluation) {
+  const auto& figures = evaluation.figures;
+  const auto real = [&](const std::string& key) {
+    return option_text(Datum::real(std::round(figures.at(key) * 1e6) / 1e6));
+  };
+  std::string text;
+  if (figures.contains("nll")) {
+    text += "negative log-likelihood " + real("nll") + " +- " + real("nll_error") + " per token\n";
+  }
+  if (figures.contains("kl_mean")) {
+    text += "KL divergence mean " + real("kl_mean") + ", p99 " + real("kl_p99") + ", max " +
+            real("kl_max") + "\n";
+  }
+  if (figures.contains("mean_cosine")) {
+    text += "mean cosine " + real("mean_cosine") + ", overlap of the 10 nearest " +
+            percent_text(figures.at("top10_overlap")) + "\n";
+  }
+  if (figures.contains("first_difference")) {
+    text += "first difference after " + decimal_text(figures.at("first_difference"), 1) +
+            " tokens on average, equal throughout " + percent_text(figures.at("equal_sequences")) +
+            "\n";
+  }
+  return text;
+}
+
 Datum to_datum(const Comparison& comparison) {
   Datum map = Datum::map();
   map.set("samples", Datum::integer(comparison.samples));
@@ -165,6 +209,7 @@ Datum to_datum(const Evaluation& evaluation, bool details) {
   optional("top5", evaluation.top5);
   optional("agreement", evaluation.agreement);
   optional("sqnr_db", evaluation.sqnr_db);
+  for (const auto& [key, value] : evaluation.figures) map.set(key, Datum::real(value));
   if (!details || evaluation.classes.empty()) return map;
   Datum classes = Datum::list();
   for (const ClassScore& score : evaluation.classes) {
@@ -250,15 +295,13 @@ void add_quality_rows(const Quality& quality, Table& table) {
   const std::string name(metric_name(after.metric));
   if (quality.reference) {
     const Evaluation& before = *quality.reference;
-    const double points = (after.value - before.value) * 100;
-    table.row({name, percent_text(before.value), percent_text(after.value),
-               (points >= 0 ? "+" : "") + decimal_text(points, 2) + " points"});
+    table.row({name, value_text(before), value_text(after), change_text(before, after)});
     if (after.character_error_rate && before.character_error_rate) {
       table.row({"character errors", percent_text(*before.character_error_rate),
                  percent_text(*after.character_error_rate)});
     }
   } else {
-    table.row({name, "", percent_text(after.value)});
+    table.row({name, "", value_text(after)});
   }
   if (after.agreement && after.metric != Metric::kAgreement) {
     table.row({"agreement", "", percent_text(*after.agreement)});

@@ -42,6 +42,9 @@ struct EvalSettings {
   std::string characters;  // file
   std::string output;
   std::int64_t k = 5;
+  std::int64_t pad_id = -1;  // these as in EvaluateOptions
+  std::int64_t context_tokens = 0;
+  std::int64_t tokens = 32;
 };
 
 struct Quality {
@@ -53,7 +56,8 @@ struct Quality {
 // kInput when the class list can not be read.
 Result<EvaluateOptions> evaluate_options(const EvalSettings& settings, const Model& model);
 
-// Judges `candidate` on data, and `reference` (may be null) too unless only agreement is asked.
+// Judges `candidate` on data, and `reference` (may be null) too unless only agreement with it is
+// asked (kAgreement, kGeneration).
 Result<Quality> judge_quality(Judged* reference, Judged& candidate, DataSource& data,
                               const EvalSettings& settings, Progress& progress);
 
@@ -88,6 +92,12 @@ std::string difference_in(const Comparison& comparison);
 std::string percent_text(double fraction);
 std::string decibel_text(double db);
 std::string milliseconds_text(double ms);
+// A metric's value and what became of it: "98.85 %" and "-0.12 points", "51.3661" and "+1.20 %".
+std::string value_text(const Evaluation& evaluation);
+std::string change_text(const Evaluation& before, const Evaluation& after);
+// What belongs to a language metric besides its value: "KL divergence mean 0.0012, ..."; a line
+// each, for people.
+std::string figures_text(const Evaluation& evaluation);
 
 // As facts of a report.
 Datum to_datum(const Comparison& comparison);

@@ -21,6 +21,9 @@ struct JudgeOptions : DataFlags {
   std::string output_name;
   std::vector<std::string> outputs;
   std::int64_t k = 5;
+  std::int64_t context_tokens = 0;
+  std::int64_t tokens = 32;
+  std::int64_t generate = 0;
   std::int64_t samples = 0;
   std::int64_t threads = 1;
   std::int64_t runs = 0;

@@ -91,6 +91,9 @@ Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const 
   options.preprocess = flags.preprocess;
   options.raw = flags.raw;
   options.balance = flags.balance == "labels";
+  options.language = language_inputs(model);
+  options.sequence_length = flags.sequence_length;
+  options.pad_id = flags.pad_id;
   const std::vector<PortInfo> ports = ports_of(model);
   std::vector<DataPath> paths;
   for (const std::string& text : flags.input) {

@@ -40,6 +40,8 @@ struct DataFlags {
   std::vector<std::string> raw;
   std::vector<std::string> input;
   std::string balance = "none";
+  std::int64_t sequence_length = 0;
+  std::int64_t pad_id = -1;
 };
 
 // Declares them. `data` is the name of the option that --input adds to.
@@ -50,6 +52,9 @@ void add_data_fields(Schema<Options>& schema) {
   };
   const auto list = [](std::vector<std::string> DataFlags::*member) {
     return static_cast<std::vector<std::string> Options::*>(member);
+  };
+  const auto number = [](std::int64_t DataFlags::*member) {
+    return static_cast<std::int64_t Options::*>(member);
   };
   schema
       .field("feeding", text(&DataFlags::feeding),
@@ -66,7 +71,16 @@ void add_data_fields(Schema<Options>& schema) {
              "samples of one input from a path of its own; may be given again")
       .unit("NAME=PATH,...")
       .field("balance", text(&DataFlags::balance), "labels: as many samples of each label")
-      .choices({"none", "labels"});
+      .choices({"none", "labels"})
+      .field("sequence-length", number(&DataFlags::sequence_length),
+             "tokens of each sequence that one long row of token ids is cut into; 0: the model's "
+             "own, or 128")
+      .range(0, 1e9)
+      .unit("N")
+      .field("pad-id", number(&DataFlags::pad_id),
+             "the token id that is padding; negative ids always are; -1: no other")
+      .range(-1, 9e15)
+      .unit("N");
 }
 
 // What can be given as data.

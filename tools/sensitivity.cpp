@@ -54,8 +54,8 @@ struct Options : DataFlags {
             .unit("dB")
             .field("max-drop", &Options::max_drop,
                    "keep the worst layers in float32 until the metric of the data (without labels: "
-                   "agreement with the original) drops by no more; exit status 5 where it always "
-                   "does; 100: not asked for")
+                   "agreement with the original) drops by no more, a perplexity rises by no more "
+                   "percent; exit status 5 where it always does; 100: not asked for")
             .range(0, 100)
             .unit("points")
             .field("metric", &Options::metric,
@@ -71,7 +71,8 @@ struct Options : DataFlags {
                    "data to rank on and to measure --max-drop with; not given: those of --calib")
             .unit("DATA")
             .field("eval-metric", &Options::eval_metric, "of --max-drop; auto: what labels suggest")
-            .choices({"auto", "top1", "topk", "text", "agreement", "mask"})
+            .choices(
+                {"auto", "top1", "topk", "text", "agreement", "mask", "perplexity", "retrieval"})
             .field("characters", &Options::characters,
                    "class list of a text recogniser, one per line")
             .unit("FILE")
@@ -192,7 +193,7 @@ class Sensitivity final : public Command {
   Result<LayerEffects> measure(Model& model, const Recipe& recipe, Console& console) {
     Judged before(*runtime_, *original_, model_, 1);
     DropMeter meter(before, eval_ != nullptr ? *eval_ : *calib_,
-                    {options_.eval_metric, options_.characters, {}, 5}, console);
+                    {options_.eval_metric, options_.characters, {}, 5, options_.pad_id}, console);
     EffectRequest request;
     request.samples = options_.rank_samples;
     if (options_.metric == "kl") request.metric = EffectMetric::kKl;
@@ -297,7 +298,7 @@ class Sensitivity final : public Command {
 
   std::string figures(double sqnr, std::optional<double> drop) const {
     std::string text = shown_db(sqnr);
-    if (drop) text += ", " + drop_metric_ + " drops by " + decimal_text(*drop, 2) + " points";
+    if (drop) text += ", " + drop_text(drop_metric_, *drop);
     return text;
   }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mcompress/calibration.h"
+#include "mcompress/language.h"
 #include "mcompress/runtime.h"
 #include "mcompress/status.h"
 
@@ -24,6 +25,13 @@ struct SampleOptions : DataOptions {
   std::vector<std::string> raw;
   // As many samples of each label; with a limit, so many in all.
   bool balance = false;
+  // What the inputs of a language model are; empty: by their names. Those without an array are
+  // derived from the token ids where they can be.
+  std::vector<LanguageInput> language;
+  // Tokens of a sequence that is cut from one long array; 0: the model's own length or 128.
+  std::int64_t sequence_length = 0;
+  // The token that stands for padding; negative ones always do.
+  std::int64_t pad_id = -1;
 };
 
 // Where the samples of one input lie; an empty name: of all that no other path is for.
@@ -37,6 +45,10 @@ struct DataPath {
 // numbers; the classes take turns), a raw file or a folder of them, and a text file that lists
 // image, .npy or raw files, with labels. Images are JPEG, PNG and BMP. Of images, the kind of every
 // file and the whole of the first are checked before anything runs.
+//
+// For a language model an array of token ids is enough, [samples, length] or one long row that is
+// cut into sequences: attention mask, positions, token types and keys and values of earlier tokens
+// (none) follow from it, each with a note, unless there is an array for them.
 //
 // Several paths lie side by side, each for its inputs. They must have the same number of samples;
 // labels are those of the first that has any.

@@ -15,6 +15,7 @@
 #include "mcompress/calibration.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"
+#include "mcompress/language.h"
 #include "mcompress/runtime.h"
 #include "mcompress/status.h"
 
@@ -108,8 +109,23 @@ Result<LayerComparison> compare_layers(Runtime& runtime, const Model& reference,
 // ---------------------------------------------------------------------------- labelled quality
 
 // kAuto: text labels mean kText; labels of three or more axes, as many as the output has values,
-// kMask; other numbers kTop1; no labels but a reference, kAgreement.
-enum class Metric : std::uint8_t { kAuto, kTop1, kTopK, kText, kAgreement, kMask };
+// kMask; other numbers kTop1; no labels, but token ids and an output [batch, length, vocabulary],
+// kPerplexity; no labels but a reference, kAgreement.
+//   kPerplexity: exp of the mean negative log-likelihood of each next token of the data.
+//   kRetrieval: rows 0..n-1 are queries, rows n..2n-1 what they look for, in the same order: share
+//     of queries whose nearest (cosine) is their own.
+//   kGeneration: prompts are continued greedily; share of tokens equal to the reference's.
+enum class Metric : std::uint8_t {
+  kAuto,
+  kTop1,
+  kTopK,
+  kText,
+  kAgreement,
+  kMask,
+  kPerplexity,
+  kRetrieval,
+  kGeneration
+};
 std::string_view metric_name(Metric metric);  // "top1"
 // Empty for an unknown name.
 std::optional<Metric> parse_metric(std::string_view name);
@@ -124,6 +140,13 @@ struct EvaluateOptions {
   Session* reference = nullptr;         // also compares decisions with this one's
   std::int64_t limit = 0;               // first N samples; 0: all
   std::int64_t batch = 0;               // samples per run where the data allow it; 0: chosen
+  // Of a language model: what its inputs are (empty: by their names), a token that is padding, the
+  // tokens at the start of each sequence that are context alone (kPerplexity), and how many tokens
+  // are generated (kGeneration).
+  std::vector<LanguageInput> language;
+  std::int64_t pad_id = -1;
+  std::int64_t context_tokens = 0;
+  std::int64_t tokens = 32;
 };
 
 struct ClassScore {
@@ -137,7 +160,7 @@ struct Evaluation {
   std::string output;
   std::int64_t samples = 0;
   // Share of right decisions (kTop1, kTopK, kText), share of decisions equal to the reference's
-  // (kAgreement), mean intersection over union (kMask).
+  // (kAgreement), mean intersection over union (kMask); for language models as Metric says.
   double value = 0;
   std::int64_t decisions = 0;  // that count: one per label that is not -1
   std::int64_t correct = 0;
@@ -151,14 +174,35 @@ struct Evaluation {
   // the two yes sets; and the SQNR of the judged output.
   std::optional<double> agreement;
   std::optional<double> sqnr_db;
+  // More of kPerplexity ("nll", "nll_error" (standard error of the mean); with a reference
+  // "kl_mean", "kl_p99", "kl_max" in nats), kRetrieval (with a reference "mean_cosine",
+  // "top10_overlap") and kGeneration ("equal_sequences", "first_difference": tokens before it, the
+  // mean; all of them where there is none).
+  std::map<std::string, double> figures;
 };
+
+// Whether the value is a share of 1 that is better the larger; a perplexity is not.
+bool is_share(Metric metric);
+// What was lost: points (hundredths) of a share; of a perplexity the percent by which it rose.
+double drop_between(const Evaluation& before, const Evaluation& after);
 
 // An output with one value per label is a yes/no output: yes above the threshold, label 1 means
 // yes. Integer outputs with one value per label are decisions themselves. Otherwise the highest
 // value decides. Labels of -1 are ignored. Fails with kUsage when the metric can not be inferred
 // or lacks something, with kInput when labels and outputs do not fit together.
+//
+// kPerplexity: each sample is one sequence by itself. The token at t counts when it and the one in
+// front of it are real (attention mask not 0, id not negative and not `pad_id`) and t is at least
+// `context_tokens`; agreement is that of the highest logits, on the same positions.
+//
+// `reference`: becomes the evaluation of options.reference where the metric finds it on the way
+// (kPerplexity, kRetrieval).
 Result<Evaluation> evaluate(Session& session, DataSource& data, const EvaluateOptions& options,
-                            Progress& progress);
+                            Progress& progress, std::optional<Evaluation>* reference = nullptr);
+// The metric that `evaluate` would take, as far as that shows without labels: kPerplexity for
+// kAuto, else what is asked for.
+Metric settled_metric(const Session& session, const DataSource& data,
+                      const EvaluateOptions& options);
 
 // ---------------------------------------------------------------------------------- detections
 
@@ -282,7 +326,8 @@ struct FeedOptions {
   std::int64_t free_size = 1;  // of dimensions that the model leaves open
   std::map<std::string, std::vector<std::int64_t>, std::less<>> shapes;  // by input; overrides
 };
-// Data to run a model without data: floats in [-1, 1), integers and booleans 0. Fails with kInput
+// Data to run a model without data: floats in [-1, 1), integers and booleans 0; masks, positions
+// and the like of a language model fit its tokens (with `shapes` they do not). Fails with kInput
 // for an input of unknown rank whose shape is not given, with kUnsupported for strings.
 Result<std::vector<NamedTensor>> make_feeds(std::span<const PortInfo> inputs,
                                             const FeedOptions& options);

@@ -12,6 +12,7 @@
 #include "mcompress/host.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"
+#include "mcompress/language.h"
 #include "mcompress/openable.h"
 #include "mcompress/options.h"
 #include "mcompress/pass.h"

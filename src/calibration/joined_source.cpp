@@ -126,13 +126,20 @@ Status check_data_paths(std::span<const DataPath> paths, std::span<const PortInf
 // One part per path, each for its inputs.
 Result<std::vector<SourcePart>> open_parts(std::span<const DataPath> paths,
                                            std::span<const PortInfo> inputs,
-                                           const SampleOptions& options, Diagnostics& diagnostics) {
+                                           const SampleOptions& options, Diagnostics& diagnostics,
+                                           std::vector<LanguageInput>& derived) {
   std::vector<std::vector<PortInfo>> served(paths.size());
+  const std::vector<LanguageInput> roles = roles_of(inputs, options);
   const auto others = std::ranges::find(paths, std::string(), &DataPath::input);
   for (const PortInfo& port : inputs) {
     auto path = std::ranges::find(paths, port.name, &DataPath::input);
     if (path == paths.end()) path = others;
     if (path == paths.end()) {
+      const auto role = std::ranges::find(roles, port.name, &LanguageInput::name);
+      if (role != roles.end() && role->role != InputRole::kTokenIds) {
+        derived.push_back(*role);
+        continue;
+      }
       return Error(Code::kInput, "data-input-missing",
                    "nothing is given for this input of the model", {{}, {}, port.name},
                    "--input NAME=PATH gives it data");
@@ -224,13 +231,19 @@ Result<std::unique_ptr<DataSource>> open_data(std::span<const DataPath> paths,
   MCOMPRESS_TRY(check_data_paths(paths, inputs));
   MCOMPRESS_TRY(raw_layouts(options.raw, inputs));
   SampleOptions all = options;
+  all.language = roles_of(inputs, options);
   if (options.balance) all.limit = 0;
-  MCOMPRESS_ASSIGN(std::vector<SourcePart> parts, open_parts(paths, inputs, all, diagnostics));
+  std::vector<LanguageInput> derived;
+  MCOMPRESS_ASSIGN(std::vector<SourcePart> parts,
+                   open_parts(paths, inputs, all, diagnostics, derived));
   std::unique_ptr<DataSource> source;
   if (parts.size() == 1) {
     source = std::move(parts.front().source);
   } else {
     MCOMPRESS_ASSIGN(source, join_sources(std::move(parts), std::nullopt, file));
+  }
+  if (!derived.empty()) {
+    source = derive_missing(std::move(source), std::move(derived), all, file, diagnostics);
   }
   if (!options.balance) return source;
   return balance_labels(std::move(source), options.limit, file, diagnostics);

@@ -75,6 +75,13 @@ NpyArray NpyArray::over(std::unique_ptr<ByteSource> source, NpyHeader header) {
   return array;
 }
 
+void NpyArray::reshape(std::vector<std::int64_t> shape) {
+  std::uint64_t elements = 1;
+  for (const std::int64_t size : shape) elements *= static_cast<std::uint64_t>(size);
+  header_.data_bytes = elements * header_.item_bytes;
+  header_.shape = std::move(shape);
+}
+
 std::string NpyArray::type_text() const {
   std::string type;
   switch (header_.kind) {

@@ -25,6 +25,9 @@ class NpyArray {
   static NpyArray over(std::unique_ptr<ByteSource> source, NpyHeader header);
 
   const NpyHeader& header() const { return header_; }
+  // Other axes for the first product(shape) elements; what is behind them is not part of the array
+  // any more. There must be so many. Before anything is read.
+  void reshape(std::vector<std::int64_t> shape);
   // "float32 [48, 3, 224, 224]".
   std::string type_text() const;
 

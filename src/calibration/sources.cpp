@@ -69,7 +69,8 @@ ArraySet folder_arrays(const DataFolder& folder, const fs::path& path,
 
 Result<std::unique_ptr<DataSource>> open_npz(const std::string& path,
                                              std::span<const PortInfo> inputs,
-                                             const DataOptions& options, Diagnostics& diagnostics) {
+                                             const SampleOptions& options,
+                                             Diagnostics& diagnostics) {
   MCOMPRESS_ASSIGN(const std::shared_ptr<NpzArchive> archive, NpzArchive::open(path));
   ArraySet set;
   set.file = path;
@@ -88,7 +89,7 @@ Result<std::unique_ptr<DataSource>> open_npz(const std::string& path,
                          return array;
                        });
   }
-  return open_arrays(set, inputs, options, diagnostics);
+  return open_token_arrays(std::move(set), inputs, options, diagnostics);
 }
 
 using FilesPerInput = std::vector<std::vector<fs::path>>;
@@ -154,9 +155,9 @@ Result<std::unique_ptr<DataSource>> open_folder(const fs::path& path,
   }
   MCOMPRESS_ASSIGN(const ArrayOpener opener, opener_for(inputs, options));
   const ArraySet arrays = folder_arrays(folder, path, inputs, opener);
-  const bool whole = std::ranges::all_of(
-      inputs, [&](const PortInfo& port) { return arrays.arrays.contains(port.name); });
-  if (whole) return open_arrays(arrays, inputs, options, diagnostics);
+  const bool whole = tokens_suffice(
+      inputs, options, [&](const std::string& name) { return arrays.arrays.contains(name); });
+  if (whole) return open_token_arrays(arrays, inputs, options, diagnostics);
   if (!folder.images.empty() && inputs.size() == 1) {
     std::vector<fs::path> images = folder.images;
     const auto available = static_cast<std::int64_t>(images.size());
@@ -273,7 +274,8 @@ Result<std::unique_ptr<DataSource>> open_path(const fs::path& path,
   if (magic.starts_with("PK")) return open_npz(file, inputs, options, diagnostics);
   const bool raw = is_raw_name(file) || (!options.raw.empty() && !is_list_name(file));
   if (magic.starts_with("\x93NUM") || raw) {
-    if (inputs.size() != 1) {
+    const PortInfo* port = inputs.size() == 1 ? &inputs[0] : token_ids_port(inputs, options);
+    if (port == nullptr) {
       return Error(Code::kInput, "data-input-missing",
                    "one array is given, the model has " + std::to_string(inputs.size()) + " inputs",
                    {file, {}, {}}, "save an .npz with one array per input");
@@ -281,8 +283,8 @@ Result<std::unique_ptr<DataSource>> open_path(const fs::path& path,
     ArraySet set;
     set.file = file;
     MCOMPRESS_ASSIGN(const ArrayOpener opener, opener_for(inputs, options));
-    set.arrays.emplace(inputs[0].name, open_later(file, inputs[0], opener));
-    return open_arrays(set, inputs, options, diagnostics);
+    set.arrays.emplace(port->name, open_later(file, *port, opener));
+    return open_token_arrays(std::move(set), inputs, options, diagnostics);
   }
   if (inputs.size() == 1 && !image_format(std::as_bytes(std::span(magic))).empty()) {
     return open_images({path}, Labels(), file, inputs[0], options, diagnostics);

@@ -43,6 +43,26 @@ Result<std::unique_ptr<DataSource>> open_arrays(const ArraySet& set,
                                                 const DataOptions& options,
                                                 Diagnostics& diagnostics);
 
+// open_arrays for models whose token ids may be all there is: a row of tokens is cut into
+// sequences, and what the ids imply is derived (derive_missing).
+Result<std::unique_ptr<DataSource>> open_token_arrays(ArraySet set,
+                                                      std::span<const PortInfo> inputs,
+                                                      const SampleOptions& options,
+                                                      Diagnostics& diagnostics);
+// Whether arrays named `has` are enough: for each input there is one, or it is derived.
+bool tokens_suffice(std::span<const PortInfo> inputs, const SampleOptions& options,
+                    const std::function<bool(const std::string&)>& has);
+// The input that holds the token ids, where everything else among `inputs` can be derived; null:
+// there is none.
+const PortInfo* token_ids_port(std::span<const PortInfo> inputs, const SampleOptions& options);
+// Feeds `missing` beside what `source` has. Notes say what they become.
+std::unique_ptr<DataSource> derive_missing(std::unique_ptr<DataSource> source,
+                                           std::vector<LanguageInput> missing,
+                                           const SampleOptions& options, const std::string& file,
+                                           Diagnostics& diagnostics);
+// Roles of the inputs: those that the options name, else by name.
+std::vector<LanguageInput> roles_of(std::span<const PortInfo> inputs, const SampleOptions& options);
+
 // Opens the file of an array, .npy or raw by its name.
 struct ArrayOpener {
   RawLayouts layouts;

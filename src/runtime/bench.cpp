@@ -76,6 +76,37 @@ std::uint64_t next_random(std::uint64_t& state) {
   return z ^ (z >> 31);
 }
 
+// Sizes of what the inputs of a language model have in common.
+struct MadeUpTokens {
+  std::vector<LanguageInput> roles;  // of those that follow from the sizes
+  std::int64_t batch = 1, length = 1, past = 0;
+
+  const LanguageInput* find(std::string_view name) const {
+    const auto found = std::ranges::find(roles, name, &LanguageInput::name);
+    return found == roles.end() ? nullptr : &*found;
+  }
+};
+
+std::optional<MadeUpTokens> made_up_tokens(std::span<const PortInfo> inputs,
+                                           const FeedOptions& options) {
+  if (!options.shapes.empty()) return std::nullopt;
+  MadeUpTokens tokens;
+  tokens.roles = language_inputs(inputs, {});
+  const LanguageInput* ids = find_role(tokens.roles, InputRole::kTokenIds);
+  if (ids == nullptr || ids->dims.size() != 2) return std::nullopt;
+  tokens.batch = ids->dims[0] > 0 ? ids->dims[0] : options.free_size;
+  tokens.length = ids->dims[1] > 0 ? ids->dims[1] : options.free_size;
+  const LanguageInput* past = find_role(tokens.roles, InputRole::kPast);
+  if (past != nullptr && std::ranges::count(past->dims, LanguageInput::kLength) > 0) {
+    tokens.past = options.free_size;
+  }
+  std::erase_if(tokens.roles, [](const LanguageInput& input) {
+    return input.role == InputRole::kTokenIds ||
+           std::ranges::count(input.dims, LanguageInput::kUnknown) > 0;
+  });
+  return tokens;
+}
+
 Result<std::vector<std::int64_t>> feed_shape(const PortInfo& port, const FeedOptions& options) {
   if (const auto given = options.shapes.find(port.name); given != options.shapes.end()) {
     return given->second;
@@ -186,8 +217,21 @@ Result<std::vector<NamedTensor>> make_feeds(std::span<const PortInfo> inputs,
                                             const FeedOptions& options) {
   std::uint64_t state = options.seed;
   std::vector<NamedTensor> feeds;
+  const std::optional<MadeUpTokens> tokens = made_up_tokens(inputs, options);
   for (const PortInfo& port : inputs) {
-    MCOMPRESS_ASSIGN(std::vector<std::int64_t> dims, feed_shape(port, options));
+    std::vector<std::int64_t> dims;
+    const LanguageInput* role = tokens ? tokens->find(port.name) : nullptr;
+    if (role != nullptr) {
+      MCOMPRESS_ASSIGN(Tensor derived,
+                       derive_input(*role, tokens->batch, tokens->length, tokens->past, {}));
+      if (role->role != InputRole::kPast) {
+        feeds.push_back({port.name, std::move(derived)});
+        continue;
+      }
+      dims.assign(derived.dims().begin(), derived.dims().end());
+    } else {
+      MCOMPRESS_ASSIGN(dims, feed_shape(port, options));
+    }
     const std::optional<std::int64_t> count = element_count(dims);
     const std::optional<std::uint64_t> bytes =
         count.has_value() ? packed_bytes(port.type.element, *count) : std::nullopt;

@@ -9,6 +9,7 @@
 #include "numeric/error.h"
 #include "runtime/decisions.h"
 #include "runtime/feeds.h"
+#include "runtime/language_metrics.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -21,13 +22,16 @@ constexpr std::int64_t kTop5 = 5;
 // How far a rounded probability may lie outside 0 to 1.
 constexpr float kSlack = 0.05F;
 
-constexpr std::array<std::pair<Metric, std::string_view>, 6> kNames = {{
+constexpr std::array<std::pair<Metric, std::string_view>, 9> kNames = {{
     {Metric::kAuto, "auto"},
     {Metric::kTop1, "top1"},
     {Metric::kTopK, "topk"},
     {Metric::kText, "text"},
     {Metric::kAgreement, "agreement"},
     {Metric::kMask, "mask"},
+    {Metric::kPerplexity, "perplexity"},
+    {Metric::kRetrieval, "retrieval"},
+    {Metric::kGeneration, "generation"},
 }};
 
 Location at(std::string_view subject) {
@@ -462,7 +466,15 @@ std::optional<Metric> parse_metric(std::string_view name) {
 }
 
 Result<Evaluation> evaluate(Session& session, DataSource& data, const EvaluateOptions& options,
-                            Progress& progress) {
+                            Progress& progress, std::optional<Evaluation>* reference) {
+  const Metric metric = settled_metric(session, data, options);
+  if (metric == Metric::kPerplexity) {
+    return evaluate_perplexity(session, data, options, progress, reference);
+  }
+  if (metric == Metric::kRetrieval) {
+    return evaluate_retrieval(session, data, options, progress, reference);
+  }
+  if (metric == Metric::kGeneration) return evaluate_generation(session, data, options, progress);
   MCOMPRESS_ASSIGN(const std::string output, pick_output(session, options));
   if (options.reference != nullptr) {
     MCOMPRESS_TRY(check_fetch(options.reference->outputs(), {&output, 1}));

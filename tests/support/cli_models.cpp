@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <iostream>
 
+#include "support/arrays.h"
+#include "support/decoder.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -22,6 +24,20 @@ std::string branches() {
       "else_branch = e () => (float[2,32] p) <" +
       weights("right", {32, 32}) +
       "> { e = MatMul(x, outer) r = Relu(e) f = MatMul(r, right) p = Neg(f) } > }");
+}
+
+// A decoder in three forms, and tokens: one row of them, and sequences of which some are padded.
+void write_decoders(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  write_file(folder / "model.onnx", decoder_bytes({}));
+  write_file(folder / "no-cache.onnx", decoder_bytes({.cache = false}));
+  write_file(folder / "other.onnx", decoder_bytes({.prefix = "other"}));
+  write_file(folder / "tokens.npy", npy("<i8", {1200}, decoder_tokens(1200, 1)));
+  std::vector<std::int64_t> rows = decoder_tokens(std::int64_t{16} * 24, 2);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i / 24 % 4 == 3 && i % 24 >= 18) rows[i] = -100;
+  }
+  write_npz(folder / "rows.npz", {{"input_ids", npy("<i8", {16, 24}, rows)}});
 }
 
 struct Named {
@@ -88,6 +104,7 @@ int main(int argc, char** argv) {
   for (const auto& [name, bytes] : mcompress::testing::models()) {
     mcompress::testing::write_file(folder / (std::string(name) + ".onnx"), bytes);
   }
+  mcompress::testing::write_decoders(folder / "decoder");
   for (const auto& fixture : mcompress::testing::fixtures()) {
     mcompress::testing::write_file(folder / (fixture.name + ".onnx"), fixture.bytes);
   }

@@ -49,7 +49,11 @@ std::vector<std::pair<double, std::uint32_t>> noise_of_nodes(
   return ranked;
 }
 
-std::string points_text(double points) { return fixed(points, 2) + " points"; }
+// A perplexity rises, by percent; other metrics drop, by points.
+std::string drop_text(const std::string& metric, double drop) {
+  if (metric == "perplexity") return metric + " rises by " + fixed(drop, 2) + " %";
+  return metric + " drops by " + fixed(drop, 2) + " points";
+}
 
 // How good a whole choice is.
 struct ChoiceFigures {
@@ -336,8 +340,8 @@ class PrecisionChoice {
     }
     if (first_.drop && *first_.drop > options_.max_drop) {
       text += (text.empty() ? "with all layers in integers " : ", and ") +
-              std::string(services_->drop_metric) + " drops by " + points_text(*first_.drop) +
-              ", more than " + points_text(options_.max_drop);
+              drop_text(services_->drop_metric, *first_.drop) + ", more than " +
+              fixed(options_.max_drop, 2);
     }
     return text;
   }
