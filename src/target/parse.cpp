@@ -241,8 +241,8 @@ Status parse_low_float(const Datum& datum, LowFloatRule& rule) {
   MCOMPRESS_TRY(fields.text("why", rule.why));
   MCOMPRESS_TRY(fields.text("source", rule.source));
   MCOMPRESS_TRY(fields.finish());
-  if (rule.compute != LowFloatRule::Compute::kFast && rule.why.empty()) {
-    return target_error("'low-float' is not computed fast and needs a 'why'", datum);
+  if (rule.compute == LowFloatRule::Compute::kSlow && rule.why.empty()) {
+    return target_error("'low-float' is computed slowly and needs a 'why'", datum);
   }
   return ok_status();
 }
