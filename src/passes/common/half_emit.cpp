@@ -27,12 +27,12 @@ class Emitter {
     modernise_initializers(model_, context_);
     for (const HalfMask& mask : plan_.masks) MCOMPRESS_TRY(clamp(mask));
     collect();
-    const auto computed =
-        std::ranges::stable_partition(read_, [](const Value* value) { return is_constant(value); });
-    for (Value* value : computed) {
-      if (!half_.contains(value->id())) give_half(*value);
+    const auto computed = std::stable_partition(
+        read_.begin(), read_.end(), [](const Value* value) { return is_constant(value); });
+    for (auto it = computed; it != read_.end(); ++it) {
+      if (!half_.contains((*it)->id())) give_half(**it);
     }
-    read_.erase(computed.begin(), computed.end());
+    read_.erase(computed, read_.end());
     for (Value* value : read_) MCOMPRESS_TRY(convert_constant(*value));
     for (Value* value : made_) MCOMPRESS_TRY(make_half(*value));
     if (!keep_io_) MCOMPRESS_TRY(convert_outputs());
