@@ -157,9 +157,10 @@ struct ModeOptions {
         Schema<ModeOptions>()
             .field("mode", &ModeOptions::mode,
                    "static: integer kernels, ranges from data; dynamic: integer matrix products, "
-                   "ranges found on every run; weight-only: small file, float kernels; auto: "
-                   "static with data, else dynamic where it pays")
-            .choices({"auto", "static", "dynamic", "weight-only"});
+                   "ranges found on every run; weight-only: small file, float kernels; float16, "
+                   "bfloat16: arithmetic in them where the target gains by it, else weights alone; "
+                   "auto: static with data, else dynamic where it pays")
+            .choices({"auto", "static", "dynamic", "weight-only", "float16", "bfloat16"});
     return kSchema;
   }
 };
@@ -208,8 +209,8 @@ class Quantize final : public Writing {
     declare_model(app);
     flags.add(ModeOptions::schema().specs(), "What to quantize, and how");
     std::vector<Recipe> recipes;
-    for (const char* name :
-         {"quantize-static", "quantize-dynamic", "quantize-weight-only", "quantize-blocks"}) {
+    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weight-only",
+                             "quantize-blocks", "quantize-float16"}) {
       auto recipe = builtin_recipe(name);
       if (recipe.ok()) recipes.push_back(std::move(recipe).value());
     }
@@ -245,17 +246,22 @@ class Quantize final : public Writing {
     }
     wanted.must_compress = true;
     std::string mode = given.mode;
-    const bool automatic = mode == "auto" && !wants_blocks(wanted.pass_flags);
-    if ((mode == "auto" || mode == "weight-only") && wants_blocks(wanted.pass_flags)) {
-      mode = "blocks";
-    }
+    MCOMPRESS_ASSIGN(const bool floats, wants_floats(mode, wanted.pass_flags));
+    if (!floats) take_bytes(mode, wanted.pass_flags);
+    const bool blocks =
+        !floats && (mode == "auto" || mode == "weight-only") && wants_blocks(wanted.pass_flags);
+    const std::string label = (floats || blocks) && mode == "auto" ? "weight-only" : mode;
+    if (floats) mode = "float16";
+    if (blocks) mode = "blocks";
     if (mode == "auto" && has_ranges) mode = "static";
     // What can be known before the model is there is refused before.
     if (mode != "auto") {
       MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe("quantize-" + mode));
       MCOMPRESS_TRY(apply_flags(recipe, wanted.pass_flags));
     }
-    wanted.choose_recipe = [mode, automatic, has_table, &console](
+    const bool named = floats || blocks;
+    const bool automatic = given.mode == "auto" && !named && mode != "weight-only";
+    wanted.choose_recipe = [mode, label, named, automatic, has_table, &console](
                                const Model& model, ReportScope& report) -> Result<Recipe> {
       std::string chosen = mode;
       std::string why = "asked for";
@@ -268,7 +274,7 @@ class Quantize final : public Writing {
                                                 : " matrix products that gain")
                            : "no calibration data, and no large matrix products";
       }
-      report.text("mode", chosen == "blocks" ? "weight-only" : chosen);
+      report.text("mode", named ? label : chosen);
       report.text("mode_reason", why);
       if (automatic) console.say("mode " + chosen + ": " + why);
       return builtin_recipe("quantize-" + chosen);
@@ -287,9 +293,47 @@ class Quantize final : public Writing {
     return false;
   }
 
+  // Eight bits without a word of blocks: a scale per channel, as quantize-weights has it.
+  static void take_bytes(std::string& mode, Datum& pass_flags) {
+    const Datum* given = pass_flags.find("weights");
+    const std::string weights = given != nullptr ? option_text(*given) : std::string();
+    if ((weights != "int8" && weights != "uint8") || (mode != "auto" && mode != "weight-only")) {
+      return;
+    }
+    Datum::Map& flags = std::get<Datum::Map>(pass_flags.value());
+    std::erase_if(flags, [](const auto& entry) { return entry.first == "weights"; });
+    if (wants_blocks(pass_flags)) {
+      pass_flags.set("weights", Datum::string(weights));
+      return;
+    }
+    mode = "weight-only";
+    if (pass_flags.find("scheme") == nullptr) {
+      pass_flags.set("scheme", Datum::string(weights == "int8" ? "symmetric" : "affine"));
+    }
+  }
+
+  // Floats of fewer bits are the matter of one pass. Says which, and in which form.
+  static Result<bool> wants_floats(const std::string& mode, Datum& pass_flags) {
+    const Datum* given = pass_flags.find("weights");
+    const std::string weights = given != nullptr ? option_text(*given) : std::string();
+    if (mode == "float16" || mode == "bfloat16") {
+      if (!weights.empty() && weights != mode) {
+        return Error(Code::kUsage, "two-types",
+                     "mode " + mode + " computes with weights of that type, not " + weights,
+                     {{}, "--weights", {}}, "leave --mode out to store weights alone");
+      }
+      pass_flags.set("weights", Datum::string(mode));
+      return true;
+    }
+    const bool floats = weights.starts_with("float") || weights.starts_with("bfloat");
+    if (!floats || mode == "static" || mode == "dynamic") return false;
+    if (pass_flags.find("form") == nullptr) pass_flags.set("form", Datum::string("storage"));
+    return true;
+  }
+
   static bool of_quantization(std::string_view option) {
-    for (const char* name :
-         {"quantize-static", "quantize-dynamic", "quantize-weights", "quantize-blocks"}) {
+    for (const char* name : {"quantize-static", "quantize-dynamic", "quantize-weights",
+                             "quantize-blocks", "cast-float16"}) {
       for (const OptionSpec& spec : builtin_passes().find(name)->options) {
         if (spec.name == option) return true;
       }
@@ -324,8 +368,9 @@ class Run final : public Writing {
       return *recipe;
     };
     wanted.must_compress =
-        std::any_of(recipe->steps.begin(), recipe->steps.end(),
-                    [](const RecipeStep& step) { return step.pass.starts_with("quantize-"); });
+        std::any_of(recipe->steps.begin(), recipe->steps.end(), [](const RecipeStep& step) {
+          return step.pass.starts_with("quantize-") || step.pass == "cast-float16";
+        });
     return compress(std::move(wanted), console);
   }
 

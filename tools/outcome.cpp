@@ -46,7 +46,9 @@ std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*
   return groups;
 }
 
-bool compresses(const Decision& decision) { return decision.pass.starts_with("quantize-"); }
+bool compresses(const Decision& decision) {
+  return decision.pass.starts_with("quantize-") || decision.pass == "cast-float16";
+}
 
 std::string_view last_compressing_pass(const Explain& explain) {
   std::string_view pass;

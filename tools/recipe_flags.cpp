@@ -20,6 +20,18 @@ std::string owners_of(std::string_view option) {
   return text;
 }
 
+// Passes that share a name may have defaults, choices and words of their own.
+void join(const OptionSpec& spec, OptionSpec& known) {
+  if (known.default_text != spec.default_text) known.default_text = "of each pass";
+  if (known.choices == spec.choices || known.choices.empty()) return;
+  if (known.help.find(spec.help) == std::string::npos) known.help += "; " + spec.help;
+  for (const std::string& choice : spec.choices) {
+    if (std::find(known.choices.begin(), known.choices.end(), choice) == known.choices.end()) {
+      known.choices.push_back(choice);
+    }
+  }
+}
+
 }  // namespace
 
 Result<Recipe> builtin_recipe(std::string_view name) {
@@ -45,11 +57,8 @@ std::vector<OptionSpec> pass_options(std::span<const Recipe> recipes) {
           continue;
         }
         if (place->second == step.pass) continue;
-        // The passes that share a name may have defaults of their own.
         for (OptionSpec& known : specs) {
-          if (known.name == spec.name && known.default_text != spec.default_text) {
-            known.default_text = "of each pass";
-          }
+          if (known.name == spec.name) join(spec, known);
         }
       }
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mcompress/analysis.h"
+#include "mcompress/argument_types.h"
 #include "mcompress/calibration.h"
 #include "mcompress/data.h"
 #include "mcompress/drift.h"

@@ -121,6 +121,26 @@ struct BlockRule {
   std::string why, source;
 };
 
+// Arithmetic in 16-bit floats, and weights stored in floats of 16 or 8 bits.
+struct LowFloatRule {
+  enum class Compute : std::uint8_t {
+    kFast,  // kernels of their own
+    kSlow,  // runs, slower than in float32
+    kNone,  // does not run
+  };
+  Compute compute = Compute::kNone;  // in float16
+  // Operators without a kernel get casts around them from the runtime; else they do not run.
+  bool casts_by_itself = false;
+  // Those with kernels, as "Conv" or "com.microsoft:Gelu"; "*": all.
+  std::vector<std::string> operators, bfloat16_operators;
+  // Stored weights for which Cast to float32 is computed once, when the model is loaded.
+  std::vector<DataType> storage = {DataType::kFloat16};
+  std::string why, source;
+  bool stores(DataType type) const;
+  // `name` as in `operators`; `type`: float16 or bfloat16.
+  bool has_kernel(std::string_view name, DataType type) const;
+};
+
 // A form that the writer never emits for the target, and what it writes in its place.
 struct AvoidedForm {
   std::string form, versions, what, instead, source;
@@ -169,6 +189,7 @@ class Target {
   const DynamicRule* find_dynamic(std::string_view op_type) const;
   WeightOnlyRule weight_only;
   BlockRule blocks;
+  LowFloatRule low_float;
   std::vector<AvoidedForm> avoided;
   std::vector<NativeOperator> natives;
   // Null: the target takes the operator apart, has no kernel for it or runs it slower.

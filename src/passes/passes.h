@@ -5,6 +5,7 @@
 
 namespace mcompress {
 
+PassInfo cast_float16_info();
 PassInfo convert_opset_info();
 PassInfo dedup_initializers_info();
 PassInfo eliminate_dead_info();

@@ -45,7 +45,7 @@ class QuantizeBlocks final : public Pass {
     static const Schema<Options> kSchema =
         selection_schema<Options>()
             .field("weights", &Options::weights,
-                   "bits of a weight; int is symmetric, uint has a zero point in each block")
+                   "bits of a weight: int symmetric, uint with a zero point in each block")
             .choices({"uint4", "int4", "uint2", "int2", "uint8", "int8"})
             .field("block-size", &Options::block_size,
                    "neighbouring weights that share a scale: 16 to 256, a power of two; 0: whole "

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "ir/convert.h"
 #include "mcompress/dtype.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -80,6 +81,25 @@ std::string port_type_text(const TypeInfo& type) {
     }
   }
   return text + "[" + join(dims, ",") + "]";
+}
+
+Result<std::vector<NamedTensor>> narrowed_feeds(std::span<const PortInfo> inputs,
+                                                std::span<const NamedTensor> feeds) {
+  std::vector<NamedTensor> result;
+  for (std::size_t i = 0; i < feeds.size(); ++i) {
+    const PortInfo* port = find_port(inputs, feeds[i].name);
+    const Tensor& tensor = feeds[i].tensor;
+    const DataType wanted = port != nullptr ? port->type.element : DataType::kUndefined;
+    const bool narrow = wanted == DataType::kFloat16 || wanted == DataType::kBfloat16;
+    if (!narrow || tensor.dtype() != DataType::kFloat || tensor.is_opaque()) continue;
+    if (result.empty()) result.assign(feeds.begin(), feeds.end());
+    MCOMPRESS_ASSIGN(const std::vector<float> numbers, read_floats(tensor));
+    std::vector<std::byte> bytes(numbers.size() * 2);
+    encode_from_float(wanted, numbers, bytes, {});
+    result[i].tensor =
+        make_bytes_tensor(wanted, {tensor.dims().begin(), tensor.dims().end()}, std::move(bytes));
+  }
+  return result;
 }
 
 Status check_feeds(std::span<const PortInfo> inputs, std::span<const PortInfo> overridable,

@@ -240,6 +240,8 @@ class OrtSessionImpl final : public Session {
 
   Status run(std::span<const NamedTensor> feeds, std::span<const std::string> fetch,
              const ReceiveFn& receive) override {
+    MCOMPRESS_ASSIGN(const std::vector<NamedTensor> narrowed, narrowed_feeds(inputs_, feeds));
+    if (!narrowed.empty()) feeds = narrowed;
     MCOMPRESS_TRY(check_feeds(inputs_, overridable_, feeds));
     MCOMPRESS_TRY(check_fetch(outputs_, fetch));
     std::vector<Handed> handed;

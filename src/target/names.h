@@ -62,6 +62,21 @@ inline constexpr std::array<std::pair<std::string_view, DataType>, 8> kWeightTyp
     {"uint2", DataType::kUint2},
 }};
 
+inline constexpr std::array<std::pair<std::string_view, LowFloatRule::Compute>, 3>
+    kLowFloatCompute = {{{"fast", LowFloatRule::Compute::kFast},
+                         {"slow", LowFloatRule::Compute::kSlow},
+                         {"none", LowFloatRule::Compute::kNone}}};
+
+inline constexpr std::array<std::pair<std::string_view, bool>, 2> kLowFloatElsewhere = {
+    {{"missing", false}, {"casts", true}}};
+
+inline constexpr std::array<std::pair<std::string_view, DataType>, 4> kStoredFloats = {{
+    {"float16", DataType::kFloat16},
+    {"bfloat16", DataType::kBfloat16},
+    {"float8e4m3fn", DataType::kFloat8E4M3FN},
+    {"float8e5m2", DataType::kFloat8E5M2},
+}};
+
 template <class T, std::size_t N>
 std::string_view name_of(const std::array<std::pair<std::string_view, T>, N>& names, T meaning) {
   for (const auto& [name, value] : names) {

@@ -1,6 +1,7 @@
 #include "target/parse.h"
 
 #include <algorithm>
+#include <span>
 #include <tuple>
 
 #include "support/text.h"
@@ -12,13 +13,15 @@
 namespace mcompress {
 namespace {
 
-Result<std::vector<DataType>> types_of(TargetFields& fields, std::string_view key,
+using TypeNames = std::span<const std::pair<std::string_view, DataType>>;
+
+Result<std::vector<DataType>> types_of(TargetFields& fields, std::string_view key, TypeNames names,
                                        std::vector<DataType> otherwise) {
   const Datum* list = fields.find(key);
   if (list == nullptr) return otherwise;
   std::vector<std::string> known;
-  known.reserve(kWeightTypes.size());
-  for (const auto& [name, type] : kWeightTypes) known.emplace_back(name);
+  known.reserve(names.size());
+  for (const auto& [name, type] : names) known.emplace_back(name);
   if (list->as_list() == nullptr) {
     return target_error("'" + std::string(key) + "' must be a list of types", *list,
                         "known: " + join(known, ", "));
@@ -33,7 +36,7 @@ Result<std::vector<DataType>> types_of(TargetFields& fields, std::string_view ke
       return target_error("'" + text + "' is no type of '" + std::string(key) + "'", item,
                           std::move(hint));
     }
-    types.push_back(kWeightTypes[static_cast<std::size_t>(found - known.begin())].second);
+    types.push_back(names[static_cast<std::size_t>(found - known.begin())].second);
   }
   return types;
 }
@@ -222,7 +225,7 @@ Status parse_weight_only(const Datum& datum, WeightOnlyRule& rule) {
                         *datum.find("form"));
   }
   MCOMPRESS_TRY(fields.choice("embeddings", kWeightForms, rule.embeddings));
-  MCOMPRESS_ASSIGN(rule.types, types_of(fields, "types", rule.types));
+  MCOMPRESS_ASSIGN(rule.types, types_of(fields, "types", kWeightTypes, rule.types));
   MCOMPRESS_TRY(fields.text("why", rule.why));
   MCOMPRESS_TRY(fields.text("source", rule.source));
   return fields.finish();
@@ -260,6 +263,23 @@ Status parse_blocks(const Datum& datum, BlockRule& rule) {
   MCOMPRESS_TRY(fields.text("why", rule.why));
   MCOMPRESS_TRY(fields.text("source", rule.source));
   return fields.finish();
+}
+
+Status parse_low_float(const Datum& datum, LowFloatRule& rule) {
+  TargetFields fields(datum, "'low-float'");
+  MCOMPRESS_TRY(fields.open());
+  MCOMPRESS_TRY(fields.choice("compute", kLowFloatCompute, rule.compute));
+  MCOMPRESS_TRY(fields.choice("elsewhere", kLowFloatElsewhere, rule.casts_by_itself));
+  MCOMPRESS_TRY(fields.names("operators", rule.operators));
+  MCOMPRESS_TRY(fields.names("bfloat16-operators", rule.bfloat16_operators));
+  MCOMPRESS_ASSIGN(rule.storage, types_of(fields, "storage", kStoredFloats, rule.storage));
+  MCOMPRESS_TRY(fields.text("why", rule.why));
+  MCOMPRESS_TRY(fields.text("source", rule.source));
+  MCOMPRESS_TRY(fields.finish());
+  if (rule.compute == LowFloatRule::Compute::kSlow && rule.why.empty()) {
+    return target_error("'low-float' is computed slowly and needs a 'why'", datum);
+  }
+  return ok_status();
 }
 
 // A map of named entries, in the file's order; null entries are left out.
@@ -300,7 +320,8 @@ Result<Target> parse_target(const Datum& datum) {
   MCOMPRESS_TRY(fields.flag("saturation-free-weights", target.saturation_free_weights));
   MCOMPRESS_TRY(fields.flag("cost-model", target.cost_model));
   MCOMPRESS_TRY(fields.whole("min-weight-elements", target.min_weight_elements));
-  MCOMPRESS_ASSIGN(target.weight_types, types_of(fields, "weight-types", target.weight_types));
+  MCOMPRESS_ASSIGN(target.weight_types,
+                   types_of(fields, "weight-types", kWeightTypes, target.weight_types));
   std::string_view rounding = kTargetRoundings.front().second;
   MCOMPRESS_TRY(fields.choice("rounding", kTargetRoundings, rounding));
   target.rounding = rounding;
@@ -312,6 +333,9 @@ Result<Target> parse_target(const Datum& datum) {
   }
   if (const Datum* blocks = fields.find("blocks")) {
     MCOMPRESS_TRY(parse_blocks(*blocks, target.blocks));
+  }
+  if (const Datum* low_float = fields.find("low-float")) {
+    MCOMPRESS_TRY(parse_low_float(*low_float, target.low_float));
   }
   target.folds_weight_only = target.weight_only.form == WeightOnlyRule::Form::kFold;
   if (const Datum* avoid = fields.find("avoid")) {

@@ -126,6 +126,22 @@ Datum blocks_datum(const BlockRule& rule) {
   return map;
 }
 
+Datum low_float_datum(const LowFloatRule& rule) {
+  Datum map = Datum::map();
+  map.set("compute", Datum::string(name_of(kLowFloatCompute, rule.compute)));
+  map.set("elsewhere", Datum::string(name_of(kLowFloatElsewhere, rule.casts_by_itself)));
+  set_names(map, "operators", rule.operators);
+  set_names(map, "bfloat16-operators", rule.bfloat16_operators);
+  Datum storage = Datum::list();
+  for (const DataType type : rule.storage) {
+    storage.push(Datum::string(name_of(kStoredFloats, type)));
+  }
+  map.set("storage", std::move(storage));
+  set_text(map, "why", rule.why);
+  set_text(map, "source", rule.source);
+  return map;
+}
+
 Datum avoided_datum(const AvoidedForm& avoided) {
   Datum map = Datum::map();
   set_text(map, "form", avoided.form);
@@ -181,6 +197,7 @@ Datum Target::to_datum() const {
   map.set("dynamic", std::move(dynamics));
   map.set("weight-only", weight_only_datum(weight_only));
   map.set("blocks", blocks_datum(blocks));
+  map.set("low-float", low_float_datum(low_float));
   if (!avoided.empty()) {
     Datum list = Datum::list();
     for (const AvoidedForm& form : avoided) list.push(avoided_datum(form));

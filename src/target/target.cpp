@@ -80,6 +80,16 @@ bool WeightOnlyRule::takes(DataType type) const {
   return std::ranges::find(types, type) != types.end();
 }
 
+bool LowFloatRule::stores(DataType type) const {
+  return std::ranges::find(storage, type) != storage.end();
+}
+
+bool LowFloatRule::has_kernel(std::string_view name, DataType type) const {
+  const auto& names = type == DataType::kBfloat16 ? bfloat16_operators : operators;
+  return std::ranges::any_of(
+      names, [name](const std::string& known) { return known == "*" || known == name; });
+}
+
 const NativeOperator* Target::native(std::string_view op_type, std::string_view domain) const {
   for (const NativeOperator& native : natives) {
     if (native.op_type == op_type && native.domain == domain) return &native;
