@@ -8,7 +8,8 @@ namespace mcompress {
 const PassRegistry& builtin_passes() {
   static const PassRegistry kRegistry = [] {
     PassRegistry registry;
-    for (PassInfo (*info)() : {cast_float16_info,
+    for (PassInfo (*info)() : {awq_info,
+                               cast_float16_info,
                                convert_opset_info,
                                dedup_initializers_info,
                                eliminate_dead_info,

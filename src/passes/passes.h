@@ -5,6 +5,7 @@
 
 namespace mcompress {
 
+PassInfo awq_info();
 PassInfo cast_float16_info();
 PassInfo convert_opset_info();
 PassInfo dedup_initializers_info();

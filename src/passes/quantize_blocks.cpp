@@ -60,10 +60,11 @@ class QuantizeBlocks final : public Pass {
             .field("block-form", &Options::block_form,
                    "how weights are written; auto: as the target runs them best")
             .choices({"auto", "matmul-nbits", "dequantize", "fold"})
-            .field("weight-method", &Options::weight_method,
-                   "rtn: the grid of each block with the least error, weighted by the inputs where "
-                   "there are data; gptq: by the outputs of layers; hqq; range")
-            .choices({"rtn", "gptq", "hqq", "range"})
+            .field(
+                "weight-method", &Options::weight_method,
+                "rtn: the grid of each block with the least error, weighted by the inputs where "
+                "there are data; gptq: by layers' outputs; awq: channels scaled first; hqq; range")
+            .choices({"rtn", "gptq", "awq", "awq-gptq", "hqq", "range"})
             .field("avg-bits", &Options::avg_bits,
                    "8 bits for the weights whose errors cost most, up to so many bits of all, "
                    "scales included; 0: none")
@@ -110,7 +111,8 @@ class QuantizeBlocks final : public Pass {
                                                                   : BlockRounding::kSearch;
     std::vector<std::vector<float>> energies(units.size());
     const bool has_data = context.calibration_data() != nullptr;
-    if (options_.weight_method == "gptq" && !has_data) {
+    const bool by_layers = options_.weight_method.ends_with("gptq");
+    if (by_layers && !has_data) {
       return Error(Code::kUsage, "no-calibration-data", "GPTQ needs calibration data",
                    {{}, "weight-method", {}}, "give --calib DATA, or take rtn");
     }
@@ -121,7 +123,7 @@ class QuantizeBlocks final : public Pass {
     const auto emit = [&](std::size_t unit, const BlockRows& rows, const std::string& method) {
       return emit_blocks(units[unit], rows, method, context);
     };
-    if (options_.weight_method == "gptq") return by_gptq(model, units, energies, context, emit);
+    if (by_layers) return by_gptq(model, units, energies, context, emit);
     for (std::size_t i = 0; i < units.size(); ++i) {
       context.progress().update("round weights", i, units.size(), "tensors");
       MCOMPRESS_ASSIGN(const BlockRows rows,
@@ -239,7 +241,7 @@ class QuantizeBlocks final : public Pass {
 PassInfo quantize_blocks_info() {
   PassInfo info = pass_info<QuantizeBlocks>(
       "quantize-blocks", "store weights in 2, 4 or 8 bits with a scale per block",
-      Reach::kNestedGraphs, false, {"lift-constants", "dedup-initializers"});
+      Reach::kNestedGraphs, false, {"lift-constants", "awq"});
   info.keeps_results = false;
   return info;
 }

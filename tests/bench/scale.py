@@ -2,7 +2,7 @@
 """How `mcompress optimize` grows with the number of nodes and with the bytes of the weights, in one run.
 
     python3 tests/bench/scale.py [--binary build/release/mcompress] [--nodes 5000,10000,...] [--gigabytes 2] [--folder DIR]
-                                 [--only nodes|bytes] [--rounds 2] [--count perf|callgrind|none] [--json FILE]
+                                 [--only nodes|bytes|bits] [--rounds 2] [--count perf|callgrind|none] [--json FILE]
 
 Nodes: graphs of convolutions with BatchNormalization and residual additions, attention blocks with their normalisation written
 out, reshapes by shape arithmetic and If bodies, with small weights; seconds with `--guard off --no-verify` and with the defaults,
@@ -12,7 +12,8 @@ counters can be read, else, when asked for, by Callgrind (some fifty times slowe
 `runtime` is the processor time that ONNX Runtime takes to open the two models as the guard does, without its optimisations.
 Bytes: matrix products with a bias, weights of random bytes in four data files, and in the model file itself. Time is compared with
 copying the same files with a flush, in turn; peak anonymous and file-backed memory are sampled every 10 ms. `few` changes two
-weights, `all` rescales every one: less than 0.6 of the copy's speed, or more than 500 MB of anonymous memory, is flagged.
+weights, `all` rescales every one; `uint4` (--only bits) stores all in 4 bits with a scale per block. Less than 0.6 of the copy's
+speed, or more than 500 MB of anonymous memory, is flagged.
 Everything is made in a temporary folder (in DIR) and removed. Needs numpy and onnx."""
 import argparse, json, os, re, shutil, subprocess, sys, tempfile, time
 
@@ -280,10 +281,25 @@ def curve(arguments, folder):
     return rows, all((r[k]["ratio"] or 0) <= 2.2 for r in rows for k in ("off", "default"))
 
 
+OPTIMIZE = ["optimize", "--allow-larger"]
+FEW_BITS = ["quantize", "--weights", "uint4", "--no-verify"]
+
+
 def bytes_table(arguments, folder):
+    return copy_table(arguments, folder, (("few, four files", "few", False, OPTIMIZE), ("all, four files", "all", False, OPTIMIZE),
+                                          ("few, inline", "few", True, OPTIMIZE)))
+
+
+def bits_table(arguments, folder):
+    return copy_table(arguments, folder, (("uint4, searched", "few", False, FEW_BITS),
+                                          ("uint4, by range", "few", False, FEW_BITS + ["--weight-method", "range"]),
+                                          ("uint4, inline", "few", True, FEW_BITS)))
+
+
+def copy_table(arguments, folder, cases):
     rows = []
     print(f"\n{'weights':18} {'GB':>5} {'copy':>8} {'processor':>10} {'mcompress':>10} {'processor':>10} {'of copy':>8} {'anon MB':>8} {'file MB':>8}")
-    for name, changes, inline in (("few, four files", "few", False), ("all, four files", "all", False), ("few, inline", "few", True)):
+    for name, changes, inline, command in cases:
         place = os.path.join(folder, "big")
         os.makedirs(place)
         big = Big(place, arguments.gigabytes, changes, inline)
@@ -294,7 +310,7 @@ def bytes_table(arguments, folder):
             shutil.rmtree(target)
             os.sync()
             os.makedirs(target)
-            found.append(run([arguments.binary, "optimize", big.path, "-o", os.path.join(target, "out.onnx"), "-q", "--allow-larger"]))
+            found.append(run([arguments.binary, command[0], big.path, "-o", os.path.join(target, "out.onnx"), "-q", *command[1:]]))
             shutil.rmtree(target)
             os.sync()
         size = sum(os.path.getsize(os.path.join(place, f)) for f in big.files) / 1e9
@@ -316,14 +332,14 @@ def main():
     parser.add_argument("--nodes", default="5000,10000,20000,40000")
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--folder")
-    parser.add_argument("--only", choices=["nodes", "bytes"])
+    parser.add_argument("--only", choices=["nodes", "bytes", "bits"])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--count", choices=["perf", "callgrind", "none"], default="perf")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     found, sound = {}, True
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="mcompress-scale-") as folder:
-        for name, measure in (("nodes", curve), ("bytes", bytes_table)):
+        for name, measure in (("nodes", curve), ("bytes", bytes_table), ("bits", bits_table)):
             if arguments.only in (None, name):
                 found[name], held = measure(arguments, folder)
                 sound = sound and held

@@ -108,6 +108,22 @@ TEST(ChannelScales, OfProductsAndNormalisations) {
       2, io, given);
 }
 
+// The gain of a normalisation that is written out: what it multiplies can not be scaled.
+TEST(ChannelScales, OfGains) {
+  const std::string given = weights("g", {6}, 0.5f, 2.0f) + ", " + weights("p", {6, 7}) + ", " +
+                            weights("q", {6, 7}) + ", " + weights("r", {7, 4});
+  const std::string io = "(float[N,3,6] x) => (float[N,3,4] y)";
+  expect_groups(
+      "t = Softsign(x) n = Mul(t, g) u = MatMul(n, p) v = MatMul(n, q) w = Sub(u, v) s = Tanh(w) "
+      "y = MatMul(s, r)",
+      1, io, given);
+  // A residual reads it as well.
+  expect_groups(
+      "t = Softsign(x) n = Mul(t, g) u = Softsign(n) v = Add(u, n) w = MatMul(v, p) s = Tanh(w) "
+      "y = MatMul(s, r)",
+      0, io, given);
+}
+
 TEST(ChannelScales, StopAtWhatDoesNot) {
   const auto why = [](std::string_view body) {
     const Applied applied = apply_everywhere(scaling_model(kImages, kConvs, body));
@@ -375,6 +391,38 @@ TEST_F(ScalingData, WithoutDataNothingIsTouchedAndThatIsSaid) {
   const auto result = run(*model, {"infer-shapes", "equalize:equalize=on"});
   EXPECT_EQ(result->applied("equalize"), 0);
   EXPECT_NE(result->why("channels").find("calibration data"), std::string::npos);
+}
+
+// Large channels meet weights that few bits round coarsely: AWQ makes room for them.
+TEST_F(ScalingData, AwqServesTheChannelsThatCarryMost) {
+  std::string gamma = "float[64] g = {";
+  for (int i = 0; i < 64; ++i)
+    gamma += (i > 0 ? "," : "") + std::to_string(i % 16 == 5 ? 40.0 : 0.5);
+  const std::string text = scaling_model(
+      "(float[N,4,64] x) => (float[N,4,48] y)",
+      gamma + "}, " + weights("b", {64}) + ", " + weights("p", {64, 48}) + ", " +
+          weights("q", {64, 48}),
+      "n = LayerNormalization(x, g, b) u = MatMul(n, p) v = MatMul(n, q) y = Sub(u, v)");
+  const auto original = model_from_text(text);
+  open(*original, "x", {32, 4, 64}, {1});
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "awq:weight-method=awq"});
+  EXPECT_EQ(scaled->applied("awq"), 1);
+  expect_same_results(*original, *floats, 1e-4);
+
+  const std::string blocks = "quantize-blocks:block-form=fold,weights=int4";
+  const auto plain = model_from_text(text);
+  (void)run(*plain, {"infer-shapes", blocks});
+  const auto better = model_from_text(text);
+  (void)run(*better, {"infer-shapes", "awq:weight-method=awq,weights=int4", blocks});
+  EXPECT_GT(sqnr_db(*original, *better), sqnr_db(*original, *plain) + 1);
+
+  // Other methods leave the model alone, and without anything to gain AWQ does, too.
+  const auto same = model_from_text(text);
+  EXPECT_EQ(run(*same, {"infer-shapes", "awq:weight-method=rtn"})->applied("awq"), 0);
+  const auto by_layers = model_from_text(text);
+  (void)run(*by_layers, {"infer-shapes", blocks + ",weight-method=gptq"});
+  EXPECT_GT(sqnr_db(*original, *by_layers), sqnr_db(*original, *plain) + 0.5);
 }
 
 }  // namespace

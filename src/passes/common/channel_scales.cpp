@@ -92,8 +92,13 @@ Carrier carrier_of(const Node& node) {
   return carrier;
 }
 
+bool is_norm_type(const Node& node) {
+  return node.is("LayerNormalization") || node.is("RMSNormalization") ||
+         node.is("SimplifiedLayerNormalization");
+}
+
 bool is_layer_norm(const Node& node, std::int64_t channels) {
-  if (!node.is("LayerNormalization") || node.input(1) == nullptr) return false;
+  if (!is_norm_type(node) || node.input(1) == nullptr) return false;
   for (const std::size_t slot : {std::size_t{1}, std::size_t{2}}) {
     if (node.input(slot) == nullptr) continue;
     const auto constant = constant_of(node.input(slot));
@@ -103,6 +108,26 @@ bool is_layer_norm(const Node& node, std::int64_t channels) {
     }
   }
   return true;
+}
+
+// The slot of the constant when the node multiplies something whose channels can not be scaled
+// further up by one number per channel of its last axis.
+std::optional<std::size_t> gain_slot(Node& node, std::int64_t channels) {
+  if (!node.is("Mul") || node.input(0) == nullptr || node.input(1) == nullptr) return std::nullopt;
+  const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
+  const Value& data = *node.input(1 - slot);
+  const auto constant = constant_of(node.input(slot));
+  if (!constant || is_constant(&data) || channels < 2 || constant->elements() != channels ||
+      constant->dtype() != DataType::kFloat || constant->dims().empty() ||
+      constant->dims().back() != channels) {
+    return std::nullopt;
+  }
+  Node* const maker = data.producer();
+  if (maker == nullptr || is_norm_type(*maker) || linear_operator(*maker).op ||
+      !carrier_of(*maker).inputs.empty()) {
+    return std::nullopt;
+  }
+  return slot;
 }
 
 std::string named(const Node& node) {
@@ -173,6 +198,10 @@ class Flood {
     }
     if (from_end == 0 && node.output(0) == &value && is_layer_norm(node, group_.channels)) {
       group_.norms.push_back(&node);
+      return;
+    }
+    if (const auto slot = from_end == 0 ? gain_slot(node, group_.channels) : std::nullopt) {
+      group_.gains.push_back({&node, *slot, {group_.channels, rank_of(value), 0}});
       return;
     }
     const Carrier carrier = carrier_of(node);
@@ -269,9 +298,11 @@ ScaleGroups find_scale_groups(Graph& graph) {
     if (output == nullptr || seen.count(output) != 0) continue;
     std::int64_t channels = 0;
     std::size_t from_end = 0;
-    if (node->is("LayerNormalization")) {
+    if (is_norm_type(*node)) {
       channels = dim_of(*output, -1).value_or(0);
       if (!is_layer_norm(*node, channels)) continue;
+    } else if (gain_slot(*node, dim_of(*output, -1).value_or(0))) {
+      channels = *dim_of(*output, -1);
     } else {
       const LinearSearch search = linear_operator(*node);
       if (!search.op) continue;
@@ -304,6 +335,11 @@ Result<std::string> apply_scales(PassContext& context, const ScaleGroup& group,
     MCOMPRESS_ASSIGN(Tensor tensor, scaled_list(context, *shift.node->input(shift.slot), shift.axis,
                                                 inverse, std::move(dims)));
     constants.emplace_back(std::pair(shift.node, shift.slot), std::move(tensor));
+  }
+  for (const ScaledConstant& gain : group.gains) {
+    MCOMPRESS_ASSIGN(Tensor tensor, scaled_list(context, *gain.node->input(gain.slot), gain.axis,
+                                                inverse, {group.channels}));
+    constants.emplace_back(std::pair(gain.node, gain.slot), std::move(tensor));
   }
   for (Node* norm : group.norms) {
     for (const std::size_t slot : {std::size_t{1}, std::size_t{2}}) {

@@ -20,7 +20,7 @@
 namespace mcompress {
 
 struct ScaledConstant {
-  Node* node = nullptr;  // Add or Sub
+  Node* node = nullptr;  // Add or Sub; of gains a Mul
   std::size_t slot = 0;
   ChannelAxis axis;
 };
@@ -30,7 +30,11 @@ struct ScaleGroup {
   std::int64_t channels = 0;
   std::vector<std::pair<Value*, std::size_t>> values;  // with the channel axis, from the end
   std::vector<LinearOp> makers;  // Conv, ConvTranspose, Gemm, MatMul: 1 / s into the rows
-  std::vector<Node*> norms;      // LayerNormalization: 1 / s into scale and shift
+  // LayerNormalization, RMSNormalization: 1 / s into scale and shift.
+  std::vector<Node*> norms;
+  // Mul by one number per channel, behind what can not be scaled itself (a normalisation that is
+  // written out): 1 / s into its constant.
+  std::vector<ScaledConstant> gains;
   std::vector<ScaledConstant> shifts;
   // Clip(0, top) keeps a factor only where it cuts nothing off, or where the factor is 1.
   std::vector<Node*> clips;

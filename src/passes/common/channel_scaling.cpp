@@ -171,7 +171,8 @@ class ScalingRun {
           group.readers, [](const LinearOp& op) { return op.is("ConvTranspose"); });
       if (!any || !known) continue;
       for (const auto& [value, axis] : group.values) foldable.insert(value);
-      if (!options_.insert && group.norms.empty() != options_.normalized) {
+      const bool plain = group.norms.empty() && group.gains.empty();
+      if (!options_.insert && plain != options_.normalized) {
         groups_.push_back(std::move(group));
       }
     }
@@ -255,7 +256,7 @@ class ScalingRun {
       skip(label(group), "a Clip follows whose input could not be looked at");
       return ok_status();
     }
-    if (group.norms.empty()) {
+    if (group.norms.empty() && group.gains.empty()) {
       input.maker_peaks.assign(static_cast<std::size_t>(group.channels), 0.0);
       for (const LinearOp& op : group.makers) {
         MCOMPRESS_ASSIGN(const std::vector<double> peaks, output_peaks(op));

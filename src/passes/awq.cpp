@@ -1,0 +1,263 @@
+// awq: scales channels of activations such that the weights that meet the large ones are rounded
+// more finely by a block format.
+//
+//   before:  LayerNormalization(g, b) ──┬── MatMul(Wq)
+//                                       └── MatMul(Wk)
+//   after:   LayerNormalization(g / s, b / s) ──┬── MatMul(s Wq)
+//                                               └── MatMul(s Wk)
+//
+// Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration",
+// 2024: s_k = a_k^alpha, a_k the magnitude of channel k, here its root mean square; alpha is the
+// one of 0, 0.05 ... 1 for which
+//   sum over readers W and channels k of mean(x_k^2) (Q(W s)_k / s_k - W_k)^2
+// is least, Q the rounding of quantize-blocks. What makes the channels takes 1 / s: nothing is
+// added to the graph.
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "numeric/block_kernels.h"
+#include "numeric/block_quantize.h"
+#include "passes/common/block_plan.h"
+#include "passes/common/block_rows.h"
+#include "passes/common/channel_choice.h"
+#include "passes/common/channel_scales.h"
+#include "passes/common/selection.h"
+#include "passes/passes.h"
+#include "support/text.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+using kernel::kTileRows;
+
+constexpr std::size_t kRowsLookedAt = 512;  // of each weight
+constexpr int kSteps = 20;
+constexpr double kLeastGain = 0.1;  // dB
+
+class Awq final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::string weights = "uint4";
+    std::int64_t block_size = -1;
+    std::string weight_method = "rtn";
+    std::int64_t samples = 64;
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        selection_schema<Options>()
+            .field("weights", &Options::weights, "as quantize-blocks has it")
+            .choices({"uint4", "int4", "uint2", "int2", "uint8", "int8"})
+            .field("block-size", &Options::block_size, "as quantize-blocks has it")
+            .range(-1, 256)
+            .field("weight-method", &Options::weight_method,
+                   "awq and awq-gptq scale channels first; the others leave them alone")
+            .choices({"rtn", "gptq", "awq", "awq-gptq", "hqq", "range"})
+            .field("samples", &Options::samples,
+                   "of the calibration data to look at, spread evenly")
+            .range(1, 1e9);
+    return kSchema;
+  }
+  explicit Awq(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    if (!options_.weight_method.starts_with("awq")) return ok_status();
+    if (context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "AWQ needs calibration data",
+                   {{}, "weight-method", {}}, "give --calib DATA, or take rtn");
+    }
+    format_.bits = options_.weights.back() - '0';
+    format_.asymmetric = options_.weights.starts_with("uint");
+    format_.block = static_cast<std::size_t>(options_.block_size >= 0 ? options_.block_size : 32);
+    const Selection selection(options_.include, options_.exclude);
+    MCOMPRESS_ASSIGN(const std::set<const Value*> tied, tied_weights(model, context));
+    std::vector<ScaleGroup> groups;
+    for (ScaleGroup& group : find_scale_groups(model.graph()).found) {
+      if (is_wanted(group, selection, tied)) groups.push_back(std::move(group));
+    }
+    std::vector<std::pair<std::string, std::size_t>> values;
+    for (const ScaleGroup& group : groups) {
+      const LinearOp& reader = group.readers.front();
+      values.emplace_back(reader.node->input(0)->name(), reader.in.from_end);
+    }
+    MCOMPRESS_ASSIGN(const ChannelStatsMap stats,
+                     observe_channels(model, context, values, options_.samples));
+    std::int64_t scaled = 0;
+    double gain = 0;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      context.progress().update("scale channels", i, groups.size(), "groups");
+      if (context.progress().cancelled()) {
+        return Error(Code::kCancelled, "cancelled", "interrupted while channels were scaled");
+      }
+      const auto seen = stats.find(values[i].first);
+      if (seen == stats.end()) continue;
+      MCOMPRESS_ASSIGN(const double won, scale(groups[i], seen->second, context));
+      if (won <= 0) continue;
+      ++scaled;
+      gain += won;
+    }
+    context.report().count("groups", static_cast<std::int64_t>(groups.size()));
+    context.report().count("scaled", scaled);
+    context.diagnostics().note(
+        "awq", "AWQ scaled the channels of " + std::to_string(scaled) + " of " +
+                   std::to_string(groups.size()) + " groups of values" +
+                   (scaled > 0 ? ": the errors of what reads them go down by " +
+                                     fixed(gain / static_cast<double>(scaled), 1) + " dB"
+                               : ""));
+    return ok_status();
+  }
+
+ private:
+  // A head that is the transposed table would be no copy of it any more.
+  Result<std::set<const Value*>> tied_weights(Model& model, PassContext& context) const {
+    BlockRequest request;
+    request.format = format_;
+    const std::size_t decisions = context.explain().all().size();
+    MCOMPRESS_ASSIGN(const std::vector<BlockUnit> units, plan_blocks(model, request, context));
+    context.explain().truncate(decisions);
+    std::set<const Value*> tied;
+    for (const BlockUnit& unit : units) {
+      if (unit.holders.size() < 2) continue;
+      for (const BlockUnit::Holder& holder : unit.holders) tied.insert(holder.value);
+    }
+    return tied;
+  }
+
+  static bool is_wanted(const ScaleGroup& group, const Selection& selection,
+                        const std::set<const Value*>& tied) {
+    if (!group.clips.empty()) return false;
+    return std::ranges::all_of(group.readers, [&](const LinearOp& op) {
+      if (!op.is("MatMul") && !op.is("Gemm")) return false;
+      const Value* const weight = op.node->input(op.in_layout->slot);
+      return weight->initializer() != nullptr && weight->initializer()->dims().size() == 2 &&
+             weight->uses().size() == 1 && !tied.contains(weight) &&
+             selection.why_not(*op.node, weight).empty();
+    });
+  }
+
+  struct Reader {
+    RowReader rows;
+    std::size_t count;
+  };
+
+  // What the gain is, in dB; 0: nothing was worth it.
+  Result<double> scale(const ScaleGroup& group, const ChannelStats& stats, PassContext& context) {
+    const auto channels = static_cast<std::size_t>(group.channels);
+    if (stats.mean_square.size() != channels) return 0.0;
+    std::vector<Reader> readers;
+    for (const LinearOp& op : group.readers) {
+      const std::size_t slot = op.in_layout->slot;
+      const Tensor& tensor = *op.node->input(slot)->initializer();
+      const WeightView view = *weight_view(*op.node, slot, tensor.dims());
+      RowView rows;
+      rows.outer = static_cast<std::size_t>(view.outer);
+      rows.rows = static_cast<std::size_t>(view.channels);
+      rows.inner = static_cast<std::size_t>(view.inner);
+      if (rows.columns() != channels) return 0.0;
+      MCOMPRESS_ASSIGN(RowReader reader, RowReader::of(tensor, rows));
+      readers.push_back({std::move(reader), rows.rows});
+    }
+    double largest = 0;
+    for (const double square : stats.mean_square) largest = std::max(largest, std::sqrt(square));
+    if (!(largest > 0)) return 0.0;
+    std::vector<double> errors(kSteps + 1);
+    context.executor().parallel_for(errors.size(), 1, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t step = begin; step < end; ++step) {
+        const std::vector<double> scales = scales_at(stats, step, largest);
+        for (const Reader& reader : readers) {
+          errors[step] += error_of(reader, stats, scales);
+        }
+      }
+    });
+    const auto best = static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin());
+    if (best == 0 || !(errors[best] > 0)) return 0.0;
+    const double gain = 10 * std::log10(errors[0] / errors[best]);
+    if (gain < kLeastGain) return 0.0;
+    const std::string subject(group.values.front().first->name());
+    const std::vector<double> scales = scales_at(stats, best, largest);
+    MCOMPRESS_ASSIGN(std::string why, apply_scales(context, group, scales));
+    Decision decision;
+    decision.subject = subject;
+    if (!why.empty()) {
+      decision.why = std::move(why);
+      context.explain().skipped(std::move(decision));
+      return 0.0;
+    }
+    decision.what = "scaled " + std::to_string(channels) + " channels by magnitude^" +
+                    fixed(static_cast<double>(best) / kSteps, 2);
+    decision.why = fixed(gain, 1) + " dB less error for what reads it in few bits";
+    context.explain().chose(std::move(decision));
+    return gain;
+  }
+
+  // Around 1: the middle of the largest and the smallest, by their logarithms.
+  static std::vector<double> scales_at(const ChannelStats& stats, std::size_t step,
+                                       double largest) {
+    constexpr double kReach = 1e-4;
+    const double alpha = static_cast<double>(step) / kSteps;
+    std::vector<double> scales;
+    scales.reserve(stats.mean_square.size());
+    double low = 1, high = 0;
+    for (const double square : stats.mean_square) {
+      const double s = std::pow(std::max(std::sqrt(square) / largest, kReach), alpha);
+      low = std::min(low, s);
+      high = std::max(high, s);
+      scales.push_back(s);
+    }
+    const double middle = std::sqrt(low * high);
+    for (double& s : scales) s /= middle;
+    return scales;
+  }
+
+  double error_of(const Reader& reader, const ChannelStats& stats,
+                  const std::vector<double>& scales) const {
+    const std::size_t columns = scales.size();
+    std::vector<float> importance(columns), factors(columns);
+    for (std::size_t k = 0; k < columns; ++k) {
+      factors[k] = static_cast<float>(scales[k]);
+      importance[k] = static_cast<float>(stats.mean_square[k] / (scales[k] * scales[k]));
+    }
+    BlockRows rounded = make_block_rows(kTileRows, columns, format_);
+    std::vector<float> tile(columns * kTileRows), scaled(tile.size()), row(columns);
+    double error = 0;
+    // Tiles spread over the weight.
+    const std::size_t tiles = (reader.count + kTileRows - 1) / kTileRows;
+    const std::size_t looked_at = std::min(tiles, kRowsLookedAt / kTileRows);
+    for (std::size_t t = 0; t < looked_at; ++t) {
+      const std::size_t first = t * tiles / looked_at * kTileRows;
+      const std::size_t count = std::min(kTileRows, reader.count - first);
+      reader.rows.tile(first, count, tile);
+      for (std::size_t k = 0; k < columns; ++k) {
+        for (std::size_t r = 0; r < kTileRows; ++r) {
+          scaled[k * kTileRows + r] = tile[k * kTileRows + r] * factors[k];
+        }
+      }
+      round_tile(scaled, importance, BlockRounding::kSearch, 0, count, rounded);
+      for (std::size_t r = 0; r < count; ++r) {
+        restore_row(rounded, r, row);
+        for (std::size_t k = 0; k < columns; ++k) {
+          const double d = double{row[k]} - double{scaled[k * kTileRows + r]};
+          error += double{importance[k]} * d * d;
+        }
+      }
+    }
+    return error;
+  }
+
+  Options options_;
+  BlockFormat format_;
+};
+
+}  // namespace
+
+PassInfo awq_info() {
+  PassInfo info = pass_info<Awq>(
+      "awq", "scale channels such that weights in few bits lose less of what they meet",
+      Reach::kTopGraph, false, {"lift-constants", "infer-shapes"});
+  info.keeps_results = false;
+  return info;
+}
+
+}  // namespace mcompress
