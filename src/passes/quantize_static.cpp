@@ -100,11 +100,10 @@ class QuantizeStatic final : public Pass {
                 "to noise ratio; exit status 5 where they never do; 0: not asked for")
             .range(0, 200)
             .unit("dB")
-            .field(
-                "max-drop", &Options::max_drop,
-                "the worst layers go back to float32 until the metric of --eval, or agreement "
-                "without labels, drops by no more, or a perplexity rises by no more percent (exit "
-                "status 5: never); 100: not asked for")
+            .field("max-drop", &Options::max_drop,
+                   "layers go back to float32 until the metric of --eval, or agreement, drops by "
+                   "no more "
+                   "(a perplexity: rises by no more percent; exit status 5: never); 100: off")
             .range(0, 100)
             .unit("points")
             .field("guard-sqnr", &Options::guard_sqnr,

@@ -38,10 +38,10 @@ class Smooth final : public Pass {
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
         selection_schema<Options>()
-            .field("smooth", &Options::smooth,
-                   "move large channels of activations into the weights that read them "
-                   "(SmoothQuant); auto: where it helps, in models that normalize what linear "
-                   "operators read and, with --effort best, in all others")
+            .field(
+                "smooth", &Options::smooth,
+                "move large channels of activations into the weights (SmoothQuant); auto: where it "
+                "helps, behind normalisations and, with --effort best, anywhere")
             .choices({"auto", "on", "off"})
             .field("smooth-insert", &Options::smooth_insert,
                    "smooth also where that leaves a Mul in the graph")

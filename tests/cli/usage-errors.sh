@@ -14,7 +14,7 @@ try "did you mean '--calib'" quantize "$model" -o out.onnx --calb x
 try "unexpected argument 'second'" inspect "$model" second
 try "MODEL is required" inspect
 try "the output is missing" quantize "$model"
-try "--mode: 'statik' is none of auto, static, dynamic, weight-only (did you mean 'static'?)" \
+try "--mode: 'statik' is none of auto, static, dynamic, weight-only, float16, bfloat16 (did you mean 'static'?)" \
   quantize "$model" -o out.onnx --mode statik
 try "--percentile: 20 is below 50" quantize "$model" -o out.onnx --calib x --percentile 20
 try "--min-elements: expects an integer, not 'many'" \

@@ -397,7 +397,7 @@ TEST_F(ScalingData, WithoutDataNothingIsTouchedAndThatIsSaid) {
 TEST_F(ScalingData, AwqServesTheChannelsThatCarryMost) {
   std::string gamma = "float[64] g = {";
   for (int i = 0; i < 64; ++i)
-    gamma += (i > 0 ? "," : "") + std::to_string(i % 16 == 5 ? 40.0 : 0.5);
+    gamma += (i > 0 ? "," : "") + std::to_string(i % 32 == 5 ? 40.0 : 0.5);
   const std::string text = scaling_model(
       "(float[N,4,64] x) => (float[N,4,48] y)",
       gamma + "}, " + weights("b", {64}) + ", " + weights("p", {64, 48}) + ", " +
