@@ -16,14 +16,11 @@ Result<RowReader> RowReader::of(const Tensor& tensor, const RowView& view) {
   RowReader reader(tensor, view);
   if (tensor.dtype() == DataType::kFloat && !tensor.is_opaque()) {
     MCOMPRESS_ASSIGN(reader.pin_, tensor.storage()->pin(0, tensor.byte_size()));
-    const std::span<const std::byte> bytes = reader.pin_.bytes();
-    if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0) {
-      reader.data_ = reinterpret_cast<const float*>(bytes.data());
-      return reader;
-    }
+    reader.data_ = reader.pin_.bytes().data();
+    return reader;
   }
   MCOMPRESS_ASSIGN(reader.copy_, read_floats(tensor));
-  reader.data_ = reader.copy_.data();
+  reader.data_ = std::as_bytes(std::span(reader.copy_)).data();
   return reader;
 }
 
@@ -32,21 +29,25 @@ void RowReader::tile(std::size_t first, std::size_t count, std::span<float> tile
   if (count < kTileRows) std::ranges::fill(tile, 0.0F);
   for (std::size_t o = 0; o < view_.outer; ++o) {
     float* const to = tile.data() + o * inner * kTileRows;
-    const float* const from = data_ + (o * rows + first) * inner;
+    const std::byte* const from = data_ + (o * rows + first) * inner * sizeof(float);
     if (inner == 1) {
       std::memcpy(to, from, count * sizeof(float));
       continue;
     }
     for (std::size_t r = 0; r < count; ++r) {
-      for (std::size_t i = 0; i < inner; ++i) to[i * kTileRows + r] = from[r * inner + i];
+      const std::byte* const row = from + r * inner * sizeof(float);
+      for (std::size_t i = 0; i < inner; ++i) {
+        std::memcpy(to + i * kTileRows + r, row + i * sizeof(float), sizeof(float));
+      }
     }
   }
 }
 
 void RowReader::row(std::size_t row, std::span<float> out) const {
   for (std::size_t o = 0; o < view_.outer; ++o) {
-    const float* const from = data_ + (o * view_.rows + row) * view_.inner;
-    std::copy_n(from, view_.inner, out.data() + o * view_.inner);
+    const std::size_t from = (o * view_.rows + row) * view_.inner;
+    std::memcpy(out.data() + o * view_.inner, data_ + from * sizeof(float),
+                view_.inner * sizeof(float));
   }
 }
 

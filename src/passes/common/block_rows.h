@@ -25,8 +25,8 @@ class RowReader {
   Tensor tensor_;
   RowView view_;
   Pinned pin_;
-  std::vector<float> copy_;
-  const float* data_ = nullptr;
+  std::vector<float> copy_;          // of what is no plain float32
+  const std::byte* data_ = nullptr;  // at any alignment: inline weights of a file stand anywhere
 };
 
 // Of the first 16 rows: constants with other numbers there are no copies.

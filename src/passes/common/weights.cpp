@@ -228,14 +228,12 @@ Result<Tensor> codes_tensor(std::span<const std::int16_t> vectors, const WeightV
 }
 
 Result<bool> is_finite(const Tensor& weight) {
-  MCOMPRESS_ASSIGN(const Floats values, Floats::of(weight));
-  const auto count = static_cast<std::size_t>(weight.elements());
-  for (std::size_t i = 0; i < count; i += kernel::kBlock) {
-    const kernel::BlockRange range =
-        kernel::block_range(values.data() + i, std::min(kernel::kBlock, count - i));
-    if (range.non_finite > 0) return false;
-  }
-  return true;
+  bool finite = true;
+  MCOMPRESS_TRY(
+      read_as_float(weight, std::size_t{1} << 20, [&](std::int64_t, std::span<const float> values) {
+        finite = finite && kernel::all_finite(values.data(), values.size());
+      }));
+  return finite;
 }
 
 namespace {
