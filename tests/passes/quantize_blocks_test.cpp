@@ -236,6 +236,22 @@ TEST(QuantizeBlocks, TargetsDecide) {
   EXPECT_EQ(dq->input(1)->initializer()->elements(), 24);
 }
 
+// The operator pays for long sums and many outputs only.
+TEST(QuantizeBlocks, ProductsThatWouldBeSlowerAreFolded) {
+  const auto products = [](std::int64_t inputs, std::int64_t outputs) {
+    const std::string k = std::to_string(inputs), n = std::to_string(outputs);
+    const auto checked = blocks(model("(float[N," + k + "] x) => (float[N," + n + "] y)",
+                                      weights("w", {inputs, outputs}), "y = MatMul(x, w)"),
+                                "{}", 10);
+    EXPECT_EQ(checked.run->applied("quantize-blocks"), 1);
+    return count_nodes(*checked.after, "MatMulNBits");
+  };
+  EXPECT_EQ(products(256, 512), 1);
+  EXPECT_EQ(products(128, 1024), 0) << "short sums";
+  EXPECT_EQ(products(4096, 32), 0) << "few outputs";
+  EXPECT_EQ(products(256, 256), 0) << "few weights";
+}
+
 // The table of a language model and its head, as one matrix and its transposed copy.
 TEST(QuantizeBlocks, TiedWeightsAreStoredOnce) {
   auto tied = model_from_text(model("(int64[N,2] i) => (float[N,2,96] y)",
