@@ -117,6 +117,11 @@ TEST(ChannelScales, OfGains) {
       "t = Softsign(x) n = Mul(t, g) u = MatMul(n, p) v = MatMul(n, q) w = Sub(u, v) s = Tanh(w) "
       "y = MatMul(s, r)",
       1, io, given);
+  // Its shape is read, too, as exporters do.
+  expect_groups(
+      "t = Softsign(x) n = Mul(t, g) d = Shape(n) u = MatMul(n, p) z = Softsign(u) "
+      "y = MatMul(z, r) k = Identity(d)",
+      1, io, given);
   // A residual reads it as well.
   expect_groups(
       "t = Softsign(x) n = Mul(t, g) u = Softsign(n) v = Add(u, n) w = MatMul(v, p) s = Tanh(w) "

@@ -213,6 +213,7 @@ class Flood {
   }
 
   void reader(Node& node, std::size_t slot, std::size_t from_end) {
+    if (node.is("Shape") || node.is("Size")) return;  // the same whatever the values are
     if (LinearSearch search = linear_operator(node); search.op && slot == 0) {
       const LinearOp& op = *search.op;
       if (op.in_layout && op.in.channels == group_.channels && op.in.from_end == from_end &&
