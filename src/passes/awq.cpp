@@ -68,9 +68,8 @@ class Awq final : public Pass {
       return Error(Code::kUsage, "no-calibration-data", "AWQ needs calibration data",
                    {{}, "weight-method", {}}, "give --calib DATA, or take rtn");
     }
-    format_.bits = options_.weights.back() - '0';
-    format_.asymmetric = options_.weights.starts_with("uint");
-    format_.block = static_cast<std::size_t>(options_.block_size >= 0 ? options_.block_size : 32);
+    MCOMPRESS_ASSIGN(format_,
+                     block_format(options_.weights, options_.block_size, context.target().blocks));
     const Selection selection(options_.include, options_.exclude);
     MCOMPRESS_ASSIGN(const std::set<const Value*> tied, tied_weights(model, context));
     std::vector<ScaleGroup> groups;
@@ -150,11 +149,7 @@ class Awq final : public Pass {
     for (const LinearOp& op : group.readers) {
       const std::size_t slot = op.in_layout->slot;
       const Tensor& tensor = *op.node->input(slot)->initializer();
-      const WeightView view = *weight_view(*op.node, slot, tensor.dims());
-      RowView rows;
-      rows.outer = static_cast<std::size_t>(view.outer);
-      rows.rows = static_cast<std::size_t>(view.channels);
-      rows.inner = static_cast<std::size_t>(view.inner);
+      const RowView rows = row_view(*weight_view(*op.node, slot, tensor.dims()), tensor.dims());
       if (rows.columns() != channels) return 0.0;
       MCOMPRESS_ASSIGN(RowReader reader, RowReader::of(tensor, rows));
       readers.push_back({std::move(reader), rows.rows});

@@ -18,6 +18,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/constants.h"
 #include "passes/common/float_storage.h"
 #include "passes/common/half_emit.h"
 #include "passes/common/half_plan.h"
@@ -137,25 +138,8 @@ class CastFloat16 final : public Pass {
     std::optional<WeightView> layout;
   };
 
-  static void skip(PassContext& context, const Value& value, const Tensor& tensor, const Node* user,
-                   std::string why) {
-    Decision decision;
-    decision.subject = value.name();
-    if (user != nullptr) decision.op_type = user->op_type();
-    decision.why = std::move(why);
-    decision.bytes_before = decision.bytes_after = tensor.byte_size();
-    context.explain().skipped(std::move(decision));
-  }
-
   static std::vector<Value*> float_constants(Model& model) {
-    std::vector<Value*> values;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
-      // Bodies of functions have no initializers.
-      for (const Node* node : graph.nodes()) {
-        if (node->is("Constant") && is_constant(node->output(0))) values.push_back(node->output(0));
-      }
-    });
+    std::vector<Value*> values = constants_of(model.graph());
     std::erase_if(values, [](const Value* value) {
       const auto tensor =
           value->is_initializer() ? std::optional(*value->initializer()) : constant_of(value);
@@ -175,7 +159,7 @@ class CastFloat16 final : public Pass {
       if (why.empty()) {
         MCOMPRESS_TRY(store_one(candidate, context));
       } else {
-        skip(context, *candidate.value, *constant_of(candidate.value), candidate.user, why);
+        explain_kept(context, *candidate.value, *constant_of(candidate.value), candidate.user, why);
       }
     }
     report_scan(context);
@@ -186,7 +170,7 @@ class CastFloat16 final : public Pass {
     const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
     if (value.uses().empty() || tensor.elements() <= 16) return std::nullopt;
     const auto decline = [&](const Node* user, std::string why) {
-      skip(context, value, tensor, user, std::move(why));
+      explain_kept(context, value, tensor, user, std::move(why));
       return std::optional<Candidate>();
     };
     if (tensor.elements() < options_.min_elements) {
@@ -316,7 +300,7 @@ class CastFloat16 final : public Pass {
     std::string why;
     const auto scales = scales_for(scan, candidate, why);
     if (!scales) {
-      skip(context, value, tensor, candidate.user, std::move(why));
+      explain_kept(context, value, tensor, candidate.user, std::move(why));
       return ok_status();
     }
     MCOMPRESS_ASSIGN(
@@ -326,7 +310,7 @@ class CastFloat16 final : public Pass {
     const std::uint64_t after =
         stored.codes.byte_size() + (stored.scale ? stored.scale->byte_size() : 0);
     if (after + 3 * kNodeBytes >= tensor.byte_size()) {
-      skip(context, value, tensor, candidate.user, "would not get smaller");
+      explain_kept(context, value, tensor, candidate.user, "would not get smaller");
       return ok_status();
     }
     if (*scales == FloatScales::kNone) vanishing_ += scan.vanishing;
@@ -485,9 +469,9 @@ class CastFloat16 final : public Pass {
       if (tensor->elements() < options_.min_elements || value->uses().empty()) continue;
       const Node* user = value->uses().front().node;
       const auto found = reasons.find(user);
-      skip(context, *value, *tensor, user,
-           found != reasons.end() ? std::string(found->second)
-                                  : std::string("is read where float32 is needed"));
+      explain_kept(context, *value, *tensor, user,
+                   found != reasons.end() ? std::string(found->second)
+                                          : std::string("is read where float32 is needed"));
     }
   }
 

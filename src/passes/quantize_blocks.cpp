@@ -212,22 +212,7 @@ class QuantizeBlocks final : public Pass {
   }
 
   Result<BlockFormat> format_of(const std::string& type, const Target& target) const {
-    BlockFormat format;
-    format.bits = type.back() - '0';
-    format.asymmetric = type.starts_with("uint");
-    const std::int64_t block = options_.block_size;
-    if (block > 0 && (block < 16 || (block & (block - 1)) != 0)) {
-      return Error(Code::kUsage, "block-size",
-                   "a block of " + std::to_string(block) + " weights is not a power of two from 16",
-                   {{}, "block-size", {}}, "blocks have 16, 32, 64, 128 or 256 weights");
-    }
-    constexpr std::int64_t kUsual = 32;
-    const std::vector<std::int64_t>& sizes = target.blocks.block_sizes;
-    format.block = static_cast<std::size_t>(block >= 0 ? block : kUsual);
-    if (block < 0 && !sizes.empty() && std::ranges::find(sizes, kUsual) == sizes.end()) {
-      const auto larger = std::ranges::find_if(sizes, [](std::int64_t s) { return s >= kUsual; });
-      format.block = static_cast<std::size_t>(larger != sizes.end() ? *larger : sizes.front());
-    }
+    MCOMPRESS_ASSIGN(BlockFormat format, block_format(type, options_.block_size, target.blocks));
     if (options_.scales == "float32") format.scales = DataType::kFloat;
     if (options_.scales == "bfloat16") format.scales = DataType::kBfloat16;
     return format;

@@ -16,7 +16,7 @@
 #include <optional>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/constants.h"
 #include "passes/common/mixed_precision.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
@@ -63,15 +63,9 @@ class QuantizeWeights final : public Pass {
     whole_.emplace(std::vector<std::string>{}, services != nullptr && services->whole != nullptr
                                                    ? *services->whole
                                                    : std::vector<std::string>{});
-    std::vector<Value*> values;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
-      // Bodies of functions have no initializers.
-      for (const Node* node : graph.nodes()) {
-        if (node->is("Constant") && is_constant(node->output(0))) values.push_back(node->output(0));
-      }
-    });
-    for (Value* value : values) MCOMPRESS_TRY(consider(*value, selection, context));
+    for (Value* value : constants_of(model.graph())) {
+      MCOMPRESS_TRY(consider(*value, selection, context));
+    }
     return ok_status();
   }
 
@@ -81,60 +75,51 @@ class QuantizeWeights final : public Pass {
     const Node* user = nullptr;
   };
 
-  static void skip(PassContext& context, const Value& value, const Tensor& tensor, const Node* user,
-                   std::string why) {
-    Decision decision;
-    decision.subject = value.name();
-    if (user != nullptr) decision.op_type = user->op_type();
-    decision.why = std::move(why);
-    decision.bytes_before = decision.bytes_after = tensor.byte_size();
-    context.explain().skipped(std::move(decision));
-  }
-
   Status consider(Value& value, const Selection& selection, PassContext& context) {
     const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
     // Biases, scales and other vectors are no weights; nothing needs to be said of them.
     if (tensor.dtype() != DataType::kFloat || tensor.dims().size() < 2) return ok_status();
     if (tensor.elements() < options_.min_elements) {
       if (tensor.elements() > 16) {
-        skip(context, value, tensor, nullptr,
-             "has " + std::to_string(tensor.elements()) + " elements, below " +
-                 std::to_string(options_.min_elements));
+        explain_kept(context, value, tensor, nullptr,
+                     "has " + std::to_string(tensor.elements()) + " elements, below " +
+                         std::to_string(options_.min_elements));
       }
       return ok_status();
     }
     if (value.is_initializer() && value.constant() == nullptr) {
-      skip(context, value, tensor, nullptr, "a caller of the model may override it");
+      explain_kept(context, value, tensor, nullptr, "a caller of the model may override it");
       return ok_status();
     }
     if (value.uses().empty() || belongs_to_integers(value)) return ok_status();
     const std::int64_t opset = value.graph().model().opset("");
     if (opset < kNumpyBroadcast) {
-      skip(context, value, tensor, nullptr,
-           "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
-               std::to_string(opset));
+      explain_kept(context, value, tensor, nullptr,
+                   "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
+                       std::to_string(opset));
       return ok_status();
     }
     Candidate candidate;
     for (const Use& use : value.uses()) {
       if (use.node == nullptr) {
-        skip(context, value, tensor, nullptr, "is an output of the graph");
+        explain_kept(context, value, tensor, nullptr, "is an output of the graph");
         return ok_status();
       }
       const auto layout = weight_view(*use.node, use.slot, tensor.dims());
       if (!layout) {
-        skip(context, value, tensor, use.node,
-             "is not a weight of " + std::string(use.node->op_type()) + " '" + use.node->label() +
-                 "'");
+        explain_kept(context, value, tensor, use.node,
+                     "is not a weight of " + std::string(use.node->op_type()) + " '" +
+                         use.node->label() + "'");
         return ok_status();
       }
       if (std::string why = selection.why_not(*use.node, &value); !why.empty()) {
-        skip(context, value, tensor, use.node, std::move(why));
+        explain_kept(context, value, tensor, use.node, std::move(why));
         return ok_status();
       }
       if (!whole_->why_not(*use.node, &value).empty()) {
-        skip(context, value, tensor, use.node,
-             "its layer was restored to float32 for accuracy, and integer weights would lose that");
+        explain_kept(
+            context, value, tensor, use.node,
+            "its layer was restored to float32 for accuracy, and integer weights would lose that");
         return ok_status();
       }
       // Users that see other channels still read the same numbers: the first one decides.
@@ -143,28 +128,28 @@ class QuantizeWeights final : public Pass {
     const auto channels = static_cast<std::uint64_t>(candidate.layout.channels);
     const auto elements = static_cast<std::uint64_t>(tensor.elements());
     if (elements + 4 * channels + 4 * kNodeBytes >= tensor.byte_size()) {
-      skip(context, value, tensor, candidate.user,
-           "would not get smaller: " + std::to_string(channels) + " channels of " +
-               std::to_string(candidate.layout.length()) + " weights");
+      explain_kept(context, value, tensor, candidate.user,
+                   "would not get smaller: " + std::to_string(channels) + " channels of " +
+                       std::to_string(candidate.layout.length()) + " weights");
       return ok_status();
     }
     if (std::string why = why_not_stored(
             context.target(), options_.scheme == "affine" ? DataType::kUint8 : DataType::kInt8);
         !why.empty()) {
-      skip(context, value, tensor, candidate.user, std::move(why));
+      explain_kept(context, value, tensor, candidate.user, std::move(why));
       return ok_status();
     }
     const bool table = is_table(value);
     if (table && context.target().weight_only.embeddings == WeightOnlyRule::Form::kNone) {
-      skip(context, value, tensor, candidate.user,
-           "is an embedding table, which is not taken in integers (" +
-               rule_name(context.target(), "weight-only/embeddings") + ")");
+      explain_kept(context, value, tensor, candidate.user,
+                   "is an embedding table, which is not taken in integers (" +
+                       rule_name(context.target(), "weight-only/embeddings") + ")");
       return ok_status();
     }
     MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
     if (!finite) {
-      skip(context, value, tensor, candidate.user,
-           "holds NaN or infinity, which integers have not");
+      explain_kept(context, value, tensor, candidate.user,
+                   "holds NaN or infinity, which integers have not");
       return ok_status();
     }
     if (value.producer() != nullptr) context.edit().replace_by_constant(*value.producer(), tensor);

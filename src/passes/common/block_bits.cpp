@@ -41,31 +41,6 @@ std::uint64_t other_bytes(Model& model, const std::vector<BlockUnit>& units) {
   return bytes - std::min(bytes, planned);
 }
 
-// Relative error of the products with inputs of these energies; of the weight itself without.
-double layer_error(const RowReader& reader, const BlockRows& rows,
-                   const std::vector<float>& energies, const Executor& executor) {
-  std::vector<std::pair<double, double>> parts(rows.rows);
-  executor.parallel_for(rows.rows, 64, [&](std::size_t begin, std::size_t end) {
-    std::vector<float> real(rows.columns), restored(rows.columns);
-    for (std::size_t r = begin; r < end; ++r) {
-      reader.row(r, real);
-      restore_row(rows, r, restored);
-      for (std::size_t k = 0; k < rows.columns; ++k) {
-        const double weight = energies.empty() ? 1.0 : double{energies[k]};
-        const double error = double{restored[k]} - double{real[k]};
-        parts[r].first += weight * double{real[k]} * double{real[k]};
-        parts[r].second += weight * error * error;
-      }
-    }
-  });
-  double signal = 0, noise = 0;
-  for (const auto& [s, n] : parts) {
-    signal += s;
-    noise += n;
-  }
-  return signal > 0 ? noise / signal : 0;
-}
-
 // The holder's weight as it comes back.
 Result<Tensor> restored_tensor(const BlockUnit::Holder& holder, const BlockRows& rows,
                                TensorFactory& tensors) {
@@ -184,7 +159,8 @@ Result<BitsChoice> choose_bits(Model& model, std::vector<BlockUnit>& units,
     if (error <= 0) {
       MCOMPRESS_ASSIGN(const RowReader reader,
                        RowReader::of(unit.holders[0].tensor, unit.holders[0].view));
-      error = layer_error(reader, rows, energies[i], context.executor());
+      const BlockEnergy energy = rounding_energy(reader, rows, energies[i], context.executor());
+      error = energy.signal > 0 ? energy.noise / energy.signal : 0;
     }
     const std::uint64_t more = bytes_of(unit, kManyBits) - bytes_of(unit, unit.format.bits);
     worth[i] = error / static_cast<double>(std::max<std::uint64_t>(more, 1));

@@ -221,32 +221,13 @@ class BlockGptq {
       std::ranges::transform(codes, stored,
                              [](std::int16_t code) { return static_cast<std::uint8_t>(code); });
     }
+    rows.noise = rounding_energy(reader, rows, {}, context_.executor()).noise;
     reader.release();
-    MCOMPRESS_TRY(measure(reader, rows));
     const double gain =
         costs.given > 0 && costs.descended > 0 ? 10 * std::log10(costs.given / costs.descended) : 0;
     gains_ += gain;
     ++result_.layers;
     return emit_(place, rows, "gptq, output error " + fixed(gain, 1) + " dB lower");
-  }
-
-  // The error of the new codes, of the weight itself.
-  Status measure(const RowReader& reader, BlockRows& rows) const {
-    std::vector<double> noise(rows.rows);
-    context_.executor().parallel_for(rows.rows, 64, [&](std::size_t begin, std::size_t end) {
-      std::vector<float> real(rows.columns), restored(rows.columns);
-      for (std::size_t r = begin; r < end; ++r) {
-        reader.row(r, real);
-        restore_row(rows, r, restored);
-        for (std::size_t k = 0; k < rows.columns; ++k) {
-          const double error = double{restored[k]} - double{real[k]};
-          noise[r] += error * error;
-        }
-      }
-    });
-    rows.noise = 0;
-    for (const double one : noise) rows.noise += one;
-    return ok_status();
   }
 
   Model& model_;

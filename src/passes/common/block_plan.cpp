@@ -5,8 +5,8 @@
 #include <tuple>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
 #include "passes/common/block_rows.h"
+#include "passes/common/constants.h"
 #include "passes/common/opsets.h"
 #include "passes/common/selection.h"
 #include "passes/common/target_rules.h"
@@ -27,16 +27,6 @@ constexpr std::int64_t kFourBitOpset = 21, kTwoBitOpset = 25;
 // of 32 and 16 to 128 rows of input, 120 to 192 inputs take 1.1 to 1.8 x the time of float32, 256
 // the same, 576 0.9 x; 32 outputs 1.3 x, 64 the same.
 constexpr std::size_t kNBitsInputs = 256, kNBitsOutputs = 64;
-
-RowView row_view(const WeightView& view, std::span<const std::int64_t> dims) {
-  RowView rows;
-  rows.outer = static_cast<std::size_t>(view.outer);
-  rows.rows = static_cast<std::size_t>(view.channels);
-  rows.inner = static_cast<std::size_t>(view.inner);
-  rows.row_axis = view.axis;
-  if (dims.size() == 2 && view.axis >= 0) rows.axis = 1 - view.axis;
-  return rows;
-}
 
 // MatMulNBits stands for the node: y = x W, or Gemm's x W + c, x of at least two dimensions.
 bool is_plain_product(const Node& node, std::size_t slot) {
@@ -134,12 +124,7 @@ class Planner {
 
  private:
   void skip(const Value& value, const Tensor& tensor, const Node* user, std::string why) {
-    Decision decision;
-    decision.subject = value.name();
-    if (user != nullptr) decision.op_type = user->op_type();
-    decision.why = std::move(why);
-    decision.bytes_before = decision.bytes_after = tensor.byte_size();
-    context_.explain().skipped(std::move(decision));
+    explain_kept(context_, value, tensor, user, std::move(why));
   }
 
   // Finds rows and kind; the reason why the value stays.
@@ -279,22 +264,43 @@ class Planner {
 
 }  // namespace
 
+RowView row_view(const WeightView& view, std::span<const std::int64_t> dims) {
+  RowView rows;
+  rows.outer = static_cast<std::size_t>(view.outer);
+  rows.rows = static_cast<std::size_t>(view.channels);
+  rows.inner = static_cast<std::size_t>(view.inner);
+  rows.row_axis = view.axis;
+  if (dims.size() == 2 && view.axis >= 0) rows.axis = 1 - view.axis;
+  return rows;
+}
+
 std::int64_t dequantize_opset(const BlockFormat& format) {
   return format.bits == 2 ? kTwoBitOpset : kFourBitOpset;
+}
+
+Result<BlockFormat> block_format(std::string_view type, std::int64_t block, const BlockRule& rule) {
+  BlockFormat format;
+  format.bits = type.back() - '0';
+  format.asymmetric = type.starts_with("uint");
+  if (block > 0 && (block < 16 || (block & (block - 1)) != 0)) {
+    return Error(Code::kUsage, "block-size",
+                 "a block of " + std::to_string(block) + " weights is not a power of two from 16",
+                 {{}, "block-size", {}}, "blocks have 16, 32, 64, 128 or 256 weights");
+  }
+  constexpr std::int64_t kUsual = 32;
+  const std::vector<std::int64_t>& sizes = rule.block_sizes;
+  format.block = static_cast<std::size_t>(block >= 0 ? block : kUsual);
+  if (block < 0 && !sizes.empty() && std::ranges::find(sizes, kUsual) == sizes.end()) {
+    const auto larger = std::ranges::find_if(sizes, [](std::int64_t s) { return s >= kUsual; });
+    format.block = static_cast<std::size_t>(larger != sizes.end() ? *larger : sizes.front());
+  }
+  return format;
 }
 
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
                                            PassContext& context) {
   Planner planner(request, context);
-  std::vector<Value*> values;
-  for_each_graph(model.graph(), [&](Graph& graph) {
-    values.insert(values.end(), graph.initializers().begin(), graph.initializers().end());
-    // Bodies of functions have no initializers.
-    for (const Node* node : graph.nodes()) {
-      if (node->is("Constant") && is_constant(node->output(0))) values.push_back(node->output(0));
-    }
-  });
-  for (Value* value : values) MCOMPRESS_TRY(planner.consider(*value));
+  for (Value* value : constants_of(model.graph())) MCOMPRESS_TRY(planner.consider(*value));
   MCOMPRESS_TRY(planner.join_copies());
   return planner.take();
 }

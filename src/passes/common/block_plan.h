@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mcompress/pass.h"
@@ -21,6 +23,9 @@ struct RowView {
   std::optional<std::int64_t> axis;
   std::int64_t row_axis = 0;
 };
+
+// The rows of a weight of these dimensions.
+RowView row_view(const WeightView& view, std::span<const std::int64_t> dims);
 
 // One constant, or a constant and transposed copies of it.
 struct BlockUnit {
@@ -43,6 +48,11 @@ struct BlockUnit {
   std::size_t rows() const { return holders.front().view.rows; }
   std::size_t columns() const { return holders.front().view.columns(); }
 };
+
+// What options ask for: `type` from "uint2" to "int8"; a block of -1 weights is 32, or the next
+// size that the target takes. Fails with kUsage for a size that is no power of two from 16 (0: a
+// row).
+Result<BlockFormat> block_format(std::string_view type, std::int64_t block, const BlockRule& rule);
 
 struct BlockRequest {
   BlockFormat format;

@@ -74,6 +74,30 @@ Result<bool> same_rows(const BlockUnit::Holder& left, const BlockUnit::Holder& r
   return true;
 }
 
+BlockEnergy rounding_energy(const RowReader& reader, const BlockRows& rows,
+                            std::span<const float> energies, const Executor& executor) {
+  std::vector<BlockEnergy> of_row(rows.rows);
+  executor.parallel_for(rows.rows, 64, [&](std::size_t begin, std::size_t end) {
+    std::vector<float> real(rows.columns), restored(rows.columns);
+    for (std::size_t r = begin; r < end; ++r) {
+      reader.row(r, real);
+      restore_row(rows, r, restored);
+      for (std::size_t k = 0; k < rows.columns; ++k) {
+        const double weight = energies.empty() ? 1.0 : double{energies[k]};
+        const double error = double{restored[k]} - double{real[k]};
+        of_row[r].signal += weight * double{real[k]} * double{real[k]};
+        of_row[r].noise += weight * error * error;
+      }
+    }
+  });
+  BlockEnergy total;
+  for (const BlockEnergy& one : of_row) {
+    total.signal += one.signal;
+    total.noise += one.noise;
+  }
+  return total;
+}
+
 Result<BlockRows> round_unit(const BlockUnit& unit, std::span<const float> importance,
                              BlockRounding how, const Executor& executor) {
   const BlockUnit::Holder& holder = unit.holders.front();

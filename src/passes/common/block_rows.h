@@ -34,6 +34,11 @@ Result<std::uint64_t> first_rows_digest(const BlockUnit::Holder& holder);
 // Whether two constants hold the same rows.
 Result<bool> same_rows(const BlockUnit::Holder& left, const BlockUnit::Holder& right);
 
+// Sums of w^2 and of (w - w^)^2, each column weighted by the energy of the inputs that meet it
+// where there are any: of the products, per input.
+BlockEnergy rounding_energy(const RowReader& reader, const BlockRows& rows,
+                            std::span<const float> energies, const Executor& executor);
+
 // Rounds the first holder's rows; `importance` as round_tile() has it. Where a scale is too small
 // or too large for the type of the format's scales, float32 takes its place.
 Result<BlockRows> round_unit(const BlockUnit& unit, std::span<const float> importance,
