@@ -9,6 +9,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
+#include "summary.h"
 #include "target_choice.h"
 #include "try.h"
 
@@ -516,50 +517,14 @@ class Compression {
   }
 
   void show_summary() {
-    if (console_.options().verbose || options_.dry_run) {
-      console_.say(decision_table(explain_).text());
-    }
-    if (const Table steps = steps_table(root()); console_.options().verbose && !steps.empty()) {
-      console_.say(steps.text());
-    }
-    const bool verbose = console_.options().verbose;
-    if (coverage_.of_weights > 0) {
-      console_.say(coverage_text(coverage_, verbose));
-      const auto kept = kept_in_float(explain_);
-      if (!kept.empty()) {
-        console_.say("computed in float32:\n" + reasons_text(kept, verbose ? kept.size() : 4));
-      }
-    } else if (const std::string applied = applied_text(explain_); !applied.empty()) {
-      console_.say("applied: " + applied);
-    }
-    console_.say(mixed_precision_text(report_.root().facts()));
-    if (kernels_) console_.say(kernels_text(*kernels_, verbose));
-    Table table;
-    table.row({"", "before", options_.dry_run ? "planned" : "after", ""});
-    const double ratio = saved_.total() > 0 ? static_cast<double>(loaded_.size.total()) /
-                                                  static_cast<double>(saved_.total())
-                                            : 0;
-    table.row({"bytes", grouped(loaded_.size.total()), grouped(saved_.total()),
-               ratio >= 1 ? decimal_text(ratio, 2) + " x smaller" : ""});
-    if (quality_) add_quality_rows(*quality_, table);
-    if (comparison_) {
-      for (const OutputError& output : comparison_->outputs) {
-        if (table_is_long(output)) break;
-        table.row({"SQNR of " + output.output, "", decibel_text(output.sqnr_db)});
-      }
-    }
-    if (latency_.size() == 2) {
-      table.row({"latency p50", milliseconds_text(latency_[0].p50_ms),
-                 milliseconds_text(latency_[1].p50_ms),
-                 decimal_text(latency_[0].p50_ms / latency_[1].p50_ms, 2) + " x as fast"});
-    }
-    console_.say(table.text());
-  }
-
-  // Models with dozens of outputs: the report has them all.
-  bool table_is_long(const OutputError& output) const {
-    constexpr std::ptrdiff_t kMost = 8;
-    return &output - comparison_->outputs.data() >= kMost;
+    Summary summary{explain_, coverage_, report_.root(), loaded_.size.total(), saved_.total()};
+    summary.planned = options_.dry_run;
+    summary.verbose = console_.options().verbose;
+    summary.kernels = kernels_ ? &*kernels_ : nullptr;
+    summary.quality = quality_ ? &*quality_ : nullptr;
+    summary.comparison = comparison_ ? &*comparison_ : nullptr;
+    summary.latency = latency_;
+    for (const std::string& text : summary_texts(summary)) console_.say(text);
   }
 
   Job job_;

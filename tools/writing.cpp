@@ -1,0 +1,59 @@
+#include "writing.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "try.h"
+
+namespace mcompress::tools {
+
+void Writing::declare(CLI::App& app, Flags& flags) {
+  flags_ = &flags;
+  declare_arguments(app, flags);
+  flags.add(CompressOptions::schema(takes_data()).specs(), "Output, data and work");
+}
+
+void Writing::declare_model(CLI::App& app) {
+  app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
+}
+
+Result<Job> Writing::job(std::string_view command) const {
+  Job job;
+  job.command = command;
+  job.input = model_;
+  Diagnostics diagnostics;
+  const auto& schema = CompressOptions::schema(takes_data());
+  MCOMPRESS_ASSIGN(job.options, schema.parse(flags_->given(schema.specs()), diagnostics));
+  return job;
+}
+
+std::function<Result<Recipe>(const Model&, ReportScope&)> always(Recipe recipe) {
+  return
+      [recipe = std::move(recipe)](const Model&, ReportScope&) -> Result<Recipe> { return recipe; };
+}
+
+std::vector<OptionSpec> options_of_recipes(std::span<const std::string_view> names) {
+  std::vector<Recipe> recipes;
+  for (const std::string_view name : names) {
+    auto recipe = builtin_recipe(name);
+    if (recipe.ok()) recipes.push_back(std::move(recipe).value());
+  }
+  return pass_options(recipes);
+}
+
+OptionGroups group_options(const std::vector<OptionSpec>& specs,
+                           std::span<const std::string_view> passes) {
+  OptionGroups groups;
+  for (const OptionSpec& spec : specs) {
+    const bool own = std::any_of(passes.begin(), passes.end(), [&](std::string_view pass) {
+      const PassInfo* info = builtin_passes().find(pass);
+      return info != nullptr &&
+             std::any_of(info->options.begin(), info->options.end(),
+                         [&](const OptionSpec& option) { return option.name == spec.name; });
+    });
+    (own ? groups.own : groups.rest).push_back(spec);
+  }
+  return groups;
+}
+
+}  // namespace mcompress::tools
