@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 14> kCommands = {{
+constexpr std::array<CommandInfo, 16> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -41,6 +41,12 @@ constexpr std::array<CommandInfo, 14> kCommands = {{
     {"quantize", "", "MODEL -o OUT [--calib DATA]", "8-bit integers: static, dynamic, weight-only",
      "mcompress quantize model.onnx -o int8.onnx --calib calib.npz --eval labelled.npz",
      make_quantize},
+    {"factorize", "", "MODEL -o OUT [--calib DATA]", "large matrices as products of two thin ones",
+     "mcompress factorize model.onnx -o thin.onnx --calib calib.npz --keep 0.8", make_factorize},
+    {"tables", "", "MODEL -o OUT [--calib DATA]",
+     "embedding tables as fewer rows, bits or thin products",
+     "mcompress tables model.onnx -o small.onnx --calib ids.npz --tables hash --table-keep 0.25",
+     make_tables},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
     {"sensitivity", "", "MODEL --calib DATA [--eval DATA] [-o FILE]",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mcompress/host.h"
+#include "outcome.h"
 #include "try.h"
 #include "writing.h"
 
@@ -132,9 +133,8 @@ class Run final : public Writing {
     if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe->seed);
     wanted.choose_recipe = always(*recipe);
     wanted.must_compress =
-        std::any_of(recipe->steps.begin(), recipe->steps.end(), [](const RecipeStep& step) {
-          return step.pass.starts_with("quantize-") || step.pass == "cast-float16";
-        });
+        std::any_of(recipe->steps.begin(), recipe->steps.end(),
+                    [](const RecipeStep& step) { return compresses_weights(step.pass); });
     return compress(std::move(wanted), console);
   }
 

@@ -46,9 +46,7 @@ std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*
   return groups;
 }
 
-bool compresses(const Decision& decision) {
-  return decision.pass.starts_with("quantize-") || decision.pass == "cast-float16";
-}
+bool compresses(const Decision& decision) { return compresses_weights(decision.pass); }
 
 std::string_view last_compressing_pass(const Explain& explain) {
   std::string_view pass;
@@ -78,6 +76,13 @@ std::vector<const Decision*> last_words(const Explain& explain) {
 }
 
 }  // namespace
+
+bool compresses_weights(std::string_view pass) {
+  constexpr std::string_view kFamilies[] = {"quantize-", "cast-", "factorize-", "prune-",
+                                            "cluster-",  "pack-", "compress-"};
+  return std::any_of(std::begin(kFamilies), std::end(kFamilies),
+                     [&](std::string_view family) { return pass.starts_with(family); });
+}
 
 Coverage coverage_of(const Explain& explain) {
   Coverage coverage;

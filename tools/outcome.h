@@ -22,6 +22,8 @@ struct Coverage {
   std::vector<Group> skipped;  // most bytes first
 };
 
+// Is a pass one whose work is to make weights smaller? Their names start alike.
+bool compresses_weights(std::string_view pass);
 // Of decisions about weights: the last word on each tensor counts.
 Coverage coverage_of(const Explain& explain);
 // Nodes that go on computing in float32, whatever became of their weights, grouped by reason.

@@ -153,6 +153,13 @@ class Quantize final : public Writing {
     std::erase_if(flags, [](const auto& entry) { return entry.first == "weights"; });
     if (wants_blocks(pass_flags)) {
       pass_flags.set("weights", Datum::string(weights));
+      // Float kernels, a scale per channel: what the mode means also where a method is named.
+      if (mode == "weight-only" && pass_flags.find("block-size") == nullptr) {
+        pass_flags.set("block-size", Datum::integer(0));
+        if (pass_flags.find("block-form") == nullptr) {
+          pass_flags.set("block-form", Datum::string("fold"));
+        }
+      }
       return;
     }
     mode = "weight-only";

@@ -7,12 +7,14 @@ namespace mcompress {
 
 PassInfo awq_info();
 PassInfo cast_float16_info();
+PassInfo compress_tables_info();
 PassInfo convert_opset_info();
 PassInfo dedup_initializers_info();
 PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
 PassInfo equalize_info();
+PassInfo factorize_weights_info();
 PassInfo fold_constants_info();
 PassInfo fold_control_flow_info();
 PassInfo fold_shapes_info();

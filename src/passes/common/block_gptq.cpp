@@ -4,11 +4,11 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <numeric>
 #include <optional>
 
 #include "numeric/block_kernels.h"
 #include "passes/common/block_rows.h"
+#include "passes/common/input_grams.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -16,22 +16,8 @@ namespace mcompress {
 namespace {
 
 constexpr std::size_t kMostColumns = 16384;
-// Rows that make a Gram matrix: four times its columns, within these.
-constexpr std::int64_t kFewestRows = 4096;
-constexpr std::int64_t kMostRows = 32768;
-constexpr std::size_t kRowsAtOnce = 512;
 
 using Emit = std::function<Status(std::size_t unit, const BlockRows& rows, const std::string& how)>;
-
-std::uint64_t gram_bytes(std::size_t columns) {
-  return std::uint64_t{columns} * columns * sizeof(double);
-}
-
-// Gram matrices of one level, one for all that see the same.
-struct LevelGrams {
-  std::vector<std::unique_ptr<GramMatrix>> grams;  // by input
-  std::vector<std::vector<float>> waiting;
-};
 
 class BlockGptq {
  public:
@@ -46,7 +32,7 @@ class BlockGptq {
         emit_(emit) {}
 
   Result<BlockGptqResult> run() {
-    order_inputs();
+    take_inputs();
     std::vector<bool> reached(units_.size());
     for (const UnitInput& input : inputs_) reached[input.unit] = true;
     for (std::size_t i = 0; i < units_.size(); ++i) {
@@ -56,19 +42,7 @@ class BlockGptq {
     const std::size_t of_level = (inputs_.size() + levels - 1) / levels;
     for (std::size_t begin = 0; begin < inputs_.size();) {
       context_.progress().update("round weights", begin, inputs_.size(), "layers");
-      std::size_t end = begin;
-      std::uint64_t bytes = 0;
-      while (end < inputs_.size()) {
-        const bool again = end > begin && same_input(inputs_[end - 1], inputs_[end]);
-        const std::uint64_t more = again ? 0 : gram_bytes(inputs_[end].rows.columns());
-        // What reads the same value belongs together.
-        if (end > begin && !again &&
-            (end - begin >= of_level || bytes + more > options_.gram_bytes)) {
-          break;
-        }
-        bytes += more;
-        ++end;
-      }
+      const std::size_t end = inputs_within(inputs_, begin, of_level, options_.gram_bytes);
       MCOMPRESS_TRY(level(begin, end));
       ++result_.levels;
       begin = end;
@@ -78,39 +52,11 @@ class BlockGptq {
   }
 
  private:
-  static bool same_input(const UnitInput& a, const UnitInput& b) {
-    return a.value == b.value && a.rows.same(b.rows);
-  }
-
-  // In the order in which the graph computes what they read.
-  void order_inputs() {
-    std::map<std::string, std::size_t, std::less<>> made;
-    std::size_t place = 0;
-    for (const Node* node : model_.graph().nodes()) {
-      ++place;
-      for (const Value* output : node->outputs()) {
-        if (output != nullptr) made.emplace(output->name(), place);
-      }
-    }
+  void take_inputs() {
     for (UnitInput& input : unit_inputs(units_)) {
       if (input.rows.columns() <= kMostColumns) inputs_.push_back(std::move(input));
     }
-    const auto at = [&](const UnitInput& input) {
-      const auto found = made.find(input.value);
-      return found != made.end() ? found->second : 0;
-    };
-    std::ranges::stable_sort(inputs_, [&](const UnitInput& a, const UnitInput& b) {
-      return std::pair(at(a), a.value) < std::pair(at(b), b.value);
-    });
-    // Those that see the same side by side.
-    const std::vector<std::size_t> first = shared_with(inputs_);
-    std::vector<std::size_t> order(inputs_.size());
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::ranges::stable_sort(order, {}, [&](std::size_t i) { return first[i]; });
-    std::vector<UnitInput> sorted;
-    sorted.reserve(inputs_.size());
-    for (const std::size_t i : order) sorted.push_back(std::move(inputs_[i]));
-    inputs_ = std::move(sorted);
+    order_inputs(model_.graph(), inputs_);
   }
 
   Status nearest(std::size_t unit) {
@@ -124,35 +70,12 @@ class BlockGptq {
                                   inputs_.begin() + static_cast<std::ptrdiff_t>(end));
     // What is quantized already has other names.
     for (UnitInput& input : inputs) input.value = input.reader->input(0)->name();
-    LevelGrams level;
-    level.grams.resize(inputs.size());
-    level.waiting.resize(inputs.size());
-    const auto add = [&](std::size_t i, std::size_t at_least) {
-      const std::size_t columns = inputs[i].rows.columns();
-      if (level.waiting[i].size() < at_least * columns || level.waiting[i].empty()) return;
-      if (level.grams[i] == nullptr) level.grams[i] = std::make_unique<GramMatrix>(columns);
-      level.grams[i]->add(level.waiting[i], context_.executor());
-      level.waiting[i].clear();
-    };
-    ObservedRows how;
-    how.samples = options_.samples;
-    how.wanted = [](std::size_t columns) {
-      return std::clamp(4 * static_cast<std::int64_t>(columns), kFewestRows, kMostRows);
-    };
-    MCOMPRESS_TRY(
-        observe_rows(model_, inputs, how, context_, [&](std::size_t i, std::vector<float>& rows) {
-          level.waiting[i].insert(level.waiting[i].end(), rows.begin(), rows.end());
-          add(i, kRowsAtOnce);
-        }));
-    const std::vector<std::size_t> first = shared_with(inputs);
+    MCOMPRESS_ASSIGN(InputGrams seen, collect_grams(model_, inputs, options_.samples, context_));
     std::map<std::size_t, std::optional<GramFactor>> factors;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const std::size_t shared = first[i];
-      if (shared == i) {
-        add(i, 0);
-        factors.clear();  // inputs that see the same stand together
-      }
-      if (level.grams[shared] == nullptr) {
+      const std::size_t shared = seen.first[i];
+      if (shared == i) factors.clear();  // inputs that see the same stand together
+      if (seen.of(i) == nullptr) {
         ++result_.left;
         MCOMPRESS_TRY(nearest(inputs[i].unit));
         continue;
@@ -160,7 +83,7 @@ class BlockGptq {
       if (!factors.contains(shared)) {
         FactorOptions factor_options;
         factor_options.damping = options_.damping;
-        factors[shared] = factor_gram(in_order_of_unit(*level.grams[shared], inputs[i]),
+        factors[shared] = factor_gram(in_order_of_unit(*seen.of(i), inputs[i]),
                                       inputs[i].rows.columns(), factor_options);
         if (factors[shared] && factors[shared]->retries > 0) ++result_.damped;
       }
@@ -170,7 +93,7 @@ class BlockGptq {
         continue;
       }
       MCOMPRESS_TRY(round(inputs[i].unit, *factors[shared]));
-      if (i + 1 == inputs.size() || first[i + 1] != shared) level.grams[shared].reset();
+      if (i + 1 == inputs.size() || seen.first[i + 1] != shared) seen.grams[shared].reset();
     }
     return ok_status();
   }
