@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 
 #include "gates.h"
 #include "mcompress/companion.h"
@@ -48,6 +50,7 @@ class Compression {
       return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
     }
     MCOMPRESS_TRY(check_names());
+    MCOMPRESS_TRY(check_resume());
     MCOMPRESS_TRY(open_inputs());
     original_ = loaded_.model->clone();
     before_.emplace(*runtime_, *original_, job_.input, static_cast<int>(options_.threads));
@@ -66,6 +69,10 @@ class Compression {
       return std::move(gates).error().in_file(job_.input);
     }
     MCOMPRESS_TRY(write());
+    if (!options_.resume.empty() && !options_.dry_run) {
+      std::error_code ignored;  // a rest of it is in nobody's way
+      std::filesystem::remove(options_.resume, ignored);
+    }
     MCOMPRESS_TRY(finish());
     if (gates.ok()) return ok_status();
     Error missed = std::move(gates).error().in_file(job_.input);
@@ -95,6 +102,11 @@ class Compression {
     std::vector<std::string> others = {options_.report, options_.calib,      options_.table,
                                        options_.eval,   options_.characters, job_.recipe_file};
     MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
+    if (!options_.resume.empty()) {
+      std::vector<std::string> taken = others;
+      taken.insert(taken.end(), {job_.input, options_.output});
+      MCOMPRESS_TRY(check_overwrites(options_.resume, "resume", taken));
+    }
     others.front() = job_.input;
     MCOMPRESS_TRY(check_overwrites(options_.report, "report", others));
     if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
@@ -126,6 +138,22 @@ class Compression {
       }
     }
     return ok_status();
+  }
+
+  // Only a file that a pass writes is one that may be removed in the end.
+  Status check_resume() const {
+    if (options_.resume.empty()) return ok_status();
+    for (const RecipeStep& step : recipe_.steps) {
+      const Datum printed = builtin_passes().find(step.pass)->print(step.options);
+      const Datum* method = printed.find("weight-method");
+      if (step.pass == "quantize-blocks" && method != nullptr &&
+          option_text(*method).ends_with("gptq")) {
+        return ok_status();
+      }
+    }
+    return Error(Code::kUsage, "nothing-to-resume",
+                 "nothing in recipe '" + recipe_.name + "' takes so long that it can be resumed",
+                 {{}, "--resume", {}}, "it is for --weight-method gptq and awq-gptq");
   }
 
   Status open_inputs() {
@@ -221,6 +249,7 @@ class Compression {
       return drop;
     };
     precision_.whole = &whole_;
+    precision_.journal = options_.resume;
     precision_.finish = [this](Model& trial, const std::vector<std::string>& whole) {
       return run_rest(trial, recipe_, "quantize-static", whole, target_->target(), runtime_);
     };

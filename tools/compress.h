@@ -48,6 +48,7 @@ struct CompressOptions : DataFlags {
   std::string metric = "auto";
   std::string characters;
   bool bench = false;
+  std::string resume;
 
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);

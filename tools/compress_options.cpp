@@ -84,7 +84,11 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .choices({"auto", "top1", "topk", "text", "agreement", "mask", "perplexity", "retrieval"})
         .field("characters", &Options::characters, "class list of a text recogniser, one per line")
         .unit("FILE")
-        .field("bench", &Options::bench, "measure latency before and after");
+        .field("bench", &Options::bench, "measure latency before and after")
+        .field("resume", &Options::resume,
+               "gptq: keep finished weights in this file, and go on from it after an "
+               "interruption; it goes when the output is there")
+        .unit("FILE");
     add_data_fields(schema);
     return schema;
   }();

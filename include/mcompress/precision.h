@@ -73,6 +73,9 @@ struct PrecisionServices {
   // as long as that is good enough; where it is not, their patterns are left here, and the passes
   // that follow leave their weights alone. Null: weights of restored layers stay float32 always.
   std::vector<std::string>* whole = nullptr;
+  // A file in which a pass that takes long keeps what it has done, and from which it goes on when
+  // it was interrupted; empty: none. It changes no result.
+  std::string journal;
   // The pass measures its layers, leaves the result in `effects` and changes nothing.
   const EffectRequest* measure = nullptr;
   LayerEffects* effects = nullptr;  // set together with `measure`

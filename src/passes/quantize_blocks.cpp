@@ -8,16 +8,22 @@
 // or DequantizeLinear by blocks in their place: the target says which. Weights that are one
 // another's transposed copies, tied embeddings above all, are rounded and stored once.
 #include <algorithm>
+#include <memory>
 
+#include "mcompress/version.h"
 #include "passes/common/block_bits.h"
 #include "passes/common/block_calibration.h"
 #include "passes/common/block_emit.h"
 #include "passes/common/block_gptq.h"
+#include "passes/common/block_journal.h"
 #include "passes/common/block_plan.h"
 #include "passes/common/block_rows.h"
+#include "passes/common/mixed_precision.h"
 #include "passes/common/opset_migration.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
+#include "support/hash.h"
+#include "support/json.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -185,8 +191,20 @@ class QuantizeBlocks final : public Pass {
     gptq.samples = options_.samples;
     gptq.levels = options_.levels;
     gptq.damping = options_.damping;
-    MCOMPRESS_ASSIGN(const BlockGptqResult result,
-                     round_blocks_by_gptq(model, units, energies, gptq, context, emit));
+    std::unique_ptr<BlockJournal> journal;
+    const PrecisionServices* services = precision_services(context);
+    if (services != nullptr && !services->journal.empty()) {
+      MCOMPRESS_ASSIGN(journal, BlockJournal::open(real_files(), services->journal,
+                                                   digest_of_run(model, units, context)));
+    }
+    MCOMPRESS_ASSIGN(
+        const BlockGptqResult result,
+        round_blocks_by_gptq(model, units, energies, gptq, context, journal.get(), emit));
+    if (result.resumed > 0) {
+      context.diagnostics().note("resumed", std::to_string(result.resumed) + " of " +
+                                                std::to_string(result.layers) +
+                                                " layers were rounded before the interruption");
+    }
     ReportScope& scope = context.report().child("gptq");
     scope.count("layers", result.layers);
     scope.count("left", result.left);
@@ -209,6 +227,21 @@ class QuantizeBlocks final : public Pass {
                              " layers are nearly dependent: their Gram matrices were damped more");
     }
     return ok_status();
+  }
+
+  // Of all that the codes depend on.
+  std::uint64_t digest_of_run(const Model& model, const std::vector<BlockUnit>& units,
+                              PassContext& context) const {
+    Hasher hasher;
+    hasher.text(kVersion).integer(fingerprint(model));
+    hasher.integer(context.calibration_data()->digest());
+    hasher.text(print_json_line(schema().print(options_)));
+    for (const BlockUnit& unit : units) {
+      hasher.text(unit.holders.front().value->name());
+      hasher.integer(static_cast<std::uint64_t>(unit.format.bits)).integer(unit.format.block);
+      hasher.integer(static_cast<std::uint64_t>(unit.format.scales));
+    }
+    return hasher.digest();
   }
 
   Result<BlockFormat> format_of(const std::string& type, const Target& target) const {

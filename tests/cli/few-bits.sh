@@ -25,6 +25,23 @@ quantize "$digits/model.onnx" -o none.onnx --weights uint4 --weight-method gptq 
 grep -q 'GPTQ needs calibration data' messages
 [[ ! -e none.onnx ]]
 
+# A run that did not come to its end is gone on with, to the same bytes; the file goes with the output.
+resume=(--weights uint4 --weight-method gptq --calib "$digits/calib.npz" --samples 48 -v --resume journal)
+quantize "$digits/model.onnx" -o resumed.onnx "${resume[@]}" --dry-run
+[[ -s journal && ! -e resumed.onnx ]]
+truncate -s -100 journal
+quantize "$digits/model.onnx" -o resumed.onnx "${resume[@]}"
+grep -q ' of [0-9]* layers were rounded before the interruption' messages
+cmp gptq.onnx resumed.onnx
+[[ ! -e journal ]]
+echo 'of something else' >journal
+status=0
+quantize "$digits/model.onnx" -o none.onnx "${resume[@]}" || status=$?
+[[ $status == 2 && ! -e none.onnx && $(cat journal) == 'of something else' ]]
+status=0
+quantize "$digits/model.onnx" -o none.onnx --weights uint4 --calib "$digits/calib.npz" --resume journal || status=$?
+[[ $status == 1 && -e journal ]]
+
 # Bits within a size, and a size that is too small.
 quantize "$digits/model.onnx" -o mixed.onnx --weights uint4 --avg-bits 6 -v
 grep -q ' weights get 8 bits, [45]\.[0-9]* bits a weight in all' messages

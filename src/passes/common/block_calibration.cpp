@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 
+#include "ir/prefix.h"
 #include "numeric/kernels.h"
 #include "support/try.h"
 
@@ -83,7 +84,9 @@ Status observe_rows(
     }
     readers[slot->second].push_back(i);
   }
-  MCOMPRESS_ASSIGN(const auto session, runtime->open(model, session_options));
+  // What comes behind the last of them need not run.
+  const std::unique_ptr<Model> prefix = prefix_of(model, session_options.observed);
+  MCOMPRESS_ASSIGN(const auto session, runtime->open(*prefix, session_options));
   const std::int64_t total = data.count(), count = std::min(how.samples, total);
   std::vector<std::vector<float>> rows(1);
   for (std::int64_t s = 0; s < count; ++s) {

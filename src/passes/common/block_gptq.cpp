@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "numeric/block_kernels.h"
+#include "passes/common/block_journal.h"
 #include "passes/common/block_rows.h"
 #include "passes/common/input_grams.h"
 #include "support/text.h"
@@ -23,12 +24,13 @@ class BlockGptq {
  public:
   BlockGptq(Model& model, const std::vector<BlockUnit>& units,
             const std::vector<std::vector<float>>& energies, const BlockGptqOptions& options,
-            PassContext& context, const Emit& emit)
+            PassContext& context, BlockJournal* journal, const Emit& emit)
       : model_(model),
         units_(units),
         energies_(energies),
         options_(options),
         context_(context),
+        journal_(journal),
         emit_(emit) {}
 
   Result<BlockGptqResult> run() {
@@ -65,7 +67,24 @@ class BlockGptq {
     return emit_(unit, rows, "rtn");
   }
 
+  bool is_done(std::size_t unit) const { return journal_ != nullptr && journal_->holds(unit); }
+
+  Status take_done(std::size_t unit) {
+    MCOMPRESS_ASSIGN(const JournalEntry entry, journal_->read(unit));
+    gains_ += entry.gain_db;
+    ++result_.layers;
+    ++result_.resumed;
+    return emit_(unit, entry.rows, entry.how);
+  }
+
   Status level(std::size_t begin, std::size_t end) {
+    // Of a level that was finished only the results are needed.
+    if (std::all_of(inputs_.begin() + static_cast<std::ptrdiff_t>(begin),
+                    inputs_.begin() + static_cast<std::ptrdiff_t>(end),
+                    [&](const UnitInput& input) { return is_done(input.unit); })) {
+      for (std::size_t i = begin; i < end; ++i) MCOMPRESS_TRY(take_done(inputs_[i].unit));
+      return ok_status();
+    }
     std::vector<UnitInput> inputs(inputs_.begin() + static_cast<std::ptrdiff_t>(begin),
                                   inputs_.begin() + static_cast<std::ptrdiff_t>(end));
     // What is quantized already has other names.
@@ -75,6 +94,10 @@ class BlockGptq {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const std::size_t shared = seen.first[i];
       if (shared == i) factors.clear();  // inputs that see the same stand together
+      if (is_done(inputs[i].unit)) {
+        MCOMPRESS_TRY(take_done(inputs[i].unit));
+        continue;
+      }
       if (seen.of(i) == nullptr) {
         ++result_.left;
         MCOMPRESS_TRY(nearest(inputs[i].unit));
@@ -150,7 +173,10 @@ class BlockGptq {
         costs.given > 0 && costs.descended > 0 ? 10 * std::log10(costs.given / costs.descended) : 0;
     gains_ += gain;
     ++result_.layers;
-    return emit_(place, rows, "gptq, output error " + fixed(gain, 1) + " dB lower");
+    const JournalEntry entry{std::move(rows), "gptq, output error " + fixed(gain, 1) + " dB lower",
+                             gain};
+    if (journal_ != nullptr) MCOMPRESS_TRY(journal_->add(place, entry));
+    return emit_(place, entry.rows, entry.how);
   }
 
   Model& model_;
@@ -158,6 +184,7 @@ class BlockGptq {
   const std::vector<std::vector<float>>& energies_;
   const BlockGptqOptions& options_;
   PassContext& context_;
+  BlockJournal* journal_;
   const Emit& emit_;
   std::vector<UnitInput> inputs_;
   BlockGptqResult result_;
@@ -169,8 +196,8 @@ class BlockGptq {
 Result<BlockGptqResult> round_blocks_by_gptq(Model& model, const std::vector<BlockUnit>& units,
                                              const std::vector<std::vector<float>>& energies,
                                              const BlockGptqOptions& options, PassContext& context,
-                                             const Emit& emit) {
-  return BlockGptq(model, units, energies, options, context, emit).run();
+                                             BlockJournal* journal, const Emit& emit) {
+  return BlockGptq(model, units, energies, options, context, journal, emit).run();
 }
 
 }  // namespace mcompress
