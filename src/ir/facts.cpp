@@ -24,6 +24,32 @@ std::optional<std::vector<double>> read_doubles(const Tensor& tensor) {
   return values;
 }
 
+// The data of a constant for a moment: seen where they are, which takes no memory, or made from the
+// attribute of a Constant node.
+class Constness {
+ public:
+  explicit Constness(const Value& value) {
+    if (value.is_initializer()) {
+      tensor_ = value.constant();
+      return;
+    }
+    const Node* node = made_by(&value, "Constant");
+    if (node == nullptr) return;
+    const AttributeValue* held = node->attribute("value");
+    tensor_ = held != nullptr ? std::get_if<Tensor>(held) : nullptr;
+    if (tensor_ != nullptr) return;
+    made_ = constant_node_data(*node);
+    if (made_) tensor_ = &*made_;
+  }
+  Constness(const Constness&) = delete;
+  Constness& operator=(const Constness&) = delete;
+  const Tensor* tensor() const { return tensor_; }
+
+ private:
+  const Tensor* tensor_ = nullptr;
+  std::optional<Tensor> made_;
+};
+
 }  // namespace
 
 bool is_captured(const Value& value) {
@@ -49,7 +75,7 @@ std::string why_not_only_user(const Value& value) {
 }
 
 std::optional<std::vector<std::int64_t>> static_shape(const Value& value) {
-  if (const auto tensor = constant_of(&value)) {
+  if (const Constness held(value); const Tensor* tensor = held.tensor()) {
     return std::vector<std::int64_t>(tensor->dims().begin(), tensor->dims().end());
   }
   if (value.type() == nullptr || !value.type()->shape) return std::nullopt;
@@ -64,12 +90,12 @@ std::optional<std::vector<std::int64_t>> static_shape(const Value& value) {
 std::optional<std::size_t> rank_of(const Value& value) {
   if (const Tensor* tensor = value.initializer()) return tensor->dims().size();
   if (value.type() != nullptr && value.type()->shape) return value.type()->shape->size();
-  if (const auto tensor = constant_of(&value)) return tensor->dims().size();
+  if (const Constness held(value); held.tensor() != nullptr) return held.tensor()->dims().size();
   return std::nullopt;
 }
 
 std::optional<std::int64_t> dim_of(const Value& value, std::int64_t axis) {
-  if (const auto tensor = constant_of(&value)) {
+  if (const Constness held(value); const Tensor* tensor = held.tensor()) {
     const auto index = resolve_axis(axis, tensor->dims().size());
     if (!index) return std::nullopt;
     return tensor->dims()[static_cast<std::size_t>(*index)];
@@ -83,8 +109,8 @@ std::optional<std::int64_t> dim_of(const Value& value, std::int64_t axis) {
 DataType element_type(const Value& value) {
   if (const Tensor* tensor = value.initializer()) return tensor->dtype();
   if (value.type() != nullptr) return value.type()->element;
-  const auto tensor = constant_of(&value);
-  return tensor ? tensor->dtype() : DataType::kUndefined;
+  const Constness held(value);
+  return held.tensor() != nullptr ? held.tensor()->dtype() : DataType::kUndefined;
 }
 
 std::optional<Tensor> constant_node_data(const Node& node, std::string* why_not) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory_resource>
 #include <string>
 #include <tuple>
 #include <unordered_set>
@@ -53,7 +54,9 @@ class Verifier {
       if (!value->is_initializer()) {
         return broken("verify-initializer", "an initializer has no data", path, value->name());
       }
-      MCOMPRESS_TRY(tensor(*value->initializer(), path, value->name()));
+      if (!holds_its_size(*value->initializer())) {
+        return wrong_size(*value->initializer(), path, value->name());
+      }
       if (!value->is_graph_input()) MCOMPRESS_TRY(define(value, nullptr));
     }
     std::size_t count = 0;
@@ -129,41 +132,44 @@ class Verifier {
       ++uses_found_[value->id()];
     }
     for (const Attribute& entry : node.attributes()) {
-      const std::string inner = path + "/" + node.label() + "/" + entry.name;
+      const auto inner = [&] { return path + "/" + node.label() + "/" + entry.name; };
       if (const auto* held = std::get_if<Tensor>(&entry.value)) {
-        MCOMPRESS_TRY(tensor(*held, inner, node.label()));
+        if (!holds_its_size(*held)) return wrong_size(*held, inner(), node.label());
       } else if (const auto* many = std::get_if<std::vector<Tensor>>(&entry.value)) {
-        for (const Tensor& one : *many) MCOMPRESS_TRY(tensor(one, inner, node.label()));
+        for (const Tensor& one : *many) {
+          if (!holds_its_size(one)) return wrong_size(one, inner(), node.label());
+        }
       } else if (const auto* body = std::get_if<std::unique_ptr<Graph>>(&entry.value)) {
-        MCOMPRESS_TRY(this->graph(**body, &node, inner, check_opsets));
+        MCOMPRESS_TRY(this->graph(**body, &node, inner(), check_opsets));
       } else if (const auto* bodies =
                      std::get_if<std::vector<std::unique_ptr<Graph>>>(&entry.value)) {
         for (const auto& one : *bodies) {
-          MCOMPRESS_TRY(this->graph(*one, &node, inner, check_opsets));
+          MCOMPRESS_TRY(this->graph(*one, &node, inner(), check_opsets));
         }
       }
     }
     return ok_status();
   }
 
-  static Status tensor(const Tensor& tensor, const std::string& path, std::string_view subject) {
-    if (tensor.is_opaque()) return ok_status();
+  static bool holds_its_size(const Tensor& tensor) {
+    if (tensor.is_opaque()) return true;
     const auto expected = packed_bytes(tensor.dtype(), tensor.elements());
-    if (!expected || *expected != tensor.storage()->size()) {
-      return broken("verify-tensor",
-                    std::to_string(tensor.elements()) + " elements of " +
-                        dtype_name(tensor.dtype()) + " do not take " +
-                        std::to_string(tensor.storage()->size()) + " bytes",
-                    path, subject);
-    }
-    return ok_status();
+    return expected && *expected == tensor.storage()->size();
+  }
+
+  static Error wrong_size(const Tensor& tensor, const std::string& path, std::string_view subject) {
+    return broken("verify-tensor",
+                  std::to_string(tensor.elements()) + " elements of " + dtype_name(tensor.dtype()) +
+                      " do not take " + std::to_string(tensor.storage()->size()) + " bytes",
+                  path, subject);
   }
 
   // Every use a value lists must exist, once, and there must be no other.
   Status uses() {
+    std::vector<std::tuple<const void*, bool, std::uint32_t>> listed;
     for (const Value& value : IrInternals::values(model_)) {
       if (IrInternals::erased(value)) continue;
-      std::vector<std::tuple<const void*, bool, std::uint32_t>> listed;
+      listed.clear();
       for (const Use& use : value.uses()) {
         const bool real = graphs_.contains(use.graph) &&
                           (use.node != nullptr ? !IrInternals::erased(*use.node) &&
@@ -192,7 +198,9 @@ class Verifier {
   const Model& model_;
   std::vector<bool> visible_;            // by value id, while walking
   std::vector<std::size_t> uses_found_;  // by value id
-  std::unordered_set<std::string_view> names_;
+  // One entry per value of the model, made and dropped once a run: from one block of memory.
+  std::pmr::monotonic_buffer_resource memory_;
+  std::pmr::unordered_set<std::string_view> names_{&memory_};
   std::unordered_set<const Graph*> graphs_;
 };
 

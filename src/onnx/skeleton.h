@@ -1,14 +1,20 @@
 // A model as messages, its large tensors standing aside.
 #pragma once
 
+#include <google/protobuf/arena.h>
+
+#include <memory>
+
 #include "mcompress/ir.h"
 #include "mcompress/status.h"
 #include "onnx/proto.h"
 
 namespace mcompress {
 
+// The message lies in an arena: its hundred small parts per node are made, and dropped, at once.
 struct ModelSkeleton {
-  onnx::ModelProto proto;
+  std::unique_ptr<google::protobuf::Arena> arena = std::make_unique<google::protobuf::Arena>();
+  onnx::ModelProto& proto = *google::protobuf::Arena::CreateMessage<onnx::ModelProto>(arena.get());
   Payloads payloads;
 };
 

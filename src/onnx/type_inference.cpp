@@ -76,7 +76,9 @@ void forget_invented(onnx::TensorShapeProto& shape) {
 
 class Stages {
  public:
-  explicit Stages(onnx::ModelProto& model) : model_(model) {
+  // Where the model lies, so that parts can be handed over without a copy.
+  explicit Stages(onnx::ModelProto& model)
+      : model_(model), whole_(new_graph(model)), done_(new_graph(model)) {
     whole_.Swap(model_.mutable_graph());
     for (const auto* list : {&whole_.input(), &whole_.output(), &whole_.value_info()}) {
       for (const onnx::ValueInfoProto& info : *list) types_.emplace(info.name(), info);
@@ -91,7 +93,6 @@ class Stages {
 
   std::string run() {
     std::string complaint;
-    onnx::GraphProto done;
     for (int next = 0; next < whole_.node_size();) {
       begin();
       for (std::size_t graphs = 0; next < whole_.node_size(); ++next) {
@@ -106,14 +107,19 @@ class Stages {
       std::string said = infer(model_, known_);
       if (complaint.empty()) complaint = std::move(said);
       collect();
-      for (onnx::NodeProto& node : *stage().mutable_node()) done.add_node()->Swap(&node);
+      for (onnx::NodeProto& node : *stage().mutable_node()) done_.add_node()->Swap(&node);
     }
-    whole_.mutable_node()->Swap(done.mutable_node());
+    whole_.mutable_node()->Swap(done_.mutable_node());
     finish();
     return complaint;
   }
 
  private:
+  onnx::GraphProto& new_graph(onnx::ModelProto& model) {
+    google::protobuf::Arena* const arena = model.GetArena();
+    return *google::protobuf::Arena::CreateMessage<onnx::GraphProto>(arena != nullptr ? arena
+                                                                                      : &arena_);
+  }
   onnx::GraphProto& stage() { return *model_.mutable_graph(); }
 
   void begin() {
@@ -206,8 +212,10 @@ class Stages {
     whole_.Swap(model_.mutable_graph());
   }
 
+  google::protobuf::Arena arena_;  // where the model has none
   onnx::ModelProto& model_;
-  onnx::GraphProto whole_;
+  onnx::GraphProto& whole_;
+  onnx::GraphProto& done_;
   Known known_;
   std::unordered_map<std::string, onnx::ValueInfoProto> types_;
   std::unordered_map<std::string_view, const onnx::TensorProto*> initializers_;

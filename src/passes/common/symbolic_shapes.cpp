@@ -121,12 +121,13 @@ void SymbolicShapes::visit(Graph& graph) {
 
 // What the file or inference tells as a number, else what was found, else a symbol of its own.
 void SymbolicShapes::complete(const Value& value, const Terms* found) {
-  std::optional<Terms> result;
   const auto rank = rank_of(value);
   if (rank && (found == nullptr || found->size() != *rank)) found = nullptr;
   if (!rank && found == nullptr) return;
+  const std::size_t count = rank ? *rank : found->size();
   Terms terms;
-  for (std::size_t i = 0; i < (rank ? *rank : found->size()); ++i) {
+  terms.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
     const auto size = dim_of(value, static_cast<std::int64_t>(i));
     if (size && *size >= 0) {
       terms.push_back({*size});
