@@ -10,12 +10,19 @@
 // 2024: s_k = a_k^alpha, a_k the magnitude of channel k, here its root mean square; alpha is the
 // one of 0, 0.05 ... 1 for which
 //   sum over readers W and channels k of mean(x_k^2) (Q(W s)_k / s_k - W_k)^2
-// is least, Q the rounding of quantize-blocks. What makes the channels takes 1 / s: nothing is
-// added to the graph.
+// is least, Q the rounding of quantize-blocks. What makes the channels takes 1 / s. Where it can
+// not, as where a residual reads the same value or behind a Gelu, a Mul by 1 / s stays in front of
+// the readers, if that is worth it:
+//
+//   x ──┬── Add                   x ──┬── Add
+//       └── MatMul(W)                 └── Mul(1 / s) ── MatMul(s W)
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
+#include <span>
 
+#include "ir/facts.h"
 #include "numeric/block_kernels.h"
 #include "numeric/block_quantize.h"
 #include "passes/common/block_plan.h"
@@ -34,7 +41,8 @@ using kernel::kTileRows;
 
 constexpr std::size_t kRowsLookedAt = 512;  // of each weight
 constexpr int kSteps = 20;
-constexpr double kLeastGain = 0.1;  // dB
+constexpr double kLeastGain = 0.1;    // dB
+constexpr double kLeastInsert = 0.3;  // for a Mul more in the graph
 
 class Awq final : public Pass {
  public:
@@ -43,6 +51,7 @@ class Awq final : public Pass {
     std::string weights = "uint4";
     std::int64_t block_size = -1;
     std::string weight_method = "rtn";
+    bool awq_insert = true;
     std::int64_t samples = 64;
   };
   static const Schema<Options>& schema() {
@@ -55,6 +64,8 @@ class Awq final : public Pass {
             .field("weight-method", &Options::weight_method,
                    "awq and awq-gptq scale channels first; the others leave them alone")
             .choices({"rtn", "gptq", "awq", "awq-gptq", "hqq", "range"})
+            .field("awq-insert", &Options::awq_insert,
+                   "scale channels also where that leaves a Mul in the graph")
             .field("samples", &Options::samples,
                    "of the calibration data to look at, spread evenly")
             .range(1, 1e9);
@@ -81,27 +92,41 @@ class Awq final : public Pass {
       const LinearOp& reader = group.readers.front();
       values.emplace_back(reader.node->input(0)->name(), reader.in.from_end);
     }
+    std::vector<Insertion> inserts;
+    if (options_.awq_insert) inserts = find_inserts(model.graph(), groups, selection, tied);
+    for (const Insertion& insertion : inserts) {
+      values.emplace_back(insertion.value->name(), insertion.readers.front().in.from_end);
+    }
+    std::int64_t inserted = 0;
     MCOMPRESS_ASSIGN(const ChannelStatsMap stats,
                      observe_channels(model, context, values, options_.samples));
     std::int64_t scaled = 0;
     double gain = 0;
-    for (std::size_t i = 0; i < groups.size(); ++i) {
-      context.progress().update("scale channels", i, groups.size(), "groups");
+    const std::size_t count = values.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      context.progress().update("scale channels", i, count, "groups");
       if (context.progress().cancelled()) {
         return Error(Code::kCancelled, "cancelled", "interrupted while channels were scaled");
       }
       const auto seen = stats.find(values[i].first);
       if (seen == stats.end()) continue;
-      MCOMPRESS_ASSIGN(const double won, scale(groups[i], seen->second, context));
+      const bool fused = i < groups.size();
+      const Bearer bearer = fused ? Bearer{nullptr, &groups[i], groups[i].readers}
+                                  : Bearer{inserts[i - groups.size()].value, nullptr,
+                                           inserts[i - groups.size()].readers};
+      MCOMPRESS_ASSIGN(const double won, scale(bearer, seen->second, context));
       if (won <= 0) continue;
       ++scaled;
+      if (!fused) ++inserted;
       gain += won;
     }
-    context.report().count("groups", static_cast<std::int64_t>(groups.size()));
+    context.report().count("groups", static_cast<std::int64_t>(count));
     context.report().count("scaled", scaled);
+    context.report().count("inserted", inserted);
     context.diagnostics().note(
         "awq", "AWQ scaled the channels of " + std::to_string(scaled) + " of " +
-                   std::to_string(groups.size()) + " groups of values" +
+                   std::to_string(count) + " groups of values" +
+                   (inserted > 0 ? ", " + std::to_string(inserted) + " by a Mul" : "") +
                    (scaled > 0 ? ": the errors of what reads them go down by " +
                                      fixed(gain / static_cast<double>(scaled), 1) + " dB"
                                : ""));
@@ -127,13 +152,50 @@ class Awq final : public Pass {
   static bool is_wanted(const ScaleGroup& group, const Selection& selection,
                         const std::set<const Value*>& tied) {
     if (!group.clips.empty()) return false;
-    return std::ranges::all_of(group.readers, [&](const LinearOp& op) {
-      if (!op.is("MatMul") && !op.is("Gemm")) return false;
-      const Value* const weight = op.node->input(op.in_layout->slot);
-      return weight->initializer() != nullptr && weight->initializer()->dims().size() == 2 &&
-             weight->uses().size() == 1 && !tied.contains(weight) &&
-             selection.why_not(*op.node, weight).empty();
-    });
+    return std::ranges::all_of(group.readers,
+                               [&](const LinearOp& op) { return is_wanted(op, selection, tied); });
+  }
+
+  static bool is_wanted(const LinearOp& op, const Selection& selection,
+                        const std::set<const Value*>& tied) {
+    if ((!op.is("MatMul") && !op.is("Gemm")) || !op.in_layout) return false;
+    const Value* const weight = op.node->input(op.in_layout->slot);
+    return weight->initializer() != nullptr && weight->initializer()->dims().size() == 2 &&
+           weight->uses().size() == 1 && !tied.contains(weight) &&
+           selection.why_not(*op.node, weight).empty();
+  }
+
+  // A value that nothing in front of it can bear factors for, and the weights that read it.
+  struct Insertion {
+    Value* value = nullptr;
+    std::vector<LinearOp> readers;
+  };
+
+  static std::vector<Insertion> find_inserts(Graph& graph, const std::vector<ScaleGroup>& groups,
+                                             const Selection& selection,
+                                             const std::set<const Value*>& tied) {
+    std::set<const Node*> taken;
+    for (const ScaleGroup& group : groups) {
+      for (const LinearOp& op : group.readers) taken.insert(op.node);
+    }
+    std::vector<Insertion> found;
+    std::map<const Value*, std::size_t> places;
+    for (Node* node : graph.nodes()) {
+      if (taken.contains(node)) continue;
+      auto op = linear_operator(*node).op;
+      if (!op || !is_wanted(*op, selection, tied) || op->in_layout->slot != 1) continue;
+      Value* const value = node->input(0);
+      if (value == nullptr || &value->graph() != &graph || !rank_of(*value) ||
+          element_type(*value) != DataType::kFloat) {
+        continue;
+      }
+      const auto [place, added] = places.try_emplace(value, found.size());
+      if (added) found.push_back({value, {}});
+      Insertion& insertion = found[place->second];
+      if (!added && insertion.readers.front().in.from_end != op->in.from_end) continue;
+      insertion.readers.push_back(std::move(*op));
+    }
+    return found;
   }
 
   struct Reader {
@@ -141,12 +203,19 @@ class Awq final : public Pass {
     std::size_t count;
   };
 
+  // What takes 1 / s: what makes the value (a group), or a Mul behind it.
+  struct Bearer {
+    Value* value = nullptr;
+    const ScaleGroup* group = nullptr;
+    std::span<const LinearOp> readers;
+  };
+
   // What the gain is, in dB; 0: nothing was worth it.
-  Result<double> scale(const ScaleGroup& group, const ChannelStats& stats, PassContext& context) {
-    const auto channels = static_cast<std::size_t>(group.channels);
+  Result<double> scale(const Bearer& bearer, const ChannelStats& stats, PassContext& context) {
+    const auto channels = static_cast<std::size_t>(bearer.readers.front().in.channels);
     if (stats.mean_square.size() != channels) return 0.0;
     std::vector<Reader> readers;
-    for (const LinearOp& op : group.readers) {
+    for (const LinearOp& op : bearer.readers) {
       const std::size_t slot = op.in_layout->slot;
       const Tensor& tensor = *op.node->input(slot)->initializer();
       const RowView rows = row_view(*weight_view(*op.node, slot, tensor.dims()), tensor.dims());
@@ -169,10 +238,16 @@ class Awq final : public Pass {
     const auto best = static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin());
     if (best == 0 || !(errors[best] > 0)) return 0.0;
     const double gain = 10 * std::log10(errors[0] / errors[best]);
-    if (gain < kLeastGain) return 0.0;
-    const std::string subject(group.values.front().first->name());
+    const bool fused = bearer.group != nullptr;
+    if (gain < (fused ? kLeastGain : kLeastInsert)) return 0.0;
+    const std::string subject((fused ? bearer.group->values.front().first : bearer.value)->name());
     const std::vector<double> scales = scales_at(stats, best, largest);
-    MCOMPRESS_ASSIGN(std::string why, apply_scales(context, group, scales));
+    std::string why;
+    if (fused) {
+      MCOMPRESS_ASSIGN(why, apply_scales(context, *bearer.group, scales));
+    } else {
+      MCOMPRESS_ASSIGN(why, insert_scales(context, *bearer.value, bearer.readers, scales));
+    }
     Decision decision;
     decision.subject = subject;
     if (!why.empty()) {
@@ -181,7 +256,7 @@ class Awq final : public Pass {
       return 0.0;
     }
     decision.what = "scaled " + std::to_string(channels) + " channels by magnitude^" +
-                    fixed(static_cast<double>(best) / kSteps, 2);
+                    fixed(static_cast<double>(best) / kSteps, 2) + (fused ? "" : ", by a Mul");
     decision.why = fixed(gain, 1) + " dB less error for what reads it in few bits";
     context.explain().chose(std::move(decision));
     return gain;

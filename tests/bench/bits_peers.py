@@ -51,6 +51,9 @@ def recipe(name, model, calib, out):
                   "ort-gptq": lambda: q.GPTQWeightOnlyQuantConfig(calibration_data_reader=Reader(), block_size=32)}[name]()
         tool = q.MatMulNBitsQuantizer(source, block_size=32, is_symmetric=False, accuracy_level=4, algo_config=config)
     tool.process()
+    written = tool.model.model
+    if not any(o.domain == "com.microsoft" for o in written.opset_import):  # some forget it: no valid file without
+        written.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     tool.model.save_model_to_file(out, False)
     return 0
 

@@ -430,5 +430,33 @@ TEST_F(ScalingData, AwqServesTheChannelsThatCarryMost) {
   EXPECT_GT(sqnr_db(*original, *by_layers), sqnr_db(*original, *plain) + 0.5);
 }
 
+TEST_F(ScalingData, AwqLeavesAMulWhereNothingTakesTheFactor) {
+  const std::string given = weights("w", {64, 48}) + ", " + weights("k", {64, 48});
+  const std::string text =
+      scaling_model("(float[N,4,64] x) => (float[N,4,48] y)", given,
+                    "s = Sigmoid(x) t = Mul(x, s) u = MatMul(t, w) v = MatMul(t, k) y = Add(u, v)");
+  const auto original = model_from_text(text);
+  std::vector<float> factors(64, 0.5F);
+  factors[5] = factors[37] = 60;
+  open(*original, "x", {32, 4, 64}, factors);
+  const auto floats = model_from_text(text);
+  const auto scaled = run(*floats, {"infer-shapes", "awq:weight-method=awq"});
+  EXPECT_EQ(scaled->count("awq", "inserted"), 1);
+  EXPECT_EQ(count_nodes(*floats, "Mul"), 2);
+  expect_same_results(*original, *floats, 1e-4);
+
+  const std::string blocks = "quantize-blocks:block-form=fold,weights=int4";
+  const auto plain = model_from_text(text);
+  (void)run(*plain, {"infer-shapes", blocks});
+  const auto better = model_from_text(text);
+  (void)run(*better, {"infer-shapes", "awq:weight-method=awq,weights=int4", blocks});
+  EXPECT_GT(sqnr_db(*original, *better), sqnr_db(*original, *plain) + 1);
+
+  const auto without = model_from_text(text);
+  const auto kept = run(*without, {"infer-shapes", "awq:weight-method=awq,awq-insert=false"});
+  EXPECT_EQ(kept->applied("awq"), 0);
+  EXPECT_EQ(count_nodes(*without, "Mul"), 1);
+}
+
 }  // namespace
 }  // namespace mcompress::testing
