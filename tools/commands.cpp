@@ -133,7 +133,8 @@ class Run final : public Writing {
     wanted.choose_recipe = always(*recipe);
     wanted.must_compress =
         std::any_of(recipe->steps.begin(), recipe->steps.end(), [](const RecipeStep& step) {
-          return step.pass.starts_with("quantize-") || step.pass == "cast-float16";
+          return step.pass.starts_with("quantize-") || step.pass.starts_with("prune-") ||
+                 step.pass == "cast-float16";
         });
     return compress(std::move(wanted), console);
   }
