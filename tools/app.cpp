@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 16> kCommands = {{
+constexpr auto kCommands = std::to_array<CommandInfo>({
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -47,6 +47,8 @@ constexpr std::array<CommandInfo, 16> kCommands = {{
      "embedding tables as fewer rows, bits or thin products",
      "mcompress tables model.onnx -o small.onnx --calib ids.npz --tables hash --table-keep 0.25",
      make_tables},
+    {"prune", "", "MODEL -o OUT [--calib DATA]", "zeros in weights: unstructured, N:M, blocks",
+     "mcompress prune model.onnx -o sparse.onnx --sparsity 0.5 --calib calib.npz", make_prune},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
     {"sensitivity", "", "MODEL --calib DATA [--eval DATA] [-o FILE]",
@@ -72,7 +74,7 @@ constexpr std::array<CommandInfo, 16> kCommands = {{
     {"targets", "", "[NAME|FILE] [--json]",
      "what runtimes execute in integers, slowly or not at all", "mcompress targets onnxruntime-cpu",
      make_targets},
-}};
+});
 
 std::string overview() {
   std::string text = "mcompress " + std::string(kVersion) +

@@ -38,6 +38,7 @@ std::unique_ptr<Command> make_convert_opset();
 std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_factorize();
 std::unique_ptr<Command> make_tables();
+std::unique_ptr<Command> make_prune();
 std::unique_ptr<Command> make_run();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();

@@ -45,6 +45,7 @@ const PassRegistry& builtin_passes() {
                                merge_reshapes_info,
                                merge_slices_info,
                                pin_inputs_info,
+                               prune_weights_info,
                                push_transposes_info,
                                quantize_blocks_info,
                                quantize_dynamic_info,

@@ -42,6 +42,7 @@ PassInfo merge_casts_info();
 PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();
 PassInfo pin_inputs_info();
+PassInfo prune_weights_info();
 PassInfo push_transposes_info();
 PassInfo quantize_blocks_info();
 PassInfo quantize_dynamic_info();
