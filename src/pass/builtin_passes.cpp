@@ -44,6 +44,7 @@ const PassRegistry& builtin_passes() {
                                merge_slices_info,
                                pin_inputs_info,
                                push_transposes_info,
+                               prune_channels_info,
                                quantize_blocks_info,
                                quantize_dynamic_info,
                                quantize_static_info,
