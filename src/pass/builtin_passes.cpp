@@ -47,6 +47,7 @@ const PassRegistry& builtin_passes() {
                                pin_inputs_info,
                                prune_weights_info,
                                push_transposes_info,
+                               prune_channels_info,
                                quantize_blocks_info,
                                quantize_dynamic_info,
                                quantize_static_info,

@@ -44,6 +44,7 @@ PassInfo merge_slices_info();
 PassInfo pin_inputs_info();
 PassInfo prune_weights_info();
 PassInfo push_transposes_info();
+PassInfo prune_channels_info();
 PassInfo quantize_blocks_info();
 PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();

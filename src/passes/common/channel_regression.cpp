@@ -1,0 +1,299 @@
+#include "passes/common/channel_regression.h"
+
+#include <algorithm>
+#include <memory>
+#include <set>
+
+#include "ir/facts.h"
+#include "numeric/regression.h"
+#include "passes/common/layer_rows.h"
+#include "passes/common/weights.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+struct FittedLayer {
+  Node* node = nullptr;
+  const Node* dense = nullptr;
+  WeightView view, dense_view;
+  LayerRows rows, dense_rows;
+  std::vector<std::int64_t> outputs;  // of the dense layer, that are left
+  Node* add = nullptr;                // holds the bias of a MatMul
+  std::size_t bias_slot = 2;
+  Value* bias = nullptr;  // null: none yet, or none possible
+  bool can_have_bias = false;
+};
+
+bool only_reader(const Value& value) { return value.uses().size() == 1; }
+
+// Where a layer has its bias.
+void find_bias_of(FittedLayer& layer, std::int64_t outputs) {
+  Node& node = *layer.node;
+  const auto fits = [&](Value* value) {
+    const Tensor* tensor = value != nullptr ? value->constant() : nullptr;
+    return tensor != nullptr && tensor->dtype() == DataType::kFloat && only_reader(*value) &&
+           tensor->elements() == outputs && !tensor->dims().empty() &&
+           tensor->dims().back() == outputs;
+  };
+  if (!node.is("MatMul")) {
+    layer.bias = fits(node.input(2)) ? node.input(2) : nullptr;
+    layer.can_have_bias = layer.bias != nullptr || node.input(2) == nullptr;
+    return;
+  }
+  Node* add = only_user(*node.output(0));
+  if (add == nullptr || !add->is("Add")) return;
+  layer.bias_slot = add->input(0) == node.output(0) ? 1 : 0;
+  if (!fits(add->input(layer.bias_slot))) return;
+  layer.add = add;
+  layer.bias = add->input(layer.bias_slot);
+  layer.can_have_bias = true;
+}
+
+class Repair {
+ public:
+  Repair(const Model& dense, Model& model, const KeptByName& kept,
+         const ChannelRepairOptions& options, PassContext& context)
+      : dense_(dense), model_(model), kept_(kept), options_(options), context_(context) {}
+
+  Result<ChannelRepair> run() {
+    find_layers();
+    const std::size_t count = layers_.size();
+    const std::size_t levels =
+        std::min(count, static_cast<std::size_t>(std::max<std::int64_t>(options_.levels, 1)));
+    for (std::size_t level = 0; level < levels; ++level) {
+      MCOMPRESS_TRY(fit(count * level / levels, count * (level + 1) / levels));
+    }
+    if (result_.layers > 0) {
+      result_.error_before /= static_cast<double>(result_.layers);
+      result_.error_after /= static_cast<double>(result_.layers);
+    }
+    return result_;
+  }
+
+ private:
+  void find_layers() {
+    std::map<std::string_view, const Node*> makers;
+    const Graph& old = dense_.graph();
+    for (const Node* node = old.first(); node != nullptr; node = old.next(*node)) {
+      if (node->output(0) != nullptr) makers[node->output(0)->name()] = node;
+    }
+    std::set<const Value*> changed;
+    Graph& graph = model_.graph();
+    for (Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      const bool behind = std::ranges::any_of(node->inputs(), [&](const Value* input) {
+        return input != nullptr && (changed.contains(input) || kept_.contains(input->name()));
+      });
+      if (!behind) continue;
+      const bool reads_changed = node->input(0) != nullptr && changed.contains(node->input(0));
+      for (const Value* output : node->outputs()) {
+        if (output != nullptr) changed.insert(output);
+      }
+      if (!reads_changed || node->output(0) == nullptr) continue;
+      const auto maker = makers.find(node->output(0)->name());
+      if (maker != makers.end()) consider(*node, *maker->second);
+    }
+  }
+
+  void consider(Node& node, const Node& dense) {
+    constexpr std::size_t kMostColumns = 6144;
+    Value* weight = node.input(1);
+    if (!node.is("Conv") && !node.is("Gemm") && !node.is("MatMul")) return;
+    if (weight == nullptr || weight->constant() == nullptr || dense.input(1) == nullptr ||
+        dense.input(1)->constant() == nullptr || dense.op_type() != node.op_type()) {
+      return;
+    }
+    if (node.float_attribute("alpha", 1) != 1 || node.float_attribute("beta", 1) != 1 ||
+        weight->constant()->dtype() != DataType::kFloat || !only_reader(*weight)) {
+      ++result_.left;
+      return;
+    }
+    const auto view = weight_view(node, 1, weight->constant()->dims());
+    const auto dense_view = weight_view(dense, 1, dense.input(1)->constant()->dims());
+    if (!view || !dense_view) return;
+    auto rows = LayerRows::of(node, *view), dense_rows = LayerRows::of(dense, *dense_view);
+    if (!rows || !dense_rows || rows->groups() != 1 || dense_rows->groups() != 1) return;
+    if (dense_rows->columns() > kMostColumns) {
+      ++result_.left;
+      return;
+    }
+    FittedLayer layer;
+    layer.node = &node;
+    layer.dense = &dense;
+    layer.view = *view;
+    layer.dense_view = *dense_view;
+    layer.rows = std::move(*rows);
+    layer.dense_rows = std::move(*dense_rows);
+    const auto kept = kept_.find(weight->name());
+    for (std::int64_t i = 0; i < view->channels; ++i) {
+      layer.outputs.push_back(
+          kept != kept_.end()
+              ? kept->second[static_cast<std::size_t>(view->axis)][static_cast<std::size_t>(i)]
+              : i);
+    }
+    find_bias_of(layer, view->channels);
+    layers_.push_back(std::move(layer));
+  }
+
+  // Weights [kept outputs, columns] and bias of the dense layer.
+  Status dense_product(const FittedLayer& layer, std::vector<float>& weights,
+                       std::vector<float>& bias) const {
+    MCOMPRESS_ASSIGN(const std::vector<float> all,
+                     channel_vectors(*layer.dense->input(1)->constant(), layer.dense_view));
+    const auto columns = static_cast<std::ptrdiff_t>(layer.dense_rows.columns());
+    for (const std::int64_t output : layer.outputs) {
+      const auto from = all.begin() + output * columns;
+      weights.insert(weights.end(), from, from + columns);
+    }
+    if (!layer.can_have_bias) return ok_status();
+    const Value* value = layer.dense->input(2);
+    if (layer.add != nullptr) {
+      const Node* add = only_user(*layer.dense->output(0));
+      value = add != nullptr ? add->input(layer.bias_slot) : nullptr;
+    }
+    if (value == nullptr || value->initializer() == nullptr) return ok_status();
+    MCOMPRESS_ASSIGN(const std::vector<float> numbers, read_floats(*value->initializer()));
+    for (const std::int64_t output : layer.outputs) {
+      bias.push_back(numbers[static_cast<std::size_t>(output)]);
+    }
+    return ok_status();
+  }
+
+  Status fit(std::size_t first, std::size_t last) {
+    MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
+    DataSource& data = *context_.calibration_data();
+    struct State {
+      std::vector<float> weights, bias;
+      std::unique_ptr<CrossMoments> moments;
+      std::vector<std::vector<float>> targets;
+    };
+    std::vector<State> states(last - first);
+    SessionOptions before, after;
+    for (std::size_t i = first; i < last; ++i) {
+      State& state = states[i - first];
+      MCOMPRESS_TRY(dense_product(layers_[i], state.weights, state.bias));
+      state.moments =
+          std::make_unique<CrossMoments>(layers_[i].outputs.size(), layers_[i].rows.columns());
+      state.targets.resize(1);
+      before.observed.emplace_back(layers_[i].dense->input(0)->name());
+      after.observed.emplace_back(layers_[i].node->input(0)->name());
+    }
+    unique_names(before.observed), unique_names(after.observed);
+    MCOMPRESS_ASSIGN(const auto old_session, runtime->open(dense_, before));
+    MCOMPRESS_ASSIGN(const auto new_session, runtime->open(model_, after));
+    const std::int64_t total = data.count(), count = std::min(options_.samples, total);
+    std::vector<std::vector<float>> rows(1);
+    for (std::int64_t s = 0; s < count; ++s) {
+      if (context_.progress().cancelled()) {
+        return Error(Code::kCancelled, "cancelled", "interrupted while layers were fitted");
+      }
+      MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      const auto wanted = [&](const FittedLayer& layer) {
+        const auto columns = static_cast<std::int64_t>(layer.dense_rows.columns());
+        return (std::max<std::int64_t>(8 * columns, 8192) + count - 1) / count;
+      };
+      MCOMPRESS_TRY(old_session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
+        for (std::size_t i = first; i < last; ++i) {
+          const FittedLayer& layer = layers_[i];
+          if (layer.dense->input(0)->name() != before.observed[slot]) continue;
+          State& state = states[i - first];
+          rows[0].clear();
+          layer.dense_rows.read(view, wanted(layer), s, rows);
+          state.targets[0] = product_rows(rows[0], state.weights, state.bias,
+                                          layer.dense_rows.columns(), layer.outputs.size());
+        }
+        return ok_status();
+      }));
+      MCOMPRESS_TRY(new_session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
+        for (std::size_t i = first; i < last; ++i) {
+          const FittedLayer& layer = layers_[i];
+          if (layer.node->input(0)->name() != after.observed[slot]) continue;
+          State& state = states[i - first];
+          rows[0].clear();
+          layer.rows.read(view, wanted(layer), s, rows);
+          const std::size_t n = rows[0].size() / layer.rows.columns();
+          if (n == 0 || state.targets[0].size() != n * layer.outputs.size()) continue;
+          state.moments->add(state.targets[0], rows[0]);
+        }
+        return ok_status();
+      }));
+    }
+    for (std::size_t i = first; i < last; ++i) {
+      MCOMPRESS_TRY(apply(layers_[i], *states[i - first].moments));
+    }
+    return ok_status();
+  }
+
+  static void unique_names(std::vector<std::string>& names) {
+    std::ranges::sort(names);
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+  }
+
+  Status apply(FittedLayer& layer, const CrossMoments& moments) {
+    Value& weight = *layer.node->input(1);
+    MCOMPRESS_ASSIGN(const std::vector<float> prior,
+                     channel_vectors(*weight.constant(), layer.view));
+    std::vector<float> prior_bias(layer.outputs.size());
+    if (layer.bias != nullptr) {
+      MCOMPRESS_ASSIGN(prior_bias, read_floats(*layer.bias->constant()));
+    }
+    const auto fit = moments.fit(prior, prior_bias, layer.can_have_bias, options_.damping);
+    if (!fit || !(fit->error_after <= fit->error_before)) {
+      ++result_.left;
+      return ok_status();
+    }
+    ++result_.layers;
+    result_.error_before += fit->error_before;
+    result_.error_after += fit->error_after;
+    const auto dims = weight.constant()->dims();
+    std::vector<float> values(fit->weights.size());
+    // Back from vectors of channels, taps before inputs, to the layout of the tensor.
+    const WeightView& view = layer.view;
+    const auto channels = static_cast<std::size_t>(view.channels);
+    const auto inner = static_cast<std::size_t>(view.inner),
+               outer = static_cast<std::size_t>(view.outer);
+    const auto taps = static_cast<std::size_t>(view.taps);
+    const std::size_t depth = inner / taps;
+    for (std::size_t c = 0; c < channels; ++c) {
+      for (std::size_t o = 0; o < outer; ++o) {
+        for (std::size_t t = 0; t < taps; ++t) {
+          for (std::size_t d = 0; d < depth; ++d) {
+            values[(o * channels + c) * inner + d * taps + t] =
+                fit->weights[c * outer * inner + o * inner + t * depth + d];
+          }
+        }
+      }
+    }
+    Editor& edit = context_.edit();
+    edit.set_constant(weight, make_float_tensor(values, {dims.begin(), dims.end()}));
+    if (!layer.can_have_bias) return ok_status();
+    if (layer.bias != nullptr) {
+      const auto bias_dims = layer.bias->constant()->dims();
+      edit.set_constant(*layer.bias,
+                        make_float_tensor(fit->bias, {bias_dims.begin(), bias_dims.end()}));
+    } else {
+      Tensor bias = make_float_tensor(fit->bias, {static_cast<std::int64_t>(fit->bias.size())});
+      layer.bias = &edit.add_initializer(model_.graph(), std::string(weight.name()) + "_bias",
+                                         std::move(bias));
+      edit.set_input(*layer.node, 2, layer.bias);
+    }
+    return ok_status();
+  }
+
+  const Model& dense_;
+  Model& model_;
+  const KeptByName& kept_;
+  const ChannelRepairOptions& options_;
+  PassContext& context_;
+  std::vector<FittedLayer> layers_;
+  ChannelRepair result_;
+};
+
+}  // namespace
+
+Result<ChannelRepair> repair_channels(const Model& dense, Model& model, const KeptByName& kept,
+                                      const ChannelRepairOptions& options, PassContext& context) {
+  return Repair(dense, model, kept, options, context).run();
+}
+
+}  // namespace mcompress

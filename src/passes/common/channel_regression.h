@@ -1,0 +1,29 @@
+// Products fitted to what they made before channels went.
+#pragma once
+
+#include <cstdint>
+
+#include "mcompress/pass.h"
+#include "passes/common/channel_cut.h"
+
+namespace mcompress {
+
+struct ChannelRepairOptions {
+  std::int64_t samples = 256;
+  std::int64_t levels = 12;  // parts of the network, each fitted to what the parts before it make
+  double damping = 1e-3;
+};
+
+struct ChannelRepair {
+  std::int64_t layers = 0;
+  std::int64_t left = 0;  // what they read was not seen, or could not be solved for
+  double error_before = 0, error_after = 0;  // means over the layers, as shares of energy
+};
+
+// Fits each Conv (one group), Gemm and MatMul with a constant matrix behind a cut: its weights and,
+// where it has or can have one, its bias. `dense`: the model before any cut, whose values have the
+// same names; `kept`: what is left of its constants. Fails as the data and the runtime do.
+Result<ChannelRepair> repair_channels(const Model& dense, Model& model, const KeptByName& kept,
+                                      const ChannelRepairOptions& options, PassContext& context);
+
+}  // namespace mcompress

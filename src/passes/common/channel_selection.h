@@ -1,0 +1,42 @@
+// Which units go: the cheapest ones for what they save, in steps that leave widths kernels like.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mcompress/pass.h"
+#include "passes/common/channel_groups.h"
+
+namespace mcompress {
+
+struct ChannelGoal {
+  double share = 0;    // of units to cut, 0: not asked for
+  double macs = 0;     // of the multiplications of products that may stay; 0: not asked for
+  bool global = true;  // groups compete; else each gives the same share
+  std::int64_t granularity = 0;  // kept widths are multiples; 0: 16, or 8, or 4 for narrow ones
+  std::vector<double> most;      // by group: share of its units that may go
+};
+
+struct ChannelChoice {
+  std::vector<bool> cut;         // by unit
+  std::vector<bool> eligible;    // by group
+  std::vector<std::string> why;  // by group: why it is left alone
+  double macs = 1;               // of products, that stay
+  double share = 0;              // of eligible units that go
+};
+
+// `eligible_why`: by group, why it may not be touched; empty: it may. `macs`: by node id, of the
+// uncut model.
+ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<double>& scores,
+                              const std::vector<std::string>& eligible_why,
+                              const std::vector<double>& macs, const ChannelGoal& goal);
+
+// Multiplications of Conv, ConvTranspose, Gemm and MatMul of the top graph with known sizes by id
+// of the node, per element of axes whose size is not known. And what is left of them after a cut,
+// as a share.
+std::vector<double> product_macs(const Model& model);
+double macs_left(const ChannelTrace& trace, const std::vector<double>& macs,
+                 const std::vector<bool>& cut);
+
+}  // namespace mcompress

@@ -1,0 +1,368 @@
+// prune-channels: channels, heads and hidden units taken out of a model, with everything that
+// carries them; what reads them is fitted to make up for them.
+//
+//   x ── Conv [64, 3, 3, 3] ── Relu ── Conv [64, 64, 3, 3] ── Add ── y
+//   x ── Conv [48, 3, 3, 3] ── Relu ── Conv [64, 48, 3, 3] ── Add ── y
+//
+// In steps: judge the units of every coupling group, cut the cheapest, fit, look again.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "mcompress/precision.h"
+#include "passes/common/channel_cut.h"
+#include "passes/common/channel_regression.h"
+#include "passes/common/channel_scores.h"
+#include "passes/common/channel_selection.h"
+#include "passes/common/selection.h"
+#include "passes/passes.h"
+#include "support/text.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class PruneChannels final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::string kind = "all";
+    double sparsity = 0, flops = 0, latency = 0, max_drop = 100;
+    std::string scope = "global";
+    std::string score = "auto";
+    std::int64_t granularity = 0;
+    double max_cut = 0.75;
+    std::int64_t steps = 3;
+    bool repair = true;
+    std::int64_t samples = 256;
+    std::int64_t levels = 12;
+    double damping = 1e-3;
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        selection_schema<Options>()
+            .field("kind", &Options::kind,
+                   "what is cut: channels of convolutions and other layers, heads of attention, "
+                   "hidden units between matrix products (ffn), or all of these")
+            .choices({"all", "channels", "heads", "ffn"})
+            .field("sparsity", &Options::sparsity,
+                   "share of the units that may go that goes; 0: what the other goals need, and "
+                   "0.25 when there is none")
+            .range(0, 0.99)
+            .field("flops", &Options::flops,
+                   "multiplications of convolutions and matrix products that stay, as a share; 0: "
+                   "not asked for")
+            .range(0, 1)
+            .field("latency", &Options::latency,
+                   "kernel time that stays by the runtime's own profile, as a share; 0: not asked "
+                   "for. What is cut then depends on what is measured")
+            .range(0, 1)
+            .field("max-drop", &Options::max_drop,
+                   "points of the metric on the evaluation data that may be lost: the first step "
+                   "that loses more is undone; 100: not asked for")
+            .range(0, 100)
+            .unit("points")
+            .field("scope", &Options::scope,
+                   "global: groups compete by what a unit loses for what it saves; uniform: each "
+                   "gives the same share")
+            .choices({"global", "uniform"})
+            .field("score", &Options::score,
+                   "data: what readers lose on the calibration data after the other inputs made up "
+                   "for it; magnitude: by the weights; auto: data where there are some")
+            .choices({"auto", "data", "magnitude"})
+            .field("granularity", &Options::granularity,
+                   "widths that are left are multiples; 0: 16 from 64 channels on, 8 from 16 on, 4")
+            .range(0, 4096)
+            .field("max-cut", &Options::max_cut, "share of the units of a group that may go")
+            .range(0, 0.99)
+            .field("steps", &Options::steps, "judge and cut so many times, a part each")
+            .range(1, 64)
+            .field("repair", &Options::repair,
+                   "fit layers behind a cut to what they made before, by least squares on the "
+                   "calibration data")
+            .field("samples", &Options::samples,
+                   "of the calibration data to look at, spread evenly")
+            .range(1, 1e9)
+            .field("levels", &Options::levels,
+                   "parts of the network, each fitted on what the parts before it make")
+            .range(1, 4096)
+            .level(OptionSpec::Level::kAdvanced)
+            .field("damping", &Options::damping,
+                   "of the fit: pulls towards the weights as they are, as a share of the mean "
+                   "energy of an input")
+            .range(1e-9, 1)
+            .level(OptionSpec::Level::kAdvanced);
+    return kSchema;
+  }
+  explicit PruneChannels(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    const auto* judged = dynamic_cast<const JudgedData*>(context.calibration_data());
+    const bool by_data = options_.score == "data" ||
+                         (options_.score == "auto" && context.calibration_data() != nullptr);
+    if (options_.score == "data" && context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "scores by data need calibration data",
+                   {{}, "score", {}}, "give --calib DATA, or take magnitude");
+    }
+    const bool repairs = options_.repair && context.calibration_data() != nullptr;
+    const bool has_drop = options_.max_drop < 100;
+    if (has_drop && (judged == nullptr || !judged->services().drop)) {
+      return Error(Code::kUsage, "no-evaluation-data", "max-drop needs labelled evaluation data",
+                   {{}, "max-drop", {}}, "give --eval DATA");
+    }
+    unshare(model, context);
+    const auto dense = model.clone();
+    original_.clear();
+    before_ = 0;
+    kept_.clear();
+    decisions_.clear();
+    double time_before = 0;
+    if (options_.latency > 0) {
+      MCOMPRESS_ASSIGN(time_before, kernel_time(model, context));
+    }
+    double macs_now = 1;
+    std::int64_t cut_units = 0;
+    const std::int64_t steps = options_.steps;
+    bool missed_latency = options_.latency > 0;
+    for (std::int64_t step = 0; step < steps; ++step) {
+      context.progress().update("cut channels", static_cast<std::uint64_t>(step),
+                                static_cast<std::uint64_t>(steps), "steps");
+      const auto saved = has_drop ? model.clone() : nullptr;
+      const KeptByName saved_kept = kept_;
+      MCOMPRESS_ASSIGN(const Step done,
+                       one_step(model, context, by_data, macs_now, cut_units, step + 1));
+      if (done.units == 0) break;
+      cut_units += done.units;
+      macs_now *= done.macs;
+      ReportScope& curve = context.report().item("curve", std::to_string(step + 1));
+      curve.number("units",
+                   before_ > 0 ? static_cast<double>(cut_units) / static_cast<double>(before_) : 0);
+      curve.number("flops", macs_now);
+      if (repairs) {
+        ChannelRepairOptions how;
+        how.samples = options_.samples;
+        how.levels = options_.levels;
+        how.damping = options_.damping;
+        MCOMPRESS_ASSIGN(const ChannelRepair repair,
+                         repair_channels(*dense, model, kept_, how, context));
+        curve.count("fitted", repair.layers);
+        curve.number("error_before", repair.error_before);
+        curve.number("error_after", repair.error_after);
+      }
+      if (has_drop) {
+        MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
+        MCOMPRESS_ASSIGN(const auto session, runtime->open(model, SessionOptions{}));
+        MCOMPRESS_ASSIGN(const double drop, judged->services().drop(*session));
+        curve.number("drop", drop);
+        if (drop > options_.max_drop) {
+          curve.flag("undone", true);
+          model.swap(*saved);
+          kept_ = saved_kept;
+          context.diagnostics().note("prune-stopped", "step " + std::to_string(step + 1) + " of " +
+                                                          std::to_string(steps) + " loses " +
+                                                          fixed(drop, 2) + " points and is undone");
+          break;
+        }
+      }
+      if (options_.latency > 0) {
+        MCOMPRESS_ASSIGN(const double time, kernel_time(model, context));
+        curve.number("latency", time / time_before);
+        if (time <= options_.latency * time_before) {
+          missed_latency = false;
+          break;
+        }
+      }
+    }
+    if (missed_latency) {
+      context.diagnostics().warn(
+          "latency-missed",
+          "kernel time did not fall to " + fixed(options_.latency, 2) + " of what it was",
+          {{}, "latency", {}}, "a higher --max-cut may reach it");
+    }
+    return explain(model, *dense, context);
+  }
+
+ private:
+  struct Step {
+    std::int64_t units = 0;
+    double macs = 1;
+  };
+
+  // Equal biases may be stored once, which says nothing about channels that belong together.
+  static void unshare(Model& model, PassContext& context) {
+    constexpr std::int64_t kSmall = 1 << 16;
+    Graph& graph = model.graph();
+    const std::vector<Value*> constants(graph.initializers().begin(), graph.initializers().end());
+    for (Value* value : constants) {
+      const Tensor* tensor = value->constant();
+      if (tensor == nullptr || value->uses().size() < 2 || tensor->dtype() != DataType::kFloat ||
+          tensor->elements() < 2 || tensor->elements() > kSmall) {
+        continue;
+      }
+      const std::vector<Use> uses(value->uses().begin() + 1, value->uses().end());
+      for (const Use& use : uses) {
+        if (use.node == nullptr || use.graph != &graph) continue;
+        context.edit().redirect(use, context.edit().add_initializer(graph, value->name(), *tensor));
+      }
+    }
+  }
+
+  // Kernel time of a run by the runtime's profile: the least of three sessions.
+  Result<double> kernel_time(const Model& model, PassContext& context) const {
+    MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
+    if (context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "latency needs inputs to run on",
+                   {{}, "latency", {}}, "give --calib DATA");
+    }
+    MCOMPRESS_ASSIGN(const auto feeds, context.calibration_data()->sample(0));
+    double best = std::numeric_limits<double>::infinity();
+    for (int session_number = 0; session_number < 3; ++session_number) {
+      SessionOptions options;
+      options.profile = true;
+      MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
+      std::vector<std::string> fetch;
+      for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
+      for (int run = 0; run < 20; ++run) {
+        MCOMPRESS_TRY(session->run(feeds, fetch));
+      }
+      MCOMPRESS_ASSIGN(const auto events, session->profile());
+      double sum = 0;
+      for (const ProfileEvent& event : events) sum += event.microseconds;
+      best = std::min(best, sum);
+    }
+    return best;
+  }
+
+  std::string why_not(const ChannelTrace& trace, const ChannelTrace::Group& group) const {
+    const std::string_view kind = name_of(group.facts.kind);
+    if (options_.kind != "all" && options_.kind != kind) {
+      return "its units are " + std::string(kind) + ", and only " + options_.kind + " are cut";
+    }
+    if (group.facts.free_units == 0) return group.facts.frozen;
+    const Selection selection(options_.include, options_.exclude);
+    for (const std::size_t place : group.slices) {
+      const ChannelSlices& slices = trace.slices()[place];
+      if (slices.role != ChannelMember::Role::kMakes) continue;
+      std::string why = selection.why_not(*slices.node, slices.tensor);
+      if (!why.empty()) return why;
+    }
+    return {};
+  }
+
+  Result<Step> one_step(Model& model, PassContext& context, bool by_data, double macs_now,
+                        std::int64_t cut_units, std::int64_t number) {
+    const ChannelTrace trace(model);
+    const auto& groups = trace.groups();
+    std::vector<std::string> why;
+    ChannelGoal goal;
+    std::int64_t free_now = 0;
+    for (const ChannelTrace::Group& group : groups) {
+      why.push_back(why_not(trace, group));
+      const auto [known, added] = original_.try_emplace(group.facts.name, group.facts.units);
+      const double left = static_cast<double>(known->second) /
+                          static_cast<double>(std::max<std::int64_t>(group.facts.units, 1));
+      goal.most.push_back(std::max(0.0, 1 - (1 - options_.max_cut) * left));
+      if (why.back().empty()) free_now += group.facts.free_units;
+    }
+    if (number == 1) {
+      before_ = free_now;
+      decisions_ = {};
+      for (std::size_t g = 0; g < groups.size(); ++g) {
+        decisions_.push_back({groups[g].facts, why[g]});
+      }
+    }
+    const double part = static_cast<double>(number) / static_cast<double>(options_.steps);
+    const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
+    double sparsity = options_.sparsity;
+    if (sparsity == 0 && !other) sparsity = 0.25;
+    if (sparsity == 0 && options_.flops == 0) sparsity = options_.max_cut;
+    if (options_.flops > 0) goal.macs = (1 - (1 - options_.flops) * part) / macs_now;
+    if (sparsity > 0 && free_now > 0) {
+      goal.share = std::max(
+          0.0, (sparsity * part * static_cast<double>(before_) - static_cast<double>(cut_units)) /
+                   static_cast<double>(free_now));
+      if (goal.share == 0 && goal.macs == 0) return Step{};
+    }
+    goal.global = options_.scope == "global";
+    goal.granularity = options_.granularity;
+    ChannelScoreOptions how;
+    how.by_data = by_data;
+    how.samples = options_.samples;
+    MCOMPRESS_ASSIGN(const std::vector<double> scores, channel_scores(trace, how, context));
+    const ChannelChoice choice = choose_channels(trace, scores, why, product_macs(model), goal);
+    if (number == 1) {
+      for (std::size_t g = 0; g < groups.size(); ++g) decisions_[g].why = choice.why[g];
+    }
+    MCOMPRESS_ASSIGN(const std::int64_t units,
+                     cut_channels(trace, choice.cut, context.edit(), context.tensors(), kept_));
+    return Step{units, choice.macs};
+  }
+
+  Status explain(const Model& model, const Model& dense, PassContext& context) {
+    std::map<std::string, std::int64_t> widths;
+    const auto after = channel_groups(model);
+    for (const ChannelGroup& group : after) widths[group.name] = group.units;
+    std::int64_t cut_groups = 0, units = 0;
+    for (const GroupDecision& decision : decisions_) {
+      Decision line;
+      line.subject = decision.facts.name;
+      if (!decision.facts.members.empty()) line.op_type = decision.facts.members.front().op_type;
+      const auto now = widths.find(decision.facts.name);
+      const std::int64_t left = now != widths.end() ? now->second : decision.facts.units;
+      const std::string kind(name_of(decision.facts.kind));
+      if (left == decision.facts.units) {
+        line.why =
+            !decision.why.empty() ? decision.why : "every unit costs more than those that go";
+        context.explain().skipped(std::move(line));
+        continue;
+      }
+      ++cut_groups;
+      units += decision.facts.units - left;
+      line.applied = true;
+      line.what = std::to_string(decision.facts.units) + " to " + std::to_string(left) + " " +
+                  (decision.facts.kind == ChannelKind::kFfn ? "hidden units" : kind);
+      line.why = "cheapest by " +
+                 std::string(options_.score == "magnitude" || context.calibration_data() == nullptr
+                                 ? "weights"
+                                 : "what readers lose");
+      for (const ChannelMember& member : decision.facts.members) {
+        if (const Value* value = dense.graph().find(member.tensor)) {
+          if (value->initializer() != nullptr)
+            line.bytes_before += value->initializer()->byte_size();
+        }
+        if (const Value* value = model.graph().find(member.tensor)) {
+          if (value->initializer() != nullptr)
+            line.bytes_after += value->initializer()->byte_size();
+        }
+      }
+      context.explain().chose(std::move(line));
+    }
+    context.report().count("groups", static_cast<std::int64_t>(decisions_.size()));
+    context.report().count("cut_groups", cut_groups);
+    context.report().count("cut_units", units);
+    return ok_status();
+  }
+
+  struct GroupDecision {
+    ChannelGroup facts;
+    std::string why;
+  };
+
+  Options options_;
+  std::map<std::string, std::int64_t> original_;  // units of each group before the first step
+  std::int64_t before_ = 0;                       // free units of all groups that may be cut
+  KeptByName kept_;
+  std::vector<GroupDecision> decisions_;
+};
+
+}  // namespace
+
+PassInfo prune_channels_info() {
+  PassInfo info = pass_info<PruneChannels>(
+      "prune-channels", "take channels, heads and hidden units out, and fit what read them",
+      Reach::kTopGraph, false, {"lift-constants", "infer-shapes", "fuse-batchnorm"});
+  info.keeps_results = false;
+  return info;
+}
+
+}  // namespace mcompress
