@@ -54,7 +54,7 @@ class PruneWeights final : public Pass {
     std::vector<std::string> mask;
     std::string save_mask;
     std::string curve;
-    std::int64_t samples = 128;
+    std::int64_t samples = 512;
     std::int64_t levels = 16;
     double damping = 0;
     bool ends = false;
