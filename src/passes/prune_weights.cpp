@@ -30,6 +30,7 @@ constexpr double kUsual = 0.5;
 constexpr double kHighest = 0.95;
 constexpr double kFinest = 0.01;  // steps in which the highest sparsity is looked for
 constexpr std::int64_t kJudges = 32;
+constexpr double kRounding = 1e-6;  // of points, which are differences of shares
 
 // What was reached on the way.
 struct CurvePoint {
@@ -54,7 +55,7 @@ class PruneWeights final : public Pass {
     std::vector<std::string> mask;
     std::string save_mask;
     std::string curve;
-    std::int64_t samples = 128;
+    std::int64_t samples = 512;
     std::int64_t levels = 16;
     double damping = 0;
     bool ends = false;
@@ -299,7 +300,7 @@ class PruneWeights final : public Pass {
     MCOMPRESS_ASSIGN(point.sqnr_db, guard_->sqnr_db(*session));
     if (drop_) {
       MCOMPRESS_ASSIGN(point.drop, drop_(*session));
-      trial.holds = *point.drop <= options_.max_drop;
+      trial.holds = *point.drop <= options_.max_drop + kRounding;
     }
     std::string text = percent(point.sparsity) + " zeros: SQNR " + fixed(point.sqnr_db, 1) + " dB";
     if (point.drop) text += ", drop " + fixed(*point.drop, 2);

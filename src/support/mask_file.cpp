@@ -183,6 +183,7 @@ Result<std::map<std::string, std::vector<std::uint8_t>>> read_masks(
   }
   std::map<std::string, std::vector<std::uint8_t>> masks;
   std::vector<std::string> names;
+  names.reserve(dims.size());
   for (const auto& [name, unused] : dims) names.push_back(name);
   const zip_int64_t count = zip_get_num_entries(zip.get(), 0);
   for (zip_int64_t i = 0; i < count; ++i) {

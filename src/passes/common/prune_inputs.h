@@ -25,7 +25,7 @@ struct PruneInput {
 };
 
 struct PruneObservation {
-  std::int64_t samples = 128;  // of the calibration data, spread evenly; each fifth is held out
+  std::int64_t samples = 512;  // of the calibration data, spread evenly; each fifth is held out
 };
 
 // Runs both models on the calibration data, which must be there, and looks at the inputs of layers

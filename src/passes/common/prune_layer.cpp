@@ -21,7 +21,7 @@ constexpr double kGainShrink = 0.1;  // of the energy, towards a gain of 1
 struct GroupStatistics {
   std::vector<double> gram, cross;  // about the means when a shift makes up for these
   std::vector<double> x_means, y_means;
-  std::vector<double> energies;  // of x, not about the mean
+  std::vector<double> energies;  // the diagonal of gram
 };
 
 GroupStatistics statistics_of(const PruneInputGroup& group, bool centred) {
@@ -29,8 +29,6 @@ GroupStatistics statistics_of(const PruneInputGroup& group, bool centred) {
   const std::size_t columns = group.gram->columns();
   std::vector<double> moments = group.gram->moments();
   all.x_means = group.gram->means();
-  all.energies.resize(columns);
-  for (std::size_t c = 0; c < columns; ++c) all.energies[c] = moments[c * columns + c];
   all.gram = centred ? group.gram->centred() : std::move(moments);
   if (group.cross != nullptr) {
     all.cross = group.cross->moments();
@@ -54,9 +52,11 @@ GroupStatistics statistics_of(const PruneInputGroup& group, bool centred) {
     alive += own > 0 ? 1 : 0;
   }
   const double least = alive > 0 ? 1e-9 * trace / static_cast<double>(alive) : 0;
+  all.energies.resize(columns);
   for (std::size_t c = 0; c < columns; ++c) {
     double& own = all.gram[c * columns + c];
     own = std::max(own, least);
+    all.energies[c] = own;
   }
   return all;
 }

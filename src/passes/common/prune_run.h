@@ -21,7 +21,7 @@ struct PruneSettings {
     kErrors,  // by what layers' errors cost the model's outputs
   };
   Spread spread = Spread::kEven;
-  std::int64_t samples = 128;
+  std::int64_t samples = 512;
   std::int64_t levels = 16;  // parts of the network, one after the other
   std::uint64_t statistics_bytes = std::uint64_t{768} << 20;
   // Masks to keep to, by name of the weight: a byte for each element, as it lies in the weight.

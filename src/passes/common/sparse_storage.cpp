@@ -63,6 +63,7 @@ class SparseEmitter {
     Value* const values = initializer("_values", floats(numbers));
     Value* bit = cast(packed);
     std::vector<std::int32_t> powers;
+    powers.reserve(kByteBits);
     for (int i = 0; i < kByteBits; ++i) powers.push_back(1 << i);
     bit = node("Div", {bit, initializer("_powers", int32_tensor(powers, {kByteBits}))});
     bit = node("Mod", {bit, initializer("_two", int32_tensor({2}, {1}))});
