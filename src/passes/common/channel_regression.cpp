@@ -25,6 +25,33 @@ struct FittedLayer {
   bool can_have_bias = false;
 };
 
+// Positions of padded sequences that count: of an input attention_mask [batch, length]. Others are
+// computed, but nobody looks at what comes out, and they are often most.
+std::vector<bool> counted_positions(const std::vector<NamedTensor>& feeds) {
+  for (const NamedTensor& feed : feeds) {
+    if (feed.name != "attention_mask" || feed.tensor.dims().size() != 2) continue;
+    const auto numbers = read_floats(feed.tensor);
+    if (!numbers.ok()) return {};
+    std::vector<bool> counted;
+    for (const float number : *numbers) counted.push_back(number != 0);
+    return counted;
+  }
+  return {};
+}
+
+// The rows of positions that count, where there is a row for each.
+void keep_counted(const std::vector<bool>& counted, std::size_t columns, std::vector<float>& rows) {
+  if (counted.empty() || rows.size() != counted.size() * columns) return;
+  std::size_t to = 0;
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    if (!counted[i]) continue;
+    std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(i * columns), columns,
+                rows.begin() + static_cast<std::ptrdiff_t>(to));
+    to += columns;
+  }
+  rows.resize(to);
+}
+
 bool only_reader(const Value& value) { return value.uses().size() == 1; }
 
 // Where a layer has its bias.
@@ -188,8 +215,10 @@ class Repair {
         return Error(Code::kCancelled, "cancelled", "interrupted while layers were fitted");
       }
       MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      const std::vector<bool> counted = counted_positions(feeds);
       const auto wanted = [&](const FittedLayer& layer) {
         const auto columns = static_cast<std::int64_t>(layer.dense_rows.columns());
+        if (!counted.empty()) return static_cast<std::int64_t>(counted.size());
         return (std::max<std::int64_t>(8 * columns, 8192) + count - 1) / count;
       };
       MCOMPRESS_TRY(old_session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
@@ -199,6 +228,7 @@ class Repair {
           State& state = states[i - first];
           rows[0].clear();
           layer.dense_rows.read(view, wanted(layer), s, rows);
+          keep_counted(counted, layer.dense_rows.columns(), rows[0]);
           state.targets[0] = product_rows(rows[0], state.weights, state.bias,
                                           layer.dense_rows.columns(), layer.outputs.size());
         }
@@ -211,6 +241,7 @@ class Repair {
           State& state = states[i - first];
           rows[0].clear();
           layer.rows.read(view, wanted(layer), s, rows);
+          keep_counted(counted, layer.rows.columns(), rows[0]);
           const std::size_t n = rows[0].size() / layer.rows.columns();
           if (n == 0 || state.targets[0].size() != n * layer.outputs.size()) continue;
           state.moments->add(state.targets[0], rows[0]);
