@@ -93,6 +93,8 @@ TEST(Regression, OthersMakeUpForWhatIsGone) {
   EXPECT_NEAR(fit->weights[1], 2, 1e-4);
   EXPECT_NEAR(fit->bias[0], 3, 1e-3);
   EXPECT_GT(fit->error_before, 0.1);
+  EXPECT_NEAR(moments.error(prior, bias), fit->error_before, 1e-6);
+  EXPECT_NEAR(moments.error(fit->weights, fit->bias), 0, 1e-6);
   EXPECT_NEAR(fit->error_after, 0, 1e-6);
 }
 
