@@ -74,7 +74,8 @@ std::int64_t cut_and_compare(Model& model, const std::function<bool(std::uint32_
   EXPECT_TRUE(done.ok()) << what;
   if (!done.ok()) return 0;
   const Status checked = check_model(model);
-  EXPECT_TRUE(checked.ok()) << what << (checked.ok() ? "" : ": " + checked.error().diagnostic.message);
+  EXPECT_TRUE(checked.ok()) << what
+                            << (checked.ok() ? "" : ": " + checked.error().diagnostic.message);
   if (*done > 0) {
     SCOPED_TRACE(what);
     expect_same_results(*before, model, 1e-3);
