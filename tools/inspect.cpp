@@ -4,6 +4,7 @@
 
 #include "app.h"
 #include "drawing.h"
+#include "groups.h"
 #include "holdings.h"
 #include "mcompress/evaluate.h"
 #include "mcompress/host.h"
@@ -19,6 +20,7 @@ struct Options : DataFlags {
   bool dump = false;
   bool passes = false;
   bool measure = false;
+  bool groups = false;
   std::int64_t top = 10;
   std::int64_t seed = 0;
   std::vector<std::string> input_shape;
@@ -43,6 +45,9 @@ struct Options : DataFlags {
             .unit("NAME:1,3,...")
             .field("passes", &Options::passes,
                    "run the passes of `optimize` on a copy, and say what each would do")
+            .field("groups", &Options::groups,
+                   "channels that can only be cut together: who makes and reads them, and why not; "
+                   "--dot and --svg draw them")
             .field("measure", &Options::measure,
                    "run the model, and print the memory that the runtime asked for")
             .field("data", &Options::data,
@@ -86,6 +91,7 @@ class Inspect final : public Command {
     MCOMPRESS_ASSIGN(ShapePins pins, parse_shapes(options_.input_shape));
     MCOMPRESS_ASSIGN(const LoadedModel loaded, load(path_, console));
     if (options_.dump) return console.print(dump(*loaded.model));
+    if (options_.groups) return print_groups(*loaded.model, drawings, console);
     std::vector<NamedTensor> feeds;
     if (has_data()) MCOMPRESS_TRY(read_sample(loaded, pins, feeds, console));
     MCOMPRESS_ASSIGN(Workload workload, workload_of(*loaded.model, pins, console));
@@ -127,6 +133,19 @@ class Inspect final : public Command {
 
  private:
   bool has_data() const { return !options_.data.empty() || !options_.input.empty(); }
+
+  Status print_groups(const Model& model, const DrawingFiles& drawings, Console& console) const {
+    MCOMPRESS_ASSIGN(const std::vector<ChannelGroup> groups, prepared_groups(model, console));
+    if (drawings.any()) {
+      MCOMPRESS_TRY(check_picture_size(groups.size(), drawings));
+      MCOMPRESS_TRY(write_drawings(draw_groups(groups), drawings, console));
+      if (options_.dot == "-") return ok_status();
+    }
+    if (!options_.json) return console.print(groups_text(groups));
+    Datum map = Datum::map();
+    map.set("groups", to_datum(groups));
+    return console.print(json_text(map));
+  }
 
   // Shapes of the sample hold for the analysis too, where none were given.
   Status read_sample(const LoadedModel& loaded, ShapePins& pins, std::vector<NamedTensor>& feeds,

@@ -80,6 +80,33 @@ void CrossMoments::add(std::span<const float> targets, std::span<const float> ro
   count_ += static_cast<std::int64_t>(total);
 }
 
+void CrossMoments::add(const CrossMoments& other) {
+  const auto sum = [](std::vector<double>& to, const std::vector<double>& from) {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  };
+  sum(cross_, other.cross_), sum(gram_, other.gram_);
+  sum(target_sums_, other.target_sums_), sum(row_sums_, other.row_sums_);
+  count_ += other.count_;
+  energy_ += other.energy_;
+}
+
+double CrossMoments::error(std::span<const float> weights, std::span<const float> bias) const {
+  if (!(energy_ > 0)) return 0;
+  const Rows w = view(weights, columns_).cast<double>();
+  const Eigen::Map<const Rows> cross(cross_.data(), as_index(outputs_), as_index(columns_));
+  const Eigen::Map<const Rows> gram(gram_.data(), as_index(columns_), as_index(columns_));
+  double sum =
+      energy_ - 2 * (w.array() * cross.array()).sum() + ((w * gram).array() * w.array()).sum();
+  if (!bias.empty()) {
+    const Eigen::VectorXd b =
+        Eigen::Map<const Eigen::VectorXf>(bias.data(), as_index(outputs_)).cast<double>();
+    const Eigen::Map<const Eigen::VectorXd> y(target_sums_.data(), as_index(outputs_));
+    const Eigen::Map<const Eigen::VectorXd> x(row_sums_.data(), as_index(columns_));
+    sum += static_cast<double>(count_) * b.squaredNorm() + 2 * b.dot(w * x) - 2 * b.dot(y);
+  }
+  return sum / energy_;
+}
+
 std::optional<CrossMoments::Fit> CrossMoments::fit(std::span<const float> prior,
                                                    std::span<const float> prior_bias,
                                                    bool with_bias, double damping) const {

@@ -25,7 +25,10 @@ class CrossMoments {
   CrossMoments(std::size_t outputs, std::size_t columns);
   // `targets` [n, outputs], `rows` [n, columns], finite.
   void add(std::span<const float> targets, std::span<const float> rows);
+  void add(const CrossMoments& other);  // of the same sizes
   std::int64_t rows() const { return count_; }
+  // |y - W x - b|^2 of the rows, as a share of |y|^2; 0 without energy. `bias` may be empty.
+  double error(std::span<const float> weights, std::span<const float> bias) const;
 
   struct Fit {
     std::vector<float> weights;  // [outputs, columns]

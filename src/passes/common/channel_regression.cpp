@@ -1,6 +1,8 @@
 #include "passes/common/channel_regression.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <set>
 
@@ -24,6 +26,33 @@ struct FittedLayer {
   Value* bias = nullptr;  // null: none yet, or none possible
   bool can_have_bias = false;
 };
+
+// Positions of padded sequences that count: of an input attention_mask [batch, length]. Others are
+// computed, but nobody looks at what comes out, and they are often most.
+std::vector<bool> counted_positions(const std::vector<NamedTensor>& feeds) {
+  for (const NamedTensor& feed : feeds) {
+    if (feed.name != "attention_mask" || feed.tensor.dims().size() != 2) continue;
+    const auto numbers = read_floats(feed.tensor);
+    if (!numbers.ok()) return {};
+    std::vector<bool> counted;
+    for (const float number : *numbers) counted.push_back(number != 0);
+    return counted;
+  }
+  return {};
+}
+
+// The rows of positions that count, where there is a row for each.
+void keep_counted(const std::vector<bool>& counted, std::size_t columns, std::vector<float>& rows) {
+  if (counted.empty() || rows.size() != counted.size() * columns) return;
+  std::size_t to = 0;
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    if (!counted[i]) continue;
+    std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(i * columns), columns,
+                rows.begin() + static_cast<std::ptrdiff_t>(to));
+    to += columns;
+  }
+  rows.resize(to);
+}
 
 bool only_reader(const Value& value) { return value.uses().size() == 1; }
 
@@ -164,7 +193,7 @@ class Repair {
     DataSource& data = *context_.calibration_data();
     struct State {
       std::vector<float> weights, bias;
-      std::unique_ptr<CrossMoments> moments;
+      std::unique_ptr<CrossMoments> moments, others;  // of every second sample
       std::vector<std::vector<float>> targets;
     };
     std::vector<State> states(last - first);
@@ -173,6 +202,8 @@ class Repair {
       State& state = states[i - first];
       MCOMPRESS_TRY(dense_product(layers_[i], state.weights, state.bias));
       state.moments =
+          std::make_unique<CrossMoments>(layers_[i].outputs.size(), layers_[i].rows.columns());
+      state.others =
           std::make_unique<CrossMoments>(layers_[i].outputs.size(), layers_[i].rows.columns());
       state.targets.resize(1);
       before.observed.emplace_back(layers_[i].dense->input(0)->name());
@@ -188,8 +219,10 @@ class Repair {
         return Error(Code::kCancelled, "cancelled", "interrupted while layers were fitted");
       }
       MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      const std::vector<bool> counted = counted_positions(feeds);
       const auto wanted = [&](const FittedLayer& layer) {
         const auto columns = static_cast<std::int64_t>(layer.dense_rows.columns());
+        if (!counted.empty()) return static_cast<std::int64_t>(counted.size());
         return (std::max<std::int64_t>(8 * columns, 8192) + count - 1) / count;
       };
       MCOMPRESS_TRY(old_session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
@@ -199,6 +232,7 @@ class Repair {
           State& state = states[i - first];
           rows[0].clear();
           layer.dense_rows.read(view, wanted(layer), s, rows);
+          keep_counted(counted, layer.dense_rows.columns(), rows[0]);
           state.targets[0] = product_rows(rows[0], state.weights, state.bias,
                                           layer.dense_rows.columns(), layer.outputs.size());
         }
@@ -211,15 +245,16 @@ class Repair {
           State& state = states[i - first];
           rows[0].clear();
           layer.rows.read(view, wanted(layer), s, rows);
+          keep_counted(counted, layer.rows.columns(), rows[0]);
           const std::size_t n = rows[0].size() / layer.rows.columns();
           if (n == 0 || state.targets[0].size() != n * layer.outputs.size()) continue;
-          state.moments->add(state.targets[0], rows[0]);
+          (s % 2 == 0 ? state.moments : state.others)->add(state.targets[0], rows[0]);
         }
         return ok_status();
       }));
     }
     for (std::size_t i = first; i < last; ++i) {
-      MCOMPRESS_TRY(apply(layers_[i], *states[i - first].moments));
+      MCOMPRESS_TRY(apply(layers_[i], *states[i - first].moments, *states[i - first].others));
     }
     return ok_status();
   }
@@ -229,7 +264,22 @@ class Repair {
     names.erase(std::unique(names.begin(), names.end()), names.end());
   }
 
-  Status apply(FittedLayer& layer, const CrossMoments& moments) {
+  // The damping under which a fit to one half of the samples does best on the other half.
+  double best_damping(const FittedLayer& layer, const CrossMoments& half, const CrossMoments& other,
+                      std::span<const float> prior, std::span<const float> prior_bias) const {
+    double best = options_.damping;
+    double least = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < 4; ++i) {
+      const double damping = options_.damping * std::pow(10.0, i);
+      const auto fit = half.fit(prior, prior_bias, layer.can_have_bias, damping);
+      if (!fit) continue;
+      const double error = other.error(fit->weights, fit->bias);
+      if (error < least) least = error, best = damping;
+    }
+    return best;
+  }
+
+  Status apply(FittedLayer& layer, CrossMoments& moments, const CrossMoments& other) {
     Value& weight = *layer.node->input(1);
     MCOMPRESS_ASSIGN(const std::vector<float> prior,
                      channel_vectors(*weight.constant(), layer.view));
@@ -237,7 +287,11 @@ class Repair {
     if (layer.bias != nullptr) {
       MCOMPRESS_ASSIGN(prior_bias, read_floats(*layer.bias->constant()));
     }
-    const auto fit = moments.fit(prior, prior_bias, layer.can_have_bias, options_.damping);
+    const double damping = moments.rows() > 0 && other.rows() > 0
+                               ? best_damping(layer, moments, other, prior, prior_bias)
+                               : options_.damping;
+    moments.add(other);
+    const auto fit = moments.fit(prior, prior_bias, layer.can_have_bias, damping);
     if (!fit || !(fit->error_after <= fit->error_before)) {
       ++result_.left;
       return ok_status();

@@ -1,0 +1,28 @@
+# Structured pruning by a recipe: less is computed, the result runs, and what is asked for is held.
+digits=$MCOMPRESS_MODELS/digits
+model=$digits/model.onnx
+fail() { echo "$*"; exit 9; }
+cat >half.json <<'R'
+{"name": "half", "passes": ["lift-constants", "infer-shapes", "fuse-batchnorm", "eliminate-dead",
+  {"pass": "prune-channels", "flops": 0.6, "samples": 64}, "infer-shapes", "eliminate-dead"]}
+R
+"$MCOMPRESS" run half.json "$model" -o half.onnx --calib "$digits/calib.npz" --report report.json -q
+grep -q '"curve"' report.json || fail "no curve"
+grep -q '"error_after"' report.json || fail "nothing was fitted"
+[[ $(stat -c %s half.onnx) -lt $(stat -c %s "$model") ]] || fail "no smaller"
+# The same bytes whatever the threads.
+"$MCOMPRESS" run half.json "$model" -o again.onnx --calib "$digits/calib.npz" --jobs 2 -q
+cmp half.onnx again.onnx || fail "other bytes"
+# What no one can cut, and why.
+"$MCOMPRESS" inspect --groups "$model" >groups
+grep -q 'coupling groups' groups || fail "no groups"
+grep -q 'is a graph output' groups || fail "no reason"
+"$MCOMPRESS" inspect --groups --json "$model" >groups.json; grep -q free_units groups.json || fail "no JSON"
+"$MCOMPRESS" inspect --groups --dot - "$model" >groups.dot; grep -q "^digraph groups" groups.dot || fail "no drawing"
+# A goal that nothing can be judged by is refused, and nothing is written.
+sed 's/"flops": 0.6/"score": "data"/' half.json >data.json
+status=0
+"$MCOMPRESS" run data.json "$model" -o data.onnx -q 2>message || status=$?
+[[ $status == 1 ]] || fail "status $status"
+grep -q 'scores by data need calibration data' message || fail "no reason"
+[[ ! -e data.onnx ]] || fail "something was written"
