@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 14> kCommands = {{
+constexpr std::array<CommandInfo, 16> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -41,6 +41,10 @@ constexpr std::array<CommandInfo, 14> kCommands = {{
     {"quantize", "", "MODEL -o OUT [--calib DATA]", "8-bit integers: static, dynamic, weight-only",
      "mcompress quantize model.onnx -o int8.onnx --calib calib.npz --eval labelled.npz",
      make_quantize},
+    {"pack", "", "MODEL -o OUT [--form archive|onnx]", "entropy coding, bit-exact back",
+     "mcompress pack model.onnx -o model.mca", make_pack},
+    {"unpack", "", "ARCHIVE -o OUT", "a packed model back, byte for byte",
+     "mcompress unpack model.mca -o model.onnx", make_unpack},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
     {"sensitivity", "", "MODEL --calib DATA [--eval DATA] [-o FILE]",

@@ -36,6 +36,8 @@ std::unique_ptr<Command> make_calibrate();
 std::unique_ptr<Command> make_drift();
 std::unique_ptr<Command> make_convert_opset();
 std::unique_ptr<Command> make_quantize();
+std::unique_ptr<Command> make_pack();
+std::unique_ptr<Command> make_unpack();
 std::unique_ptr<Command> make_run();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();
