@@ -3,6 +3,7 @@
 // and remember it.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -26,6 +27,10 @@ inline std::uint64_t load_le64(const std::uint8_t* p) {
          std::uint64_t{p[6]} << 48 | std::uint64_t{p[7]} << 56;
 }
 inline void store_le64(std::uint8_t* to, std::uint64_t v) {
+  if constexpr (std::endian::native == std::endian::little) {
+    std::memcpy(to, &v, sizeof v);
+    return;
+  }
   for (int i = 0; i < 8; ++i) to[i] = static_cast<std::uint8_t>(v >> (8 * i));
 }
 

@@ -123,6 +123,7 @@ void huffman_encode(Bytes symbols, const Classes& lengths, Buffer& out) {
   for (std::size_t s = 0; s < 256; ++s) {
     entries[s] = std::uint32_t{codes[s]} << 8 | lengths[s];
   }
+  const bool short_codes = *std::max_element(lengths.begin(), lengths.end()) <= kFastHuffmanBits;
   std::array<Buffer, kStreams> streams;
   for (std::size_t k = 0; k < kStreams; ++k) {
     const std::size_t begin = begin_of(k, symbols.size());
@@ -133,7 +134,7 @@ void huffman_encode(Bytes symbols, const Classes& lengths, Buffer& out) {
     std::uint64_t bits = 0;
     unsigned filled = 0;
     std::size_t i = 0;
-    // Three codes of at most 15 bits and up to 7 waiting ones fit into 64.
+    // Four codes of 12 bits, or three of 15, and up to 7 waiting ones fit into 64.
     const auto add = [&](std::uint8_t symbol) {
       const std::uint32_t entry = entries[symbol];
       bits |= std::uint64_t{entry >> 8} << filled;
@@ -145,6 +146,13 @@ void huffman_encode(Bytes symbols, const Classes& lengths, Buffer& out) {
       bits >>= filled & ~7U;
       filled &= 7;
     };
+    for (; short_codes && i + 4 <= part.size(); i += 4) {
+      add(part[i]);
+      add(part[i + 1]);
+      add(part[i + 2]);
+      add(part[i + 3]);
+      flush();
+    }
     for (; i + 3 <= part.size(); i += 3) {
       add(part[i]);
       add(part[i + 1]);
@@ -178,8 +186,10 @@ bool huffman_decode(Bytes coded, std::span<std::uint8_t> out) {
   if (rest.failed()) return false;
   streams[kStreams - 1] = rest.take(rest.left());
 
-  // A lookup of `longest` bits: the symbol below, its length above.
-  std::vector<std::uint16_t> table(std::size_t{1} << longest);
+  // A lookup of as many bits as the longest code, but for the fast loop's least: the symbol below,
+  // its length above.
+  const unsigned looked_up = std::max(longest, 8U);
+  std::vector<std::uint16_t> table(std::size_t{1} << looked_up);
   const std::array<std::uint16_t, 256> codes = codes_of(lengths);
   for (std::size_t s = 0; s < 256; ++s) {
     const unsigned length = lengths[s];
@@ -198,23 +208,24 @@ bool huffman_decode(Bytes coded, std::span<std::uint8_t> out) {
   }
   constexpr std::size_t kWorthTwo = 4096;
   if (longest <= kFastHuffmanBits && out.size() >= kWorthTwo) {
-    // Two symbols where both fit into a lookup.
+    // Two symbols where both fit into a lookup: its upper bits are zeros after a shift, so that the
+    // second one counts only if all of its bits were there.
     std::vector<std::uint32_t> pairs(table.size());
     for (std::size_t at = 0; at < table.size(); ++at) {
       const unsigned first = table[at] >> 8;
       const std::uint16_t second = table[at >> first];
       const unsigned both = first + (second >> 8);
-      const bool two = both <= longest;
+      const bool two = both <= looked_up;
       pairs[at] = (table[at] & 255U) | (two ? (second & 255U) << 8 : 0U) |
                   (two ? both : first) << 16 | (two ? 2U : 1U) << 24;
     }
-    huffman_decode_pairs(pairs.data(), longest, lanes);
+    huffman_decode_pairs(pairs.data(), looked_up, lanes);
   }
   for (std::size_t k = 0; k < kStreams; ++k) {
     const auto left = static_cast<std::size_t>(lanes.from_end[k] - lanes.from[k]);
     BitReader bits(Bytes(lanes.from[k], left));
     if (lanes.taken[k] > 0) (void)bits.take(lanes.taken[k]);
-    if (!finish_stream(table.data(), longest, bits, lanes.to[k], lanes.to_end[k])) return false;
+    if (!finish_stream(table.data(), looked_up, bits, lanes.to[k], lanes.to_end[k])) return false;
   }
   return true;
 }
