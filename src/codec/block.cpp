@@ -187,7 +187,8 @@ Buffer encode(Bytes bytes, const Elements& elements, CodingEffort effort) {
     const std::vector<std::uint64_t> words = codebook_of(source);
     if (!words.empty()) keep_smaller(best, codebook_block(source, words));
   }
-  if (!elements.floating && source.width > 1) keep_smaller(best, plane_block(source, true));
+  // Neighbours in integer weights, too, are often near each other.
+  if (!elements.floating) keep_smaller(best, plane_block(source, true));
   if (elements.nibbles) keep_smaller(best, nibble_block(source));
   if (effort == CodingEffort::kThorough && bytes.size() >= 64) {
     const std::size_t limit = best.size() + best.size() / 50;

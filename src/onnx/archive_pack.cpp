@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cstring>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -49,7 +49,27 @@ Elements elements_of(DataType dtype) {
   }
 }
 
-std::uint32_t block_bytes_of(const Elements& elements) { return kBlockElements * elements.width; }
+// Where weights differ from channel to channel, tables of small blocks pay for themselves: tried on
+// the beginning of the tensor.
+std::uint32_t block_bytes_for(std::span<const std::byte> bytes, const Elements& elements) {
+  constexpr std::size_t kPlaceBytes = 7;  // of a block in the index
+  std::size_t least = std::numeric_limits<std::size_t>::max();
+  std::uint32_t best = kBlockElements;
+  const std::size_t sample = std::min<std::size_t>(bytes.size(), kBlockElements * elements.width);
+  for (const std::uint32_t count : {kBlockElements, kBlockElements / 8, kBlockElements / 64}) {
+    const std::size_t step = std::size_t{count} * elements.width;
+    std::size_t total = 0;
+    for (std::size_t at = 0; at < sample; at += step) {
+      const auto block = bytes.subspan(at, std::min(step, sample - at));
+      total += encode_block(block, elements, CodingEffort::kFast).size() + kPlaceBytes;
+    }
+    if (total < least) {
+      least = total;
+      best = count;
+    }
+  }
+  return best * elements.width;
+}
 
 struct Range {
   std::uint64_t offset = 0, length = 0;
@@ -170,7 +190,7 @@ class Packing {
       stream.file = number;
       stream.offset = range.offset;
       stream.length = range.length;
-      stream.block_bytes = block_bytes_of(elements);
+      stream.block_bytes = block_bytes_for(bytes.subspan(range.offset, range.length), elements);
       member.streams.push_back(static_cast<std::uint32_t>(writer_.streams()));
       MCOMPRESS_TRY(writer_.add(
           std::move(stream), elements,
@@ -189,7 +209,12 @@ class Packing {
     const Elements elements = elements_of(tensor.dtype());
     codec::ArchivedStream stream;
     stream.length = tensor.byte_size();
-    stream.block_bytes = block_bytes_of(elements);
+    {
+      const std::uint64_t sample =
+          std::min<std::uint64_t>(stream.length, std::uint64_t{kBlockElements} * elements.width);
+      MCOMPRESS_ASSIGN(const Pinned pinned, tensor.storage()->pin(0, sample));
+      stream.block_bytes = block_bytes_for(pinned.bytes(), elements);
+    }
     const auto number = static_cast<std::uint32_t>(writer_.streams());
     MCOMPRESS_TRY(writer_.add(
         std::move(stream), elements,
