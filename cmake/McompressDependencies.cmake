@@ -37,6 +37,7 @@ macro(mcompress_find_dependencies)
     mcompress_find_pkgconfig(HWY libhwy)
     mcompress_find_pkgconfig(XXHASH libxxhash)
     mcompress_find_pkgconfig(LIBZIP libzip)
+    mcompress_find_pkgconfig(ZSTD libzstd)
   endif()
 
   find_path(STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb)

@@ -35,7 +35,7 @@ install(FILES
   "${PROJECT_BINARY_DIR}/mcompressConfig.cmake" "${PROJECT_BINARY_DIR}/mcompressConfigVersion.cmake"
   cmake/FindOnnxRuntime.cmake
   DESTINATION ${_package})
-foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/data.md docs/benchmarks.md docs/mixed-precision.md docs/targets.md docs/third-party.md)
+foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/data.md docs/format.md docs/packing.md docs/benchmarks.md docs/mixed-precision.md docs/targets.md docs/third-party.md)
   install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
 endforeach()
 

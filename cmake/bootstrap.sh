@@ -18,7 +18,7 @@ source "$here/pins.sh"
 readonly system_packages=(
   g++ cmake ninja-build ccache python3-venv pkg-config ca-certificates dpkg-dev file
   libprotobuf-dev protobuf-compiler libeigen3-dev libcli11-dev libspdlog-dev nlohmann-json3-dev libyaml-cpp-dev
-  libhwy-dev libtbb-dev libxxhash-dev libzip-dev libstb-dev
+  libhwy-dev libtbb-dev libxxhash-dev libzip-dev libzstd-dev libstb-dev
   libgtest-dev libbenchmark-dev
 )
 # Wanted by the checks of .ci/run and by the fuzz preset, not by a build.

@@ -39,6 +39,8 @@ std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_factorize();
 std::unique_ptr<Command> make_tables();
 std::unique_ptr<Command> make_prune();
+std::unique_ptr<Command> make_pack();
+std::unique_ptr<Command> make_unpack();
 std::unique_ptr<Command> make_run();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();

@@ -62,7 +62,7 @@ Result<std::string> save_model_bytes(const Model& model);
 Result<SavedModel> copy_model(const Model& model, const std::filesystem::path& path,
                               Progress& progress);
 
-// Bytes of the model file and its external data files on disk.
+// Bytes of the model file and its external data files on disk; of an archive, once unpacked.
 Result<SavedModel> model_size_on_disk(const Model& model);
 
 // Serialises one tensor / parses a TensorProto file (ONNX test data, "input_0.pb").

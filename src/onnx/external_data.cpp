@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ir/deferred.h"
+#include "onnx/archive.h"
 #include "support/hash.h"
 #include "support/try.h"
 
@@ -107,6 +108,7 @@ StoragePtr make_file_slice(MappedFilePtr file, std::uint64_t offset, std::uint64
 
 Status attach_external_data(FileSystem& files, const std::string& folder, ParsedModel& parsed) {
   std::map<std::string, MappedFilePtr> mapped;
+  std::map<std::string, std::shared_ptr<const ArchivedFileView>> archived;
   return for_each_tensor(parsed.proto, [&](onnx::TensorProto& tensor, TensorPlace) -> Status {
     if (!is_external(tensor)) return ok_status();
     MCOMPRESS_ASSIGN(const ExternalRange range, external_range(tensor));
@@ -116,7 +118,11 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
           "external data '" + range.location + "' can not be found for a model that is not a file");
     }
     MappedFilePtr& file = mapped[range.location];
-    if (file == nullptr) {
+    std::shared_ptr<const ArchivedFileView>& member = archived[range.location];
+    if (parsed.archive != nullptr && member == nullptr) {
+      MCOMPRESS_ASSIGN(member, parsed.archive->data_file(range.location));
+    }
+    if (parsed.archive == nullptr && file == nullptr) {
       auto opened = map_contained(files, folder, range.location);
       if (!opened.ok()) {
         Error error = std::move(opened).error();
@@ -126,7 +132,7 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
       file = std::move(opened).value();
       parsed.data_files.push_back({range.location, file});
     }
-    const std::uint64_t available = file->bytes().size();
+    const std::uint64_t available = member != nullptr ? member->size() : file->bytes().size();
     const std::string where =
         "'" + range.location + "', which has " + std::to_string(available) + " bytes";
     if (range.offset > available) {
@@ -153,7 +159,12 @@ Status attach_external_data(FileSystem& files, const std::string& folder, Parsed
                               : std::nullopt;
       if (needed && *needed < length) length = *needed;
     }
-    StoragePtr slice = make_file_slice(file, range.offset, length);
+    StoragePtr slice;
+    if (member != nullptr) {
+      MCOMPRESS_ASSIGN(slice, member->slice(range.offset, length));
+    } else {
+      slice = make_file_slice(file, range.offset, length);
+    }
     clear_data(tensor);
     tensor.set_raw_data(wire::make_placeholder(parsed.payloads.add(std::move(slice), true)));
     return ok_status();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ir/builder.h"
+#include "onnx/archive.h"
 #include "onnx/external_data.h"
 #include "onnx/graph_loader.h"
 #include "onnx/proto.h"
@@ -99,7 +100,8 @@ Status load_graphs(Builder& builder, const std::shared_ptr<ParsedModel>& parsed,
   builder.set_ir_version(proto.ir_version());
   const std::string& version = proto.producer_version();
   builder.set_producer(proto.producer_name() + (version.empty() ? "" : " " + version));
-  builder.set_had_external_data(!parsed->data_files.empty());
+  builder.set_had_external_data(!parsed->data_files.empty() ||
+                                (parsed->archive != nullptr && parsed->archive->files() > 1));
   for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
     builder.import_opset(entry.domain(), entry.version());
   }
@@ -132,7 +134,8 @@ Status read_skeleton(std::span<const std::byte> bytes, const LoadOptions& option
   }
   if (!parsed.proto.has_graph()) return not_a_model("the model holds no graph");
   for (const wire::Slice& slice : skeleton.payloads) {
-    parsed.payloads.add(make_slice(slice), false);
+    MCOMPRESS_ASSIGN(StoragePtr storage, make_slice(slice));
+    parsed.payloads.add(std::move(storage), false);
   }
   return ok_status();
 }
@@ -147,9 +150,18 @@ Result<std::unique_ptr<Model>> load_model(FileSystem& files, const std::filesyst
   const auto load = [&]() -> Status {
     MCOMPRESS_ASSIGN(parsed->file, map_file(files, path.string()));
     const MappedFilePtr file = parsed->file;
-    MCOMPRESS_TRY(read_skeleton(file->bytes(), options, *parsed, [&](const wire::Slice& slice) {
-      return make_file_slice(file, slice.offset, slice.length);
-    }));
+    if (ArchivedModel::is_one(file->bytes())) {
+      MCOMPRESS_ASSIGN(parsed->archive, ArchivedModel::open(file));
+      MCOMPRESS_ASSIGN(const auto view, parsed->archive->model_file(options.map_threshold));
+      MCOMPRESS_TRY(read_skeleton(view->bytes(), options, *parsed, [&](const wire::Slice& slice) {
+        return view->slice(slice.offset, slice.length);
+      }));
+    } else {
+      MCOMPRESS_TRY(read_skeleton(file->bytes(), options, *parsed,
+                                  [&](const wire::Slice& slice) -> Result<StoragePtr> {
+                                    return make_file_slice(file, slice.offset, slice.length);
+                                  }));
+    }
     MCOMPRESS_TRY(attach_external_data(files, folder_of(path.string()), *parsed));
     Builder builder(*model);
     builder.set_source(path);
@@ -176,9 +188,10 @@ Result<std::unique_ptr<Model>> load_model_bytes(std::string_view bytes, const Lo
   auto model = std::make_unique<Model>();
   const auto copy = std::make_shared<const std::string>(bytes);
   const auto view = std::as_bytes(std::span(*copy));
-  MCOMPRESS_TRY(read_skeleton(view, options, *parsed, [&](const wire::Slice& slice) {
-    return make_storage(copy, view.subspan(slice.offset, slice.length));
-  }));
+  MCOMPRESS_TRY(
+      read_skeleton(view, options, *parsed, [&](const wire::Slice& slice) -> Result<StoragePtr> {
+        return make_storage(copy, view.subspan(slice.offset, slice.length));
+      }));
   MCOMPRESS_TRY(attach_external_data(real_files(), {}, *parsed));
   Builder builder(*model);
   MCOMPRESS_TRY(load_graphs(builder, parsed, diagnostics));

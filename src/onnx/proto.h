@@ -36,6 +36,8 @@ struct DataFile {
   MappedFilePtr file;
 };
 
+class ArchivedModel;
+
 // The skeleton of a model file. Every Origin of a model points into one of these and keeps it
 // alive: Model::origin() to the whole, the others to the ModelProto, GraphProto (FunctionProto
 // for a function's body), NodeProto, AttributeProto, ValueInfoProto or TensorProto
@@ -45,7 +47,8 @@ struct ParsedModel {
   onnx::ModelProto proto;
   Payloads payloads;
   std::unordered_set<const void*> sparse;
-  MappedFilePtr file;  // null: loaded from memory
+  MappedFilePtr file;                            // null: loaded from memory
+  std::shared_ptr<const ArchivedModel> archive;  // the file is one; null: it is the model itself
   std::vector<DataFile> data_files;
 };
 

@@ -1,7 +1,9 @@
 #include <filesystem>
 #include <utility>
 
+#include "mcompress/archive.h"
 #include "mcompress/io.h"
+#include "onnx/archive.h"
 #include "onnx/external_data.h"
 #include "onnx/load.h"
 #include "onnx/proto.h"
@@ -147,6 +149,12 @@ Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::p
   MCOMPRESS_ASSIGN(const SavedModel sizes, model_size_on_disk(model));
   WriteMeter meter(progress, sizes.total());
   AtomicOutput output(files);
+  if (parsed->archive != nullptr) {
+    MCOMPRESS_TRY(parsed->archive->unpack(path, output, meter));
+    MCOMPRESS_TRY(add_companion(companion, sizes, output));
+    MCOMPRESS_TRY(output.commit());
+    return sizes;
+  }
   const auto add = [&](const MappedFile& source, const std::string& target) -> Status {
     if (same_file(source.path(), target)) return ok_status();
     MCOMPRESS_ASSIGN(OutputFile * file, output.add(target));
@@ -198,6 +206,7 @@ Result<SavedModel> model_size_on_disk(const Model& model) {
     sizes.model_bytes = rope.size;
     return sizes;
   }
+  if (parsed->archive != nullptr) return parsed->archive->unpacked_size();
   sizes.model_bytes = parsed->file->bytes().size();
   for (const DataFile& data : parsed->data_files) sizes.data_bytes += data.file->bytes().size();
   return sizes;

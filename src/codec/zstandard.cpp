@@ -1,0 +1,31 @@
+#include "codec/zstandard.h"
+
+#include <zstd.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace mcompress::codec {
+
+std::optional<Buffer> zstd_encode(Bytes bytes, int level, std::size_t most) {
+  const std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(),
+                                                                        ZSTD_freeCCtx);
+  if (context == nullptr) return std::nullopt;
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);
+  Buffer out(std::min(most, ZSTD_compressBound(bytes.size())));
+  const std::size_t size =
+      ZSTD_compress2(context.get(), out.data(), out.size(), bytes.data(), bytes.size());
+  if (ZSTD_isError(size) != 0) return std::nullopt;  // of those only: no room
+  out.resize(size);
+  return out;
+}
+
+bool zstd_decode(Bytes coded, std::span<std::uint8_t> out) {
+  // One frame that is all there is: ZSTD_decompress would go on with a second one.
+  if (ZSTD_findFrameCompressedSize(coded.data(), coded.size()) != coded.size()) return false;
+  return ZSTD_decompress(out.data(), out.size(), coded.data(), coded.size()) == out.size();
+}
+
+}  // namespace mcompress::codec
