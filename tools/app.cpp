@@ -33,7 +33,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 14> kCommands = {{
+constexpr std::array<CommandInfo, 15> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -41,6 +41,8 @@ constexpr std::array<CommandInfo, 14> kCommands = {{
     {"quantize", "", "MODEL -o OUT [--calib DATA]", "8-bit integers: static, dynamic, weight-only",
      "mcompress quantize model.onnx -o int8.onnx --calib calib.npz --eval labelled.npz",
      make_quantize},
+    {"cluster", "", "MODEL -o OUT [--bits N]", "a codebook for each weight, indices of 1 to 8 bits",
+     "mcompress cluster model.onnx -o clustered.onnx --bits 4 --calib calib.npz", make_cluster},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
     {"sensitivity", "", "MODEL --calib DATA [--eval DATA] [-o FILE]",

@@ -47,7 +47,8 @@ std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*
 }
 
 bool compresses(const Decision& decision) {
-  return decision.pass.starts_with("quantize-") || decision.pass == "cast-float16";
+  return decision.pass.starts_with("quantize-") || decision.pass == "cast-float16" ||
+         decision.pass == "cluster-weights";
 }
 
 std::string_view last_compressing_pass(const Explain& explain) {

@@ -10,6 +10,7 @@ const PassRegistry& builtin_passes() {
     PassRegistry registry;
     for (PassInfo (*info)() : {awq_info,
                                cast_float16_info,
+                               cluster_weights_info,
                                convert_opset_info,
                                dedup_initializers_info,
                                eliminate_dead_info,

@@ -41,6 +41,7 @@ PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();
 PassInfo pin_inputs_info();
 PassInfo push_transposes_info();
+PassInfo cluster_weights_info();
 PassInfo quantize_blocks_info();
 PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();
