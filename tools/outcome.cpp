@@ -48,7 +48,7 @@ std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*
 
 bool compresses(const Decision& decision) {
   return decision.pass.starts_with("quantize-") || decision.pass == "cast-float16" ||
-         decision.pass == "cluster-weights";
+         decision.pass == "cluster-weights" || decision.pass == "pack-weights";
 }
 
 std::string_view last_compressing_pass(const Explain& explain) {

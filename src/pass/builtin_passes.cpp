@@ -43,6 +43,7 @@ const PassRegistry& builtin_passes() {
                                merge_casts_info,
                                merge_reshapes_info,
                                merge_slices_info,
+                               pack_weights_info,
                                pin_inputs_info,
                                push_transposes_info,
                                quantize_blocks_info,

@@ -148,10 +148,10 @@ class ClusterWeights final : public Pass {
     scope.number("predicted_sqnr_db", choice.predicted_db);
     scope.count("bytes", static_cast<std::int64_t>(choice.bytes));
     scope.flag("measured", choice.measured);
-    context.diagnostics().note(
-        "clusters", fixed(choice.average_bits, 2) + " bits a weight, " +
-                        fixed(choice.predicted_db, 1) + " dB expected of " +
-                        (choice.measured ? "the outputs of the model" : "the weights"));
+    context.diagnostics().note("clusters",
+                               fixed(choice.average_bits, 2) + " bits a weight, " +
+                                   fixed(choice.predicted_db, 1) + " dB expected of " +
+                                   (choice.measured ? "the outputs of the model" : "the weights"));
     return ok_status();
   }
 
@@ -178,8 +178,8 @@ class ClusterWeights final : public Pass {
       how.wanted = [](std::size_t columns) {
         return static_cast<std::int64_t>(std::max<std::size_t>(2048, 2 * columns));
       };
-      MCOMPRESS_TRY(observe_rows(
-          model, part, how, context, [&](std::size_t i, std::vector<float>& rows) {
+      MCOMPRESS_TRY(
+          observe_rows(model, part, how, context, [&](std::size_t i, std::vector<float>& rows) {
             if (grams[i] == nullptr) {
               grams[i] = std::make_unique<GramMatrix>(part[i].rows.columns());
             }
@@ -195,8 +195,7 @@ class ClusterWeights final : public Pass {
           std::vector<double> turned(moments.size());
           for (std::size_t r = 0; r < columns; ++r) {
             for (std::size_t c = 0; c < columns; ++c) {
-              turned[r * columns + c] =
-                  moments[part[i].column[r] * columns + part[i].column[c]];
+              turned[r * columns + c] = moments[part[i].column[r] * columns + part[i].column[c]];
             }
           }
           moments = std::move(turned);

@@ -39,6 +39,7 @@ PassInfo lift_constants_info();
 PassInfo merge_casts_info();
 PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();
+PassInfo pack_weights_info();
 PassInfo pin_inputs_info();
 PassInfo push_transposes_info();
 PassInfo cluster_weights_info();

@@ -17,17 +17,17 @@ namespace {
 
 constexpr std::size_t kSteps = 4096;
 constexpr std::array<std::size_t, 8> kCounts = {2, 4, 8, 16, 32, 64, 128, 256};
-constexpr std::size_t kProbe = 16;           // clusters when effects are measured
-constexpr std::uint64_t kNodeBytes = 160;    // of a node in a file, names included
-constexpr std::uint64_t kUnitBytes = 600;    // of the names and nodes around one weight
-constexpr std::size_t kMostRuns = 400;       // weights whose effects are measured
+constexpr std::size_t kProbe = 16;         // clusters when effects are measured
+constexpr std::uint64_t kNodeBytes = 160;  // of a node in a file, names included
+constexpr std::uint64_t kUnitBytes = 600;  // of the names and nodes around one weight
+constexpr std::size_t kMostRuns = 400;     // weights whose effects are measured
 constexpr std::int64_t kGuardSamples = 8;
 
 // The cheapest sums by step of the budget, and what they take.
 struct Table {
-  std::vector<double> error;                       // by steps used
-  std::vector<std::vector<std::uint8_t>> taken;    // [weight][steps]
-  std::vector<std::vector<std::size_t>> steps;     // [weight][option]
+  std::vector<double> error;                     // by steps used
+  std::vector<std::vector<std::uint8_t>> taken;  // [weight][steps]
+  std::vector<std::vector<std::size_t>> steps;   // [weight][option]
 
   std::vector<std::size_t> options_at(std::size_t step) const {
     std::vector<std::size_t> options(taken.size());
@@ -41,7 +41,7 @@ struct Table {
 
 Table solve(std::span<const std::vector<ClusterOption>> weights, std::uint64_t budget) {
   Table table;
-  const double size = std::max(1.0, static_cast<double>(budget) / kSteps);
+  const double size = std::max<double>(1, static_cast<double>(budget)) / kSteps;
   constexpr double kNone = std::numeric_limits<double>::infinity();
   // error[s]: with s steps in all, used or not.
   table.error.assign(kSteps + 1, 0);
@@ -158,8 +158,9 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
           {clustered_bytes(unit.tensor().elements(), kCounts[o]), gain * errors[o]});
     }
     if (options[i].empty()) {
-      options[i].push_back({clustered_bytes(unit.tensor().elements(), budget.most),
-                            gain * cluster_errors(input, {&budget.most, 1}, context.executor())[0]});
+      options[i].push_back(
+          {clustered_bytes(unit.tensor().elements(), budget.most),
+           gain * cluster_errors(input, {&budget.most, 1}, context.executor())[0]});
     }
   }
   const std::uint64_t other = other_bytes(model, units);
@@ -185,8 +186,8 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
   }
   if (chosen.empty()) {
     return Error(Code::kGateMissed, "clusters-too-large",
-                 "the weights may take " + human_bytes(limit) + ", and take " +
-                     human_bytes(least) + " with as few clusters as there may be",
+                 "the weights may take " + human_bytes(limit) + ", and take " + human_bytes(least) +
+                     " with as few clusters as there may be",
                  {{}, {}, {}}, "ask for more, or leave --min-sqnr out");
   }
   double error = 0;

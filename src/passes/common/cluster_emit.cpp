@@ -54,8 +54,8 @@ class ClusterEmitter {
     Value* index = nullptr;
     bool flat = false;
     if (bits == 8 || (bits == 4 && graph_.model().opset("") >= kFourBitOpset)) {
-      MCOMPRESS_ASSIGN(Tensor tensor, packed(bits, 0, dims, bits == 4 ? DataType::kUint4
-                                                                      : DataType::kUint8));
+      MCOMPRESS_ASSIGN(Tensor tensor,
+                       packed(bits, 0, dims, bits == 4 ? DataType::kUint4 : DataType::kUint8));
       if (bits == 4) edit_.require_ir_version(10);
       index = &cast(constant("_codes", std::move(tensor)), anchor);
     } else {
@@ -65,13 +65,12 @@ class ClusterEmitter {
         MCOMPRESS_ASSIGN(Tensor tensor,
                          packed(plane.bits, plane.shift, {whole(bytes)}, DataType::kUint8));
         Value& part = unpacked(constant("_codes", std::move(tensor)), plane, count, anchor);
-        index = index == nullptr
-                    ? &part
-                    : edit_
-                          .insert_before(anchor, {.op_type = "Add",
-                                                  .inputs = {index, &part},
-                                                  .base_name = base_ + "_index"})
-                          .output(0);
+        index = index == nullptr ? &part
+                                 : edit_
+                                       .insert_before(anchor, {.op_type = "Add",
+                                                               .inputs = {index, &part},
+                                                               .base_name = base_ + "_index"})
+                                       .output(0);
       }
     }
     Value& codebook =
@@ -181,10 +180,10 @@ class ClusterEmitter {
                                     make_int64_tensor({&one, 1}, {1}));
     };
     return *edit_
-                .insert_before(anchor, {.op_type = "Slice",
-                                        .inputs = {&value, number("_from", 0),
-                                                   number("_to", count)},
-                                        .base_name = name})
+                .insert_before(anchor,
+                               {.op_type = "Slice",
+                                .inputs = {&value, number("_from", 0), number("_to", count)},
+                                .base_name = name})
                 .output(0);
   }
 

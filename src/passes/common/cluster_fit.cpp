@@ -69,8 +69,8 @@ class Assigner {
 
  private:
   std::size_t closest(std::size_t i) const {
-    return static_cast<std::size_t>(
-        std::ranges::upper_bound(middles_, double{input_.values[i]}) - middles_.begin());
+    return static_cast<std::size_t>(std::ranges::upper_bound(middles_, double{input_.values[i]}) -
+                                    middles_.begin());
   }
 
   const ClusterInput& input_;

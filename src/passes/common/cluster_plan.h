@@ -12,8 +12,8 @@ namespace mcompress {
 
 // One constant that codebooks stand for; several readers share it.
 struct ClusterUnit {
-  BlockUnit place;      // one holder: value, tensor, rows
-  std::size_t fewest;   // clusters it may not go below: first and depthwise convolutions
+  BlockUnit place;     // one holder: value, tensor, rows
+  std::size_t fewest;  // clusters it may not go below: first and depthwise convolutions
   std::string why_fewest;
   std::size_t clusters = 0;
   Value& value() const { return *place.holders.front().value; }
