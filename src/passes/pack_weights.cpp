@@ -306,8 +306,9 @@ class PackWeights final : public Pass {
       for (const std::int32_t code : codes) {
         packable.symbols.push_back(static_cast<std::uint8_t>(code - low));
       }
-      packable.values = make_bytes_tensor(is_signed ? DataType::kInt8 : DataType::kUint8,
-                                          {whole(table.size())}, std::move(table));
+      const std::int64_t entries = whole(table.size());
+      packable.values = make_bytes_tensor(is_signed ? DataType::kInt8 : DataType::kUint8, {entries},
+                                          std::move(table));
       if (half) packable.cast = type;
       MCOMPRESS_TRY(pack(std::move(packable), *user, context));
     }

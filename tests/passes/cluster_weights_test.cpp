@@ -143,6 +143,30 @@ TEST(PackWeights, ClusteredWeightsComeBackBitForBit) {
   }
 }
 
+// Integer weights of a skewed distribution, the extremes of their type among them.
+TEST(PackWeights, IntegerWeightsComeBackBitForBit) {
+  for (const std::string type : {"int8", "uint8"}) {
+    std::string numbers;
+    std::uint32_t state = 1;
+    for (int i = 0; i < 256 * 128; ++i) {
+      state = state * 1664525 + 1013904223;
+      const int size = (state >> 28) < 10 ? 0 : static_cast<int>(state >> 16 & 7);
+      const int code = type == "int8" ? (i == 5   ? -128
+                                         : i == 6 ? 127
+                                                  : size - 3)
+                                      : (i == 5 ? 255 : size);
+      numbers += (i > 0 ? "," : "") + std::to_string(code);
+    }
+    const std::string text =
+        "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,256] x) => (float[N,128] y) <" +
+        type + "[256,128] c = {" + numbers + "}, float s = {0.5}, " + type +
+        " z = {3}> { w = DequantizeLinear(c, s, z) y = MatMul(x, w) }";
+    const auto packed = check_passes(text, {"infer-shapes", "pack-weights"}, 0);
+    EXPECT_EQ(packed.run->applied("pack-weights"), 1) << type << packed.run->why("c");
+    EXPECT_EQ(weight_of(*packed.before, 256, 128), weight_of(*packed.after, 256, 128)) << type;
+  }
+}
+
 TEST(PackWeights, SaysWhyItWouldNotShrink) {
   const auto flat = clustered(product(17), R"({"bits": 8})", {"pack-weights"});
   EXPECT_EQ(flat.run->applied("pack-weights"), 0);
