@@ -210,6 +210,10 @@ class PackWeights final : public Pass {
       }
       const auto indices = ConstantIndices::of(node->input(1));
       if (!indices || whole(indices->size()) < options_.min_elements) continue;
+      if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
+        explain_kept(context, *node->input(0), *codebook, node, std::move(why));
+        continue;
+      }
       Packable packable;
       packable.value = node->output(0);
       packable.name = node->input(0)->name();
