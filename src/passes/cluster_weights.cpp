@@ -56,7 +56,7 @@ class ClusterWeights final : public Pass {
             .range(0, 100)
             .field("rate", &Options::rate,
                    "rate-distortion: what a bit after entropy coding counts against the mean "
-                   "error; 0: nearest entry, 1: about half a bit fewer for the same error")
+                   "error; 0: the nearest entry is taken")
             .range(0, 16)
             .field("refit", &Options::refit,
                    "with data: entries by least squares on the outputs of the layer")
