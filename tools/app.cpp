@@ -53,6 +53,8 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "mcompress pack model.onnx -o model.mca", make_pack},
     {"unpack", "", "ARCHIVE -o OUT", "a packed model back, byte for byte",
      "mcompress unpack model.mca -o model.onnx", make_unpack},
+    {"cluster", "", "MODEL -o OUT [--bits N]", "a codebook for each weight, indices of 1 to 8 bits",
+     "mcompress cluster model.onnx -o clustered.onnx --bits 4 --calib calib.npz", make_cluster},
     {"calibrate", "", "MODEL --calib DATA -o TABLE", "the statistics static quantization needs",
      "mcompress calibrate model.onnx --calib calib.npz -o table.json", make_calibrate},
     {"sensitivity", "", "MODEL --calib DATA [--eval DATA] [-o FILE]",

@@ -34,6 +34,7 @@ std::unique_ptr<Command> make_diff();
 std::unique_ptr<Command> make_optimize();
 std::unique_ptr<Command> make_calibrate();
 std::unique_ptr<Command> make_drift();
+std::unique_ptr<Command> make_cluster();
 std::unique_ptr<Command> make_convert_opset();
 std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_factorize();

@@ -1,6 +1,7 @@
 // optimize, convert-opset and run: a recipe each, one path.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 
 #include "mcompress/host.h"
 #include "outcome.h"
@@ -116,19 +117,25 @@ class ConvertOpset final : public Writing {
 class Run final : public Writing {
  public:
   void declare_arguments(CLI::App& app, Flags&) override {
-    app.add_option("RECIPE", recipe_, "JSON or YAML file")->required()->type_name("");
+    app.add_option("RECIPE", recipe_, "JSON or YAML file, or a built-in name")
+        ->required()
+        ->type_name("");
     declare_model(app);
   }
 
   Status run(Console& console) override {
     MCOMPRESS_ASSIGN(Job wanted, job("run"));
-    wanted.recipe_file = recipe_;
-    auto datum = read_datum_file(recipe_);
-    if (!datum.ok()) return as_usage(std::move(datum).error().in_file(recipe_));
-    Diagnostics diagnostics;
-    auto recipe = parse_recipe(*datum, builtin_passes(), diagnostics);
-    console.show(diagnostics);
-    if (!recipe.ok()) return std::move(recipe).error().in_file(recipe_);
+    auto recipe = builtin_recipe(recipe_);
+    // A file of that name comes first.
+    if (!recipe.ok() || std::filesystem::exists(recipe_)) {
+      wanted.recipe_file = recipe_;
+      auto datum = read_datum_file(recipe_);
+      if (!datum.ok()) return as_usage(std::move(datum).error().in_file(recipe_));
+      Diagnostics diagnostics;
+      recipe = parse_recipe(*datum, builtin_passes(), diagnostics);
+      console.show(diagnostics);
+      if (!recipe.ok()) return std::move(recipe).error().in_file(recipe_);
+    }
     if (!flags_->has("target")) wanted.options.target = recipe->target;
     if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe->seed);
     wanted.choose_recipe = always(*recipe);

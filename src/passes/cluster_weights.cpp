@@ -1,0 +1,247 @@
+// cluster-weights: a codebook per weight, found by exact k-means, and an index per element.
+//
+//   W ── Conv      becomes     indices ── unpack ── Gather(codebook) ── Reshape ── Conv
+//
+// What stands before the Conv are constants: the runtime computes them when the model is loaded and
+// then runs as fast as with W. Han, Mao and Dally, "Deep Compression", 2015; entries are adapted to
+// the outputs of the layer in closed form instead of by gradients.
+#include <algorithm>
+#include <map>
+
+#include "numeric/entropy_code.h"
+#include "passes/common/block_calibration.h"
+#include "passes/common/cluster_choice.h"
+#include "passes/common/selection.h"
+#include "passes/passes.h"
+#include "support/text.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+class ClusterWeights final : public Pass {
+ public:
+  struct Options {
+    std::vector<std::string> include, exclude;
+    std::int64_t bits = 4;
+    std::int64_t clusters = 0;
+    double avg_bits = 0;
+    std::int64_t max_bytes = 0;
+    double min_sqnr = 0;
+    double rate = 0;
+    bool refit = true;
+    bool keep_zero = false;
+    std::int64_t samples = 64;
+    std::int64_t min_elements = 4096;
+  };
+  static const Schema<Options>& schema() {
+    static const Schema<Options> kSchema =
+        selection_schema<Options>()
+            .field("bits", &Options::bits, "of an index: 2^bits clusters for each weight")
+            .range(1, 8)
+            .field("clusters", &Options::clusters, "for each weight, in place of bits; 0: 2^bits")
+            .range(0, 256)
+            .field("avg-bits", &Options::avg_bits,
+                   "clusters for each weight so that the error is least within so many bits of "
+                   "all, codebooks included; 0: none")
+            .range(0, 8)
+            .field("max-bytes", &Options::max_bytes,
+                   "the same within a size of the whole model; 0: none")
+            .unit("bytes")
+            .range(0, 9e15)
+            .field("min-sqnr", &Options::min_sqnr,
+                   "as few bytes as keep the outputs (without data: the weights) that close; 0: "
+                   "none")
+            .unit("dB")
+            .range(0, 100)
+            .field("rate", &Options::rate,
+                   "rate-distortion: what a bit after entropy coding counts against the mean "
+                   "error; 0: the nearest entry is taken")
+            .range(0, 16)
+            .field("refit", &Options::refit,
+                   "with data: entries by least squares on the outputs of the layer")
+            .field("keep-zero", &Options::keep_zero,
+                   "one entry is exactly 0, as it always is for weights with 5 % of zeros")
+            .field("samples", &Options::samples,
+                   "of the calibration data to look at, spread evenly")
+            .range(1, 1e9)
+            .field("min-elements", &Options::min_elements, "smaller tensors stay float32")
+            .range(17, 1e12)
+            .unit("elements")
+            .rule([](const Options& options) -> Status {
+              if (options.clusters == 1) {
+                return Error(Code::kUsage, "one-cluster", "a codebook of 1 entry says nothing",
+                             {{}, "clusters", {}}, "2 to 256");
+              }
+              return ok_status();
+            });
+    return kSchema;
+  }
+  explicit ClusterWeights(Options options) : options_(std::move(options)) {}
+
+  Status run(Model& model, PassContext& context) override {
+    if (!context.target().folds_weight_only) {
+      return Error(Code::kUnsupported, "no-folding",
+                   "target " + context.target().name +
+                       " does not compute constants when it loads a model: codebooks would be "
+                       "looked up on every run",
+                   {}, "quantize the weights instead, or choose another --target");
+    }
+    if (model.opset("") < kClusterOpset) {
+      return Error(Code::kUnsupported, "opset-too-old",
+                   "codebooks need opset " + std::to_string(kClusterOpset) + ", the model has " +
+                       std::to_string(model.opset("")),
+                   {}, "mcompress convert-opset MODEL -o OUT --to 13");
+    }
+    ClusterRequest request{options_.include, options_.exclude, options_.min_elements};
+    MCOMPRESS_ASSIGN(std::vector<ClusterUnit> units, plan_clusters(model, request, context));
+    std::vector<BlockUnit> places;
+    for (const ClusterUnit& unit : units) places.push_back(unit.place);
+    std::vector<std::vector<float>> energies(units.size());
+    const bool has_data = context.calibration_data() != nullptr;
+    if (has_data) {
+      MCOMPRESS_ASSIGN(energies, column_energies(model, places, options_.samples, context));
+    }
+    MCOMPRESS_TRY(count_clusters(model, units, energies, context));
+    std::vector<ClusterCodes> codes(units.size());
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      context.progress().update("cluster weights", i, units.size(), "tensors");
+      if (context.progress().cancelled()) {
+        return Error(Code::kCancelled, "cancelled", "interrupted while weights were clustered");
+      }
+      MCOMPRESS_ASSIGN(const ClusterInput input,
+                       cluster_input(units[i], energies[i], options_.keep_zero));
+      codes[i] = fit_clusters(input, units[i].clusters, options_.rate, context.executor());
+    }
+    std::vector<bool> refitted(units.size());
+    if (has_data && options_.refit) {
+      MCOMPRESS_TRY(refit(model, units, places, energies, codes, refitted, context));
+    }
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      report(units[i], codes[i], context);
+      std::string how = energies[i].empty() ? "k-means" : "k-means weighted by inputs";
+      if (refitted[i]) how += ", entries fitted to outputs";
+      MCOMPRESS_TRY(emit_clusters(units[i], codes[i], how, context));
+    }
+    return ok_status();
+  }
+
+ private:
+  Status count_clusters(Model& model, std::vector<ClusterUnit>& units,
+                        const std::vector<std::vector<float>>& energies,
+                        PassContext& context) const {
+    const std::size_t wanted = options_.clusters > 0 ? static_cast<std::size_t>(options_.clusters)
+                                                     : std::size_t{1} << options_.bits;
+    ClusterBudget budget;
+    budget.average_bits = options_.avg_bits;
+    budget.max_bytes = static_cast<std::uint64_t>(options_.max_bytes);
+    budget.min_sqnr_db = options_.min_sqnr;
+    if (options_.clusters > 0) budget.most = wanted;
+    if (!budget.any()) {
+      for (ClusterUnit& unit : units) unit.clusters = std::max(wanted, unit.fewest);
+      return ok_status();
+    }
+    MCOMPRESS_ASSIGN(const ClusterChoice choice,
+                     choose_clusters(model, units, energies, budget, options_.keep_zero, context));
+    ReportScope& scope = context.report().child("clusters");
+    scope.number("average_bits", choice.average_bits);
+    scope.number("predicted_sqnr_db", choice.predicted_db);
+    scope.count("bytes", static_cast<std::int64_t>(choice.bytes));
+    scope.flag("measured", choice.measured);
+    context.diagnostics().note("clusters",
+                               fixed(choice.average_bits, 2) + " bits a weight, " +
+                                   fixed(choice.predicted_db, 1) + " dB expected of " +
+                                   (choice.measured ? "the outputs of the model" : "the weights"));
+    return ok_status();
+  }
+
+  Status refit(const Model& model, const std::vector<ClusterUnit>& units,
+               const std::vector<BlockUnit>& places,
+               const std::vector<std::vector<float>>& energies, std::vector<ClusterCodes>& codes,
+               std::vector<bool>& refitted, PassContext& context) const {
+    constexpr std::size_t kMostColumns = 4608;
+    constexpr std::size_t kMemory = std::size_t{256} << 20;  // of Gram matrices at a time
+    std::vector<UnitInput> inputs = unit_inputs(places);
+    std::erase_if(inputs,
+                  [](const UnitInput& input) { return input.rows.columns() > kMostColumns; });
+    for (std::size_t begin = 0, end = 0; begin < inputs.size(); begin = end) {
+      std::size_t bytes = 0;
+      while (end < inputs.size() && (end == begin || bytes < kMemory)) {
+        const std::size_t columns = inputs[end++].rows.columns();
+        bytes += columns * columns * sizeof(double);
+      }
+      std::vector<UnitInput> part(inputs.begin() + static_cast<std::ptrdiff_t>(begin),
+                                  inputs.begin() + static_cast<std::ptrdiff_t>(end));
+      std::vector<std::unique_ptr<GramMatrix>> grams(part.size());
+      ObservedRows how;
+      how.samples = options_.samples;
+      how.wanted = [](std::size_t columns) {
+        return static_cast<std::int64_t>(std::max<std::size_t>(2048, 2 * columns));
+      };
+      MCOMPRESS_TRY(
+          observe_rows(model, part, how, context, [&](std::size_t i, std::vector<float>& rows) {
+            if (grams[i] == nullptr) {
+              grams[i] = std::make_unique<GramMatrix>(part[i].rows.columns());
+            }
+            grams[i]->add(rows, context.executor());
+          }));
+      const std::vector<std::size_t> first = shared_with(part);
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        const auto& gram = grams[first[i]];
+        if (gram == nullptr || gram->rows() == 0) continue;
+        const std::size_t u = part[i].unit, columns = part[i].rows.columns();
+        std::vector<double> moments = gram->moments();
+        if (!part[i].column.empty()) {
+          std::vector<double> turned(moments.size());
+          for (std::size_t r = 0; r < columns; ++r) {
+            for (std::size_t c = 0; c < columns; ++c) {
+              turned[r * columns + c] = moments[part[i].column[r] * columns + part[i].column[c]];
+            }
+          }
+          moments = std::move(turned);
+        }
+        MCOMPRESS_ASSIGN(const ClusterInput input,
+                         cluster_input(units[u], energies[u], options_.keep_zero));
+        refitted[u] = refit_codebook(input, units[u].place.holders.front().view, moments, codes[u],
+                                     context.executor());
+      }
+    }
+    return ok_status();
+  }
+
+  // The line of Deep Compression's tables.
+  static void report(const ClusterUnit& unit, const ClusterCodes& codes, PassContext& context) {
+    const std::vector<std::uint64_t> counts = codes.counts();
+    const auto total = static_cast<double>(codes.codes.size());
+    std::uint64_t zeros = 0;
+    for (std::size_t c = 0; c < counts.size(); ++c) {
+      if (codes.codebook[c] == 0) zeros += counts[c];
+    }
+    const double bits = static_cast<double>(coded_bits(counts, code_lengths(counts, 15))) / total;
+    const double entropy = entropy_bits(counts) / total;
+    ReportScope& line = context.report().item("layers", unit.value().name());
+    line.count("weights", static_cast<std::int64_t>(codes.codes.size()));
+    line.number("kept", 1 - static_cast<double>(zeros) / total);
+    line.count("clusters", static_cast<std::int64_t>(codes.codebook.size()));
+    line.count("index_bits", index_bits(codes.codebook.size()));
+    line.number("huffman_bits", bits);
+    line.number("entropy_bits", entropy);
+    line.count("bytes", static_cast<std::int64_t>(
+                            clustered_bytes(unit.tensor().elements(), codes.codebook.size())));
+    line.number("sqnr_db", codes.sqnr_db());
+  }
+
+  Options options_;
+};
+
+}  // namespace
+
+PassInfo cluster_weights_info() {
+  PassInfo info = pass_info<ClusterWeights>(
+      "cluster-weights", "store weights as a codebook and an index of 1 to 8 bits each",
+      Reach::kNestedGraphs, false, {"lift-constants"});
+  info.keeps_results = false;
+  return info;
+}
+
+}  // namespace mcompress

@@ -1,0 +1,43 @@
+// Codebooks of weights: which entries, and which one each weight takes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mcompress/pass.h"
+#include "numeric/kmeans.h"
+#include "passes/common/cluster_plan.h"
+
+namespace mcompress {
+
+// A weight in memory with what its elements count.
+struct ClusterInput {
+  std::vector<float> values;      // by element
+  std::vector<float> importance;  // mean of x^2 of what each element multiplies; empty: all alike
+  bool zero = false;              // one entry has to be exactly 0
+};
+// `energy`: mean x^2 by column of the unit, or empty. Zero is kept exact where it is asked for, or
+// where one weight in twenty is 0. Fails as reading does.
+Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const float> energy,
+                                   bool keep_zero);
+
+// (Weighted) noise over signal of the weight for each number of clusters in `counts`.
+std::vector<double> cluster_errors(const ClusterInput& input, std::span<const std::size_t> counts,
+                                   const Executor& executor);
+
+// The best codebook of so many entries. `rate` > 0: weights take the entry c with the least
+// h (w - c)^2 + rate D bits(c), D the mean of the first term without it, bits(c) the length of a
+// code for how often c is taken, found anew three times: fewer bits after entropy coding for more
+// error.
+ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, double rate,
+                          const Executor& executor);
+
+// Entries c that minimise sum over rows w of (w' - w) H (w' - w)^T with assignments as they are, H
+// (columns x columns) the second moments of the inputs: with M_c the 0/1 rows of entry c, normal
+// equations A c = b, A_ij = sum of M_i H M_j^T, b_i = sum of M_i H w^T. Entries equal to 0 stay.
+// False, nothing changed: the equations have no stable solution, or it is no better.
+bool refit_codebook(const ClusterInput& input, const RowView& view, std::span<const double> moments,
+                    ClusterCodes& codes, const Executor& executor);
+
+}  // namespace mcompress

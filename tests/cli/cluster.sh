@@ -1,0 +1,35 @@
+# Codebooks and entropy-coded weights: sizes, the same results, refusals, the same bytes.
+digits=$MCOMPRESS_MODELS/digits
+size() { stat -c %s "$1"; }
+same() { "$MCOMPRESS" compare "$1" "$2" --data "$digits/eval.npz" --samples 50 2>/dev/null; }
+
+"$MCOMPRESS" cluster "$digits/model.onnx" -o plain.onnx --bits 4 --report plain.json >out 2>messages
+grep -q '16 clusters, indices of 4 bits' plain.json
+grep -q '"huffman_bits"' plain.json
+(( $(size plain.onnx) * 3 < $(size "$digits/model.onnx") ))
+"$MCOMPRESS" eval plain.onnx --data "$digits/eval.npz" >out 2>/dev/null
+grep -q '^top1 9[5678]\.' out
+
+# The same bytes with any number of threads.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o threads.onnx --bits 4 --threads 4 >out 2>messages
+cmp plain.onnx threads.onnx
+
+# A budget is kept, and one that is too small is a gate that was missed.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o mixed.onnx --avg-bits 4.5 -v >out 2>messages
+grep -q ' bits a weight, .* dB expected of the weights' messages
+status=0
+"$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --max-bytes 5000 >out 2>messages || status=$?
+[[ $status == 5 && ! -e none.onnx ]]
+
+# A runtime that would look entries up on every run is refused.
+status=0
+"$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --target tensorrt >out 2>messages || status=$?
+[[ $status == 3 && ! -e none.onnx ]]
+grep -q 'does not compute constants when it loads a model' messages
+
+# A built-in recipe by its name; a name of none is a usage error.
+"$MCOMPRESS" run deep-compression "$digits/model.onnx" -o deep.onnx >out 2>messages
+(( $(size deep.onnx) < $(size "$digits/model.onnx") ))
+status=0
+"$MCOMPRESS" run deep-compresion "$digits/model.onnx" -o none.onnx >out 2>messages || status=$?
+[[ $status == 1 && ! -e none.onnx ]]
