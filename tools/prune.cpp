@@ -10,7 +10,8 @@
 namespace mcompress::tools {
 namespace {
 
-constexpr std::string_view kStructured[] = {"channels", "heads", "ffn", "blocks"};
+// Patterns that make tensors smaller; structured: all of them.
+constexpr std::string_view kStructured[] = {"structured", "channels", "heads", "ffn"};
 
 // A file that a pass writes: under another name until the model is there.
 class SideFile {
@@ -55,8 +56,8 @@ class Prune final : public Writing {
       if (spec.name == "pattern") {
         spec.help =
             "unstructured; N:M: of M neighbours along the input N stay, as 2:4; block:RxC: "
-            "blocks of R outputs x C inputs go whole; channels, heads, ffn, blocks: "
-            "structured, the tensors shrink";
+            "blocks of R outputs x C inputs go whole; channels, heads, ffn, or all as structured: "
+            "tensors shrink";
       }
     }
     const auto [own, cleaning] = group_options(specs_, kPasses);
@@ -75,9 +76,10 @@ class Prune final : public Writing {
         std::find(std::begin(kStructured), std::end(kStructured), text) != std::end(kStructured);
     MCOMPRESS_ASSIGN(Recipe recipe,
                      builtin_recipe(structured ? "prune-channels" : "prune-weights"));
-    if (structured && !has_option(recipe, "pattern")) {
+    if (structured) {
       std::erase_if(std::get<Datum::Map>(wanted.pass_flags.value()),
                     [](const auto& entry) { return entry.first == "pattern"; });
+      wanted.pass_flags.set("kind", Datum::string(text == "structured" ? "all" : text));
     }
     SideFile mask(wanted.pass_flags, "save-mask"), curve(wanted.pass_flags, "curve");
     MCOMPRESS_TRY(check_side_files(wanted, mask.path(), curve.path()));
@@ -91,12 +93,6 @@ class Prune final : public Writing {
   }
 
  private:
-  static bool has_option(const Recipe& recipe, std::string_view name) {
-    const std::vector<OptionSpec> specs = pass_options({&recipe, 1});
-    return std::any_of(specs.begin(), specs.end(),
-                       [&](const OptionSpec& spec) { return spec.name == name; });
-  }
-
   static Status check_side_files(const Job& wanted, const std::string& mask,
                                  const std::string& curve) {
     const std::vector<std::string> others = {wanted.input, wanted.options.output,
