@@ -34,7 +34,7 @@ struct MessageOptions {
   }
 };
 
-constexpr std::array<CommandInfo, 14> kCommands = {{
+constexpr std::array<CommandInfo, 15> kCommands = {{
     {"inspect", "", "MODEL [--json | --dump]", "what a model holds, computes and keeps in memory",
      "mcompress inspect model.onnx", make_inspect},
     {"optimize", "fuse", "MODEL -o OUT", "clean and fuse, arithmetic unchanged",
@@ -62,6 +62,8 @@ constexpr std::array<CommandInfo, 14> kCommands = {{
      "mcompress convert-opset model.onnx -o older.onnx --to 13", make_convert_opset},
     {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",
      "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
+    {"batch", "", "MODELS RECIPE -o FOLDER", "a recipe over many models, resumed where it stopped",
+     "mcompress batch zoo/ server-int8 -o small/ --jobs 4", make_batch},
     {"passes", "", "[NAME] [--markdown]", "reference of passes and their options",
      "mcompress passes quantize-static", make_passes},
     {"targets", "", "[NAME|FILE] [--json]",
@@ -71,7 +73,8 @@ constexpr std::array<CommandInfo, 14> kCommands = {{
 
 std::string recipes_text() {
   std::string text =
-      "Recipes that `mcompress run NAME MODEL -o OUT` knows by name; `--print-recipe` shows what one "
+      "Recipes that `mcompress run NAME MODEL -o OUT` knows by name; `--print-recipe` shows what "
+      "one "
       "does to a model.\n\n";
   for (const bool preset : {true, false}) {
     for (const BuiltinRecipe& recipe : builtin_recipes()) {

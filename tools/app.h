@@ -37,6 +37,7 @@ std::unique_ptr<Command> make_drift();
 std::unique_ptr<Command> make_convert_opset();
 std::unique_ptr<Command> make_quantize();
 std::unique_ptr<Command> make_run();
+std::unique_ptr<Command> make_batch();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();
 std::unique_ptr<Command> make_compare();
