@@ -7,6 +7,7 @@
 #include "mcompress/host.h"
 #include "mcompress/options.h"
 #include "mcompress/version.h"
+#include "recipe_files.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -75,12 +76,30 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "mcompress convert-opset model.onnx -o older.onnx --to 13", make_convert_opset},
     {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",
      "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
+    {"batch", "", "MODELS RECIPE -o FOLDER", "a recipe over many models, resumed where it stopped",
+     "mcompress batch zoo/ server-int8 -o small/ --jobs 4", make_batch},
     {"passes", "", "[NAME] [--markdown]", "reference of passes and their options",
      "mcompress passes quantize-static", make_passes},
     {"targets", "", "[NAME|FILE] [--json]",
      "what runtimes execute in integers, slowly or not at all", "mcompress targets onnxruntime-cpu",
      make_targets},
 });
+
+std::string recipes_text() {
+  std::string text =
+      "Recipes that `mcompress run NAME MODEL -o OUT` knows by name; `--print-recipe` shows what "
+      "one "
+      "does to a model.\n\n";
+  for (const bool preset : {true, false}) {
+    for (const BuiltinRecipe& recipe : builtin_recipes()) {
+      if (recipe.preset != preset) continue;
+      std::string name(recipe.name);
+      name.resize(std::max<std::size_t>(name.size() + 2, 22), ' ');
+      text += "  " + name + (preset ? recipe.summary : "as the command of that name") + "\n";
+    }
+  }
+  return text + "\ndocs/pipelines.md describes the form of a recipe of your own.\n";
+}
 
 std::string overview() {
   std::string text = "mcompress " + std::string(kVersion) +
@@ -249,6 +268,7 @@ Status dispatch(std::span<const std::string> arguments, Console& console) {
   const std::string& name = arguments.front();
   if (name == "--help" || name == "-h" || name == "help") {
     if (name == "help" && arguments.size() > 1) {
+      if (arguments[1] == "recipes") return console.print(recipes_text());
       const CommandInfo* command = find_command(arguments[1]);
       if (command == nullptr) return unknown_command(arguments[1]);
       return console.print(Invocation(*command).help());

@@ -4,7 +4,8 @@
 #include <filesystem>
 
 #include "mcompress/host.h"
-#include "outcome.h"
+#include "mcompress/recipe.h"
+#include "recipe_files.h"
 #include "try.h"
 #include "writing.h"
 
@@ -117,41 +118,31 @@ class ConvertOpset final : public Writing {
 class Run final : public Writing {
  public:
   void declare_arguments(CLI::App& app, Flags&) override {
-    app.add_option("RECIPE", recipe_, "JSON or YAML file, or a built-in name")
+    app.add_option("RECIPE", recipe_, "JSON or YAML file, or the name of a built-in recipe")
         ->required()
         ->type_name("");
     declare_model(app);
   }
 
   Status run(Console& console) override {
-    MCOMPRESS_ASSIGN(Job wanted, job("run"));
-    auto recipe = builtin_recipe(recipe_);
-    // A file of that name comes first.
-    if (!recipe.ok() || std::filesystem::exists(recipe_)) {
-      wanted.recipe_file = recipe_;
-      auto datum = read_datum_file(recipe_);
-      if (!datum.ok()) return as_usage(std::move(datum).error().in_file(recipe_));
-      Diagnostics diagnostics;
-      recipe = parse_recipe(*datum, builtin_passes(), diagnostics);
-      console.show(diagnostics);
-      if (!recipe.ok()) return std::move(recipe).error().in_file(recipe_);
-    }
-    if (!flags_->has("target")) wanted.options.target = recipe->target;
-    if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe->seed);
-    wanted.choose_recipe = always(*recipe);
-    wanted.must_compress =
-        std::any_of(recipe->steps.begin(), recipe->steps.end(),
-                    [](const RecipeStep& step) { return compresses_weights(step.pass); });
+    MCOMPRESS_ASSIGN(NamedRecipe found, find_recipe(recipe_, console));
+    Recipe& recipe = found.recipe;
+    MCOMPRESS_ASSIGN(Job wanted, job("run", place_data(recipe.data, found.file, model_)));
+    recipe.data = Datum();
+    wanted.recipe_file = found.file;
+    if (!flags_->has("target")) wanted.options.target = recipe.target;
+    if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe.seed);
+    wanted.must_compress = must_compress(recipe);
+    wanted.translates = only_translates(recipe);
+    const bool has_data = has_calibration_data(wanted.options) || !wanted.options.table.empty();
+    wanted.choose_recipe = [recipe = std::move(recipe), has_data](const Model& model,
+                                                                  ReportScope&) {
+      return resolve_recipe(recipe, model, has_data);
+    };
     return compress(std::move(wanted), console);
   }
 
  private:
-  // A recipe that is missing or wrong is a usage error; not so a disk that fails.
-  static Error as_usage(Error error) {
-    if (error.diagnostic.id != "file-unreadable") error.code = Code::kUsage;
-    return error;
-  }
-
   std::string recipe_;
 };
 

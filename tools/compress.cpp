@@ -11,6 +11,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
+#include "recipe_files.h"
 #include "summary.h"
 #include "target_choice.h"
 #include "try.h"
@@ -47,6 +48,7 @@ class Compression {
     }
     MCOMPRESS_TRY(apply_flags(recipe_, job_.pass_flags));
     if (options_.print_recipe) {
+      recipe_.data = data_of(options_);
       return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
     }
     MCOMPRESS_TRY(check_names());
@@ -74,6 +76,7 @@ class Compression {
       std::filesystem::remove(options_.resume, ignored);
     }
     MCOMPRESS_TRY(finish());
+    if (gates.ok()) gates = check_size_gates();
     if (gates.ok()) return ok_status();
     Error missed = std::move(gates).error().in_file(job_.input);
     missed.diagnostic.hint = "written nevertheless: --write-missed";
@@ -457,7 +460,7 @@ class Compression {
     if (options_.dry_run) {
       auto bytes = save_model_bytes(model());
       if (bytes.ok()) saved_.model_bytes = bytes->size();
-      return ok_status();
+      return options_.write_missed ? ok_status() : check_size_gates();
     }
     if (options_.output == "-") {
       MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model()));
@@ -468,6 +471,7 @@ class Compression {
                      {}, "nothing was written; --allow-larger writes it anyway");
       }
       saved_.model_bytes = bytes.size();
+      if (!options_.write_missed) MCOMPRESS_TRY(check_size_gates());
       return console_.print(bytes);
     }
     SaveOptions save;
@@ -480,13 +484,21 @@ class Compression {
     return ok_status();
   }
 
-  // The report, where it goes to a file beside the model.
+  // The report, where it goes to a file beside the model. Nothing appears where the model is too
+  // large for the gates.
   Companion companion() {
-    if (options_.report.empty() || options_.report == "-") return {};
-    return {options_.report, [this](const SavedModel& saved) -> Result<std::string> {
+    const bool reports = !options_.report.empty() && options_.report != "-";
+    if (!reports && !gates_.any_size()) return {};
+    return {reports ? options_.report : std::string(),
+            [this, reports](const SavedModel& saved) -> Result<std::string> {
               saved_ = saved;
-              return report_text();
+              if (!options_.write_missed) MCOMPRESS_TRY(check_size_gates());
+              return reports ? report_text() : std::string();
             }};
+  }
+
+  Status check_size_gates() const {
+    return tools::check_size_gates(gates_, saved_.total(), loaded_.size.total());
   }
 
   bool allow_larger() const { return options_.allow_larger || job_.translates; }

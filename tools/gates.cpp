@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mcompress/host.h"
+#include "mcompress/recipe.h"
 #include "models.h"
 #include "try.h"
 
@@ -129,6 +130,16 @@ Gates gates_of(const Recipe& recipe) {
     gates.min_sqnr = std::max(gates.min_sqnr, number("min-sqnr").value_or(0));
     gates.max_drop = std::min(gates.max_drop, number("max-drop").value_or(100));
   }
+  if (recipe.gates.is_null()) return gates;
+  Diagnostics diagnostics;
+  const auto own = RecipeGates::schema().parse(recipe.gates, diagnostics);
+  if (!own.ok()) return gates;  // was checked with the recipe
+  gates.min_sqnr = std::max(gates.min_sqnr, own->min_sqnr);
+  gates.max_drop = std::min(gates.max_drop, own->max_drop);
+  gates.max_size_ratio = own->max_size_ratio;
+  if (!own->max_bytes.empty()) {
+    if (const auto bytes = parse_size(own->max_bytes, {}); bytes.ok()) gates.max_bytes = *bytes;
+  }
   return gates;
 }
 
@@ -150,6 +161,21 @@ Status check_gates(const Gates& gates, const GateFigures& figures) {
   if (missed.empty()) return ok_status();
   return Error(Code::kGateMissed, "gate-missed", std::move(missed), {},
                "nothing was written; --write-missed writes the best there is");
+}
+
+Status check_size_gates(const Gates& gates, std::uint64_t bytes, std::uint64_t of_input) {
+  std::string allowed;
+  if (gates.max_bytes > 0 && bytes > gates.max_bytes) {
+    allowed = "max-bytes allows " + std::to_string(gates.max_bytes);
+  } else if (gates.max_size_ratio > 0 &&
+             static_cast<double>(bytes) > gates.max_size_ratio * static_cast<double>(of_input)) {
+    allowed = "max-size-ratio allows " + decimal_text(gates.max_size_ratio, 3) + " of " +
+              std::to_string(of_input);
+  }
+  if (allowed.empty()) return ok_status();
+  return Error(Code::kGateMissed, "gate-missed",
+               "the result has " + std::to_string(bytes) + " bytes, and " + allowed, {},
+               "nothing was written; --write-missed writes it");
 }
 
 std::string drop_text(const std::string& metric, double drop) {

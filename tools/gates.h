@@ -13,12 +13,15 @@
 namespace mcompress::tools {
 
 struct Gates {
-  double min_sqnr = 0;    // dB; 0: not asked for
-  double max_drop = 100;  // points, of a perplexity percent more; 100: not asked for
+  double min_sqnr = 0;          // dB; 0: not asked for
+  double max_drop = 100;        // points, of a perplexity percent more; 100: not asked for
+  double max_size_ratio = 0;    // of the input's bytes; 0: not asked for
+  std::uint64_t max_bytes = 0;  // 0: not asked for
+  bool any_size() const { return max_size_ratio > 0 || max_bytes > 0; }
   bool wants_drop() const { return max_drop < 100; }
   bool any() const { return min_sqnr > 0 || wants_drop(); }
 };
-// Of the passes of the recipe, the strictest.
+// Of the recipe and its passes, the strictest.
 Gates gates_of(const Recipe& recipe);
 
 // What was reached.
@@ -29,6 +32,9 @@ struct GateFigures {
 };
 // kGateMissed with the figures where they are not good enough or not known.
 Status check_gates(const Gates& gates, const GateFigures& figures);
+
+// kGateMissed where the result is too large.
+Status check_size_gates(const Gates& gates, std::uint64_t bytes, std::uint64_t of_input);
 
 // "top1 drops by 1.20 points", "perplexity rises by 1.20 %".
 std::string drop_text(const std::string& metric, double drop);

@@ -17,13 +17,15 @@ void Writing::declare_model(CLI::App& app) {
   app.add_option("MODEL", model_, "ONNX model")->required()->type_name("");
 }
 
-Result<Job> Writing::job(std::string_view command) const {
+Result<Job> Writing::job(std::string_view command, Datum defaults) const {
   Job job;
   job.command = command;
   job.input = model_;
   Diagnostics diagnostics;
   const auto& schema = CompressOptions::schema(takes_data());
-  MCOMPRESS_ASSIGN(job.options, schema.parse(flags_->given(schema.specs()), diagnostics));
+  const Datum given = flags_->given(schema.specs());
+  for (const auto& [key, value] : *given.as_map()) defaults.set(key, value);
+  MCOMPRESS_ASSIGN(job.options, schema.parse(defaults, diagnostics));
   return job;
 }
 

@@ -23,7 +23,8 @@ class Writing : public Command {
   void declare_model(CLI::App& app);
 
   // The job with input and CompressOptions as they were given; the recipe is still to be chosen.
-  Result<Job> job(std::string_view command) const;
+  // `defaults`: a map of options that the flags go before.
+  Result<Job> job(std::string_view command, Datum defaults = Datum::map()) const;
 
   Flags* flags_ = nullptr;
   std::string model_;

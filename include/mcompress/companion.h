@@ -13,12 +13,13 @@ namespace mcompress {
 
 struct Companion {
   std::filesystem::path path;
-  // What it says, asked for when the model has been written but not yet put in place.
+  // What it says, asked for when the model has been written but not yet put in place; its failure
+  // leaves everything as it was.
   std::function<Result<std::string>(const SavedModel&)> text;
 };
 
 // save_model and copy_model with one more file: both appear, or none. A companion without a path
-// is none.
+// writes nothing, but its text is asked for and may object.
 Result<SavedModel> save_model(const Model& model, const std::filesystem::path& path,
                               const SaveOptions& options, const Companion& companion,
                               Progress& progress);

@@ -18,7 +18,8 @@ namespace mcompress {
 
 struct RecipeStep {
   std::string pass;
-  Datum options;  // map; checked
+  Datum options;    // map; checked
+  Datum when = {};  // map of StepCondition (recipe.h), checked; null: always
 };
 
 struct Recipe {
@@ -29,16 +30,23 @@ struct Recipe {
   // Neighbouring passes that keep results run, in an order of the registry's, until none of them
   // changes anything, whatever their order here. Else every step runs once, where it stands.
   bool converge = false;
+  std::string summary = {};  // a line for people
+  // Maps of RecipeData and RecipeGates (recipe.h), checked, with what was given only; null: none.
+  Datum data = {};
+  Datum gates = {};
 };
 
+// Recipes say which version of their form they are written in; without one, this.
+inline constexpr std::int64_t kRecipeVersion = 1;
+
 // Checks names, options, order and target; fills nothing in. Fails with kUsage.
-// Form: {"name": .., "target": .., "seed": .., "converge": bool,
-//        "passes": ["name" | {"pass": .., options..}]}.
+// Form: {"version": 1, "name": .., "summary": .., "target": .., "seed": .., "converge": bool,
+//        "data": {..}, "gates": {..}, "passes": ["name" | {"pass": .., "when": {..}, options..}]}.
 Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
                             Diagnostics& diagnostics);
 // The effective recipe, every option spelled out: replays the run.
 Datum print_recipe(const Recipe& recipe, const PassRegistry& registry);
-// Digest of the printed recipe.
+// Digest of what runs: the printed recipe without version, data, gates and summary.
 std::uint64_t recipe_digest(const Recipe& recipe, const PassRegistry& registry);
 
 enum class VerifyLevel : std::uint8_t { kOff, kEnds, kEachPass };

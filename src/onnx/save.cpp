@@ -68,8 +68,9 @@ Status refuse_larger(const SavedModel& saved, std::uint64_t inline_bytes,
 }
 
 Status add_companion(const Companion& companion, const SavedModel& saved, AtomicOutput& output) {
-  if (companion.path.empty()) return ok_status();
+  if (!companion.text) return ok_status();
   MCOMPRESS_ASSIGN(const std::string text, companion.text(saved));
+  if (companion.path.empty()) return ok_status();
   MCOMPRESS_ASSIGN(OutputFile* const file, output.add(companion.path.string()));
   return file->write(text);
 }

@@ -1,3 +1,5 @@
+#include "mcompress/recipe.h"
+
 #include <algorithm>
 
 #include "mcompress/pipeline.h"
@@ -25,6 +27,43 @@ Result<std::string> text_of(const Datum& datum, const std::string& path,
   if (const std::string* text = datum.as_string()) return *text;
   if (const auto* typed = std::get_if<Datum::Text>(&datum.value())) return typed->text;
   return recipe_error("recipe-not-text", std::string(wanted), at(datum, path));
+}
+
+// A part of a recipe with a schema of its own, checked and as it was given.
+template <class Part>
+Result<Datum> part_of(Datum datum, const std::string& path, Diagnostics& diagnostics) {
+  if (datum.as_map() == nullptr) {
+    return recipe_error("recipe-part", "must be a map", at(datum, path));
+  }
+  // Sizes may be plain numbers.
+  for (auto& [key, value] : std::get<Datum::Map>(datum.value())) {
+    const auto* number = std::get_if<std::int64_t>(&value.value());
+    const bool size = key == "bytes-above" || key == "bytes-below" || key == "max-bytes";
+    if (size && number != nullptr) value.value() = std::to_string(*number);
+  }
+  auto parsed = Part::schema().parse(datum, diagnostics);
+  if (!parsed.ok()) {
+    Error error = std::move(parsed).error();
+    if (error.diagnostic.where.file.empty()) error.diagnostic.where.file = datum.where().file;
+    if (error.diagnostic.where.path.empty()) error.diagnostic.where.path = path;
+    return error;
+  }
+  return datum;
+}
+
+Status check_version(const Datum& datum) {
+  const auto* number = std::get_if<std::int64_t>(&datum.value());
+  if (number == nullptr || *number < 1) {
+    return recipe_error("recipe-version", "must be a whole number from 1 up", at(datum, "version"));
+  }
+  if (*number > kRecipeVersion) {
+    return recipe_error("recipe-version",
+                        "recipes of version " + std::to_string(*number) +
+                            " are newer than this program, which reads version " +
+                            std::to_string(kRecipeVersion),
+                        at(datum, "version"));
+  }
+  return ok_status();
 }
 
 Status check_order(const Recipe& recipe, const PassRegistry& registry, const Datum::List& passes) {
@@ -55,18 +94,29 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     return recipe_error("recipe-not-a-map", "a recipe must be a map with the key 'passes'",
                         datum.where());
   }
-  static const std::vector<std::string> kKeys = {"converge", "name", "passes", "seed", "target"};
+  static const std::vector<std::string> kKeys = {
+      "converge", "data", "gates", "name", "passes", "seed", "summary", "target", "version"};
   for (const auto& [key, value] : *map) {
     if (std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end()) continue;
     const std::string close = nearest(key, kKeys);
-    return recipe_error("recipe-unknown-key", "unknown key '" + key + "'", at(value, key),
-                        close.empty() ? "known keys: converge, name, passes, seed, target"
-                                      : "did you mean '" + close + "'?");
+    return recipe_error(
+        "recipe-unknown-key", "unknown key '" + key + "'", at(value, key),
+        close.empty() ? "known keys: " + join(kKeys, ", ") : "did you mean '" + close + "'?");
   }
+  if (const Datum* version = datum.find("version")) MCOMPRESS_TRY(check_version(*version));
 
   Recipe recipe;
   if (const Datum* name = datum.find("name")) {
     MCOMPRESS_ASSIGN(recipe.name, text_of(*name, "name"));
+  }
+  if (const Datum* summary = datum.find("summary")) {
+    MCOMPRESS_ASSIGN(recipe.summary, text_of(*summary, "summary"));
+  }
+  if (const Datum* data = datum.find("data")) {
+    MCOMPRESS_ASSIGN(recipe.data, part_of<RecipeData>(*data, "data", diagnostics));
+  }
+  if (const Datum* gates = datum.find("gates")) {
+    MCOMPRESS_ASSIGN(recipe.gates, part_of<RecipeGates>(*gates, "gates", diagnostics));
   }
   if (const Datum* target = datum.find("target")) {
     MCOMPRESS_ASSIGN(recipe.target, text_of(*target, "target"));
@@ -110,6 +160,10 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
       MCOMPRESS_ASSIGN(step.pass, text_of(*name, path + ".pass"));
       for (const auto& [key, value] : *fields) {
         if (key == "pass") continue;
+        if (key == "when") {
+          MCOMPRESS_ASSIGN(step.when, part_of<StepCondition>(value, path + ".when", diagnostics));
+          continue;
+        }
         Datum option = value;
         Location where = value.where();
         where.path = path + "." + key;
@@ -131,7 +185,10 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
   return recipe;
 }
 
-Datum print_recipe(const Recipe& recipe, const PassRegistry& registry) {
+namespace {
+
+// What decides the result.
+Datum print_run(const Recipe& recipe, const PassRegistry& registry) {
   Datum datum = Datum::map();
   if (!recipe.name.empty()) datum.set("name", Datum::string(recipe.name));
   datum.set("target", Datum::string(recipe.target));
@@ -146,14 +203,28 @@ Datum print_recipe(const Recipe& recipe, const PassRegistry& registry) {
     if (const Datum::Map* fields = printed.as_map()) {
       for (const auto& [key, value] : *fields) entry.set(key, value);
     }
+    if (!step.when.is_null()) entry.set("when", step.when);
     list.push(std::move(entry));
   }
   datum.set("passes", std::move(list));
   return datum;
 }
 
+}  // namespace
+
+Datum print_recipe(const Recipe& recipe, const PassRegistry& registry) {
+  Datum datum = Datum::map();
+  datum.set("version", Datum::integer(kRecipeVersion));
+  if (!recipe.summary.empty()) datum.set("summary", Datum::string(recipe.summary));
+  if (!recipe.data.is_null()) datum.set("data", recipe.data);
+  if (!recipe.gates.is_null()) datum.set("gates", recipe.gates);
+  const Datum run = print_run(recipe, registry);
+  for (const auto& [key, value] : *run.as_map()) datum.set(key, value);
+  return datum;
+}
+
 std::uint64_t recipe_digest(const Recipe& recipe, const PassRegistry& registry) {
-  return digest_bytes(print_json(print_recipe(recipe, registry)));
+  return digest_bytes(print_json(print_run(recipe, registry)));
 }
 
 }  // namespace mcompress

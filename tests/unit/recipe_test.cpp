@@ -129,8 +129,8 @@ TEST(Recipe, UnknownKeysNameTheNearest) {
             "recipe-unknown-key | r.json:1:11: pases: unknown key 'pases' (did you mean "
             "'passes'?)");
   EXPECT_EQ(complaint(R"({"passes": ["split"], "x": 1})"),
-            "recipe-unknown-key | r.json:1:28: x: unknown key 'x' (known keys: converge, name, "
-            "passes, seed, target)");
+            "recipe-unknown-key | r.json:1:28: x: unknown key 'x' (known keys: converge, data, "
+            "gates, name, passes, seed, summary, target, version)");
 }
 
 TEST(Recipe, TypesOfItsKeys) {
@@ -247,7 +247,7 @@ TEST(Recipe, IsPrintedWithEveryOption) {
   const Recipe recipe = good(R"({"passes": ["split", {"pass": "round", "bits": 4}], "seed": 3})");
   EXPECT_EQ(
       print_json_line(print_recipe(recipe, registry())),
-      R"({"target": "onnxruntime-cpu", "seed": 3, "converge": false, "passes": [{"pass": "split"}, )"
+      R"({"version": 1, "target": "onnxruntime-cpu", "seed": 3, "converge": false, "passes": [{"pass": "split"}, )"
       R"({"pass": "round", "bits": 4, "ratio": 0.5, "exact": true, "mode": "fast", )"
       R"("keep": []}]})");
 }

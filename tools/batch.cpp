@@ -1,0 +1,495 @@
+// batch: a recipe over many models, each in a process of its own.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include "app.h"
+#include "journal.h"
+#include "mcompress/digest.h"
+#include "mcompress/host.h"
+#include "mcompress/version.h"
+#include "recipe_files.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct BatchOptions {
+  std::string output;
+  std::int64_t jobs = 0;
+  std::int64_t memory_budget = 0;
+  std::string shard = "1/1";
+  bool merge = false, restart = false, json = false;
+
+  static const Schema<BatchOptions>& schema() {
+    static const Schema<BatchOptions> kSchema =
+        Schema<BatchOptions>()
+            .field("output", &BatchOptions::output, "the folder for the results")
+            .unit("FOLDER")
+            .field("jobs", &BatchOptions::jobs, "models at the same time; 0: one per processor")
+            .range(0, 1024)
+            .field("memory-budget", &BatchOptions::memory_budget,
+                   "for all jobs together, each of which is estimated; 0: three quarters of the "
+                   "memory")
+            .unit("bytes")
+            .range(0, 9e15)
+            .field("shard", &BatchOptions::shard, "do one of N equal shares: 2/4")
+            .unit("I/N")
+            .field("merge", &BatchOptions::merge, "run nothing: sum up what all shares have done")
+            .field("restart", &BatchOptions::restart, "do finished models again")
+            .field("json", &BatchOptions::json, "a JSON line per model on standard output");
+    return kSchema;
+  }
+};
+
+struct BatchJob {
+  std::string model, name;  // the file; its place below the folder of results
+  std::string key;
+  std::uint64_t cost = 0;
+};
+
+Error failed_call(const std::string& what, const std::string& path) {
+  return Error(Code::kOutput, "batch-folder", what + ": " + std::strerror(errno), {path, {}, {}});
+}
+
+bool is_model(const fs::path& path) { return path.extension() == ".onnx"; }
+
+class Batch final : public Command {
+ public:
+  void declare(CLI::App& app, Flags& flags) override {
+    flags_ = &flags;
+    app.add_option("MODELS", source_, "folder, pattern in quotes, or .txt file with a model a line")
+        ->required()
+        ->type_name("");
+    app.add_option("RECIPE", recipe_, "file or name of a recipe")->required()->type_name("");
+    flags.add(BatchOptions::schema().specs(), "Output and work");
+  }
+
+  Status run(Console& console) override {
+    Diagnostics diagnostics;
+    const auto& schema = BatchOptions::schema();
+    MCOMPRESS_ASSIGN(options_, schema.parse(flags_->given(schema.specs()), diagnostics));
+    if (options_.output.empty()) {
+      return Error(Code::kUsage, "no-output", "the folder for results is missing",
+                   {{}, "--output", {}}, "give -o FOLDER");
+    }
+    MCOMPRESS_ASSIGN(shard_, parse_shard(options_.shard));
+    MCOMPRESS_ASSIGN(found_, find_recipe(recipe_, console));
+    MCOMPRESS_TRY(collect());
+    state_ = fs::path(options_.output) / ".mcompress-batch";
+    std::error_code error;
+    fs::create_directories(state_, error);
+    if (error) {
+      return Error(Code::kOutput, "batch-folder", "can not be made: " + error.message(),
+                   {state_.string(), {}, {}});
+    }
+    if (!options_.merge) MCOMPRESS_TRY(lock());
+    MCOMPRESS_TRY(read_journals());
+    std::vector<std::size_t> todo;
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      if (!done(jobs_[i])) todo.push_back(i);
+    }
+    const std::size_t kept = jobs_.size() - todo.size();
+    if (kept > 0 && !options_.merge) console.say(counted(kept, "model") + " done before");
+    if (!options_.merge) MCOMPRESS_TRY(work(todo, console));
+    return sum_up(console);
+  }
+
+ private:
+  // Every model once, sorted, with its place in the results; of the shard only, dearest first.
+  Status collect() {
+    std::vector<std::pair<std::string, std::string>> models;  // file, place
+    std::error_code error;
+    if (fs::is_directory(source_, error)) {
+      MCOMPRESS_TRY(walk(source_, {}, models));
+    } else if (source_.ends_with(".txt")) {
+      MCOMPRESS_TRY(read_list(models));
+    } else {
+      const std::size_t special = source_.find_first_of("*?[");
+      const std::size_t slash = source_.rfind('/', special);
+      const std::string folder = slash == std::string::npos ? "." : source_.substr(0, slash);
+      if (special == std::string::npos) {
+        models.emplace_back(source_, fs::path(source_).filename().string());
+      } else {
+        MCOMPRESS_TRY(walk(folder, source_, models));
+      }
+    }
+    if (models.empty()) {
+      return Error(Code::kInput, "no-models", "no .onnx file was found", {source_, {}, {}},
+                   "a folder, a pattern in quotes, or a .txt file with a model a line");
+    }
+    std::sort(models.begin(), models.end(),
+              [](const auto& a, const auto& b) { return a.second < b.second; });
+    std::vector<std::uint64_t> costs;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      if (i > 0 && models[i].second == models[i - 1].second) {
+        return Error(Code::kUsage, "same-place",
+                     "'" + models[i - 1].first + "' and '" + models[i].first +
+                         "' would both become " + models[i].second,
+                     {source_, {}, {}});
+      }
+      // A floor for what every job costs, whatever its size.
+      constexpr std::uint64_t kFloor = 1 << 20;
+      costs.push_back(kFloor + bytes_of(models[i].first));
+    }
+    const std::vector<std::size_t> shares = share_jobs(costs, shard_.count);
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      if (!options_.merge && shares[i] != shard_.index) continue;
+      jobs_.push_back({models[i].first, models[i].second, {}, costs[i]});
+    }
+    std::stable_sort(jobs_.begin(), jobs_.end(),
+                     [](const BatchJob& a, const BatchJob& b) { return a.cost > b.cost; });
+    for (BatchJob& job : jobs_) job.key = key_of(job);
+    return ok_status();
+  }
+
+  // Hidden folders and the results are left out.
+  Status walk(const std::string& folder, const std::string& pattern,
+              std::vector<std::pair<std::string, std::string>>& models) const {
+    std::error_code error;
+    const fs::path results = fs::weakly_canonical(options_.output, error);
+    auto it = fs::recursive_directory_iterator(folder, error);
+    for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
+      const fs::path& path = it->path();
+      std::error_code ignored;
+      if (it->is_directory(ignored)) {
+        if (path.filename().string().starts_with('.') ||
+            fs::weakly_canonical(path, ignored) == results) {
+          it.disable_recursion_pending();
+        }
+        continue;
+      }
+      if (!is_model(path) || path.filename().string().starts_with('.')) continue;
+      if (!pattern.empty() && !matches_glob(pattern, path.string())) continue;
+      models.emplace_back(path.string(), path.lexically_relative(folder).string());
+    }
+    if (!error) return ok_status();
+    return Error(Code::kInput, "folder-unreadable", error.message(), {folder, {}, {}});
+  }
+
+  Status read_list(std::vector<std::pair<std::string, std::string>>& models) const {
+    constexpr std::uint64_t kMostBytes = 64 << 20;
+    auto text = read_file(source_, kMostBytes);
+    if (!text.ok()) return std::move(text).error().in_file(source_);
+    const fs::path folder = fs::path(source_).parent_path();
+    std::string_view rest = *text;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      std::string line(rest.substr(0, end));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+      if (line.empty() || line.front() == '#') continue;
+      const fs::path place = fs::path(line).lexically_normal();
+      const bool inside = place.is_relative() && !place.string().starts_with("..");
+      models.emplace_back((folder / line).string(),
+                          inside ? place.string() : place.filename().string());
+    }
+    return ok_status();
+  }
+
+  // The model and what lies beside it under its name: external data.
+  static std::vector<std::string> files_of(const std::string& model) {
+    const fs::path path(model);
+    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+    const std::string name = path.filename().string();
+    std::vector<std::string> files;
+    std::error_code error;
+    for (auto it = fs::directory_iterator(folder, error); !error && it != fs::directory_iterator();
+         it.increment(error)) {
+      std::error_code ignored;
+      const std::string other = it->path().filename().string();
+      if (other.starts_with(name) && it->is_regular_file(ignored)) {
+        files.push_back(it->path().string());
+      }
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+
+  static std::uint64_t bytes_of(const std::string& model) {
+    std::uint64_t bytes = 0;
+    for (const std::string& file : files_of(model)) {
+      std::error_code error;
+      const auto size = fs::file_size(file, error);
+      if (!error) bytes += size;
+    }
+    return bytes;
+  }
+
+  // Changes with the model, the recipe, the data or the program.
+  std::string key_of(const BatchJob& job) const {
+    std::string text = std::string(kVersion) + "\n" +
+                       json_line(print_recipe(found_.recipe, builtin_passes())) + "\n";
+    std::vector<std::string> files = files_of(job.model);
+    const Datum data = place_data(found_.recipe.data, found_.file, job.model);
+    for (const auto& [key, value] : *data.as_map()) {
+      if (value.as_string() == nullptr) continue;
+      std::error_code error;
+      if (fs::is_regular_file(*value.as_string(), error)) files.push_back(*value.as_string());
+      if (!fs::is_directory(*value.as_string(), error)) continue;
+      std::set<std::string> inside;
+      for (const auto& entry : fs::recursive_directory_iterator(*value.as_string(), error)) {
+        if (entry.is_regular_file(error)) inside.insert(entry.path().string());
+      }
+      files.insert(files.end(), inside.begin(), inside.end());
+    }
+    for (const std::string& file : files) {
+      const auto digest = file_digest(file);
+      text += fs::path(file).filename().string() + " " +
+              (digest.ok() ? digest_text(*digest) : std::string("unreadable")) + "\n";
+    }
+    return digest_text(text_digest(text));
+  }
+
+  std::string journal_of(const Shard& shard) const {
+    return (state_ / ("journal-" + std::to_string(shard.index + 1) + "-of-" +
+                      std::to_string(shard.count) + ".jsonl"))
+        .string();
+  }
+  std::string output_of(const BatchJob& job) const {
+    return (fs::path(options_.output) / job.name).string();
+  }
+
+  // Held until the process ends, by it alone.
+  Status lock() {
+    const std::string path = journal_of(shard_);
+    const int flags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC;
+    journal_ = ::open(path.c_str(), flags, 0666);
+    if (journal_ < 0) return failed_call("can not be opened", path);
+    if (::flock(journal_, LOCK_EX | LOCK_NB) != 0) {
+      return Error(Code::kUsage, "batch-running", "another batch works on this share",
+                   {options_.output, {}, {}}, "wait for it, or take another folder");
+    }
+    if (options_.restart && ::ftruncate(journal_, 0) != 0) {
+      return failed_call("can not be emptied", path);
+    }
+    return ok_status();
+  }
+
+  Status read_journals() {
+    std::vector<std::string> files;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(state_, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("journal-") && name.ends_with(".jsonl")) {
+        files.push_back(entry.path().string());
+      }
+    }
+    std::sort(files.begin(), files.end());
+    if (!options_.merge) files = {journal_of(shard_)};
+    for (const std::string& file : files) {
+      constexpr std::uint64_t kMostBytes = 1ULL << 30;
+      MCOMPRESS_ASSIGN(const std::string text, read_file(file, kMostBytes));
+      // What was being written when the program died must not run into what comes next.
+      const std::size_t whole = text.rfind('\n') + 1;  // 0 where there is none
+      if (!options_.merge && whole < text.size() &&
+          ::ftruncate(journal_, static_cast<off_t>(whole)) != 0) {
+        return failed_call("can not be cut", file);
+      }
+      MCOMPRESS_ASSIGN(auto entries, parse_journal(text, file));
+      for (auto& [name, entry] : entries) entries_[name] = std::move(entry);
+    }
+    return ok_status();
+  }
+
+  bool done(const BatchJob& job) const {
+    const auto found = entries_.find(job.name);
+    if (found == entries_.end() || found->second.status != 0 || found->second.key != job.key) {
+      return false;
+    }
+    const auto digest = file_digest(output_of(job));
+    return digest.ok() && digest_text(*digest) == found->second.output_digest;
+  }
+
+  // The job's process: the command line of one model, and its line in the journal.
+  [[noreturn]] void child(const BatchJob& job, const std::string& log) const {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (out >= 0) {
+      ::dup2(out, STDOUT_FILENO);
+      ::dup2(out, STDERR_FILENO);
+      ::close(out);
+    }
+    int status = 70;
+    try {
+      Console console;
+      const std::vector<std::string> arguments = {"run",          recipe_,  job.model, "-o",
+                                                  output_of(job), "--jobs", "1"};
+      status = run_command_line(arguments, console);
+    } catch (...) {
+      status = 70;
+    }
+    append(entry_of(job, status, log));
+    ::_exit(status);
+  }
+
+  JournalEntry entry_of(const BatchJob& job, int status, const std::string& log) const {
+    JournalEntry entry;
+    entry.job = job.name;
+    entry.key = job.key;
+    entry.status = status;
+    entry.bytes_before = static_cast<std::int64_t>(bytes_of(job.model));
+    if (status == 0) {
+      entry.bytes_after = static_cast<std::int64_t>(bytes_of(output_of(job)));
+      if (const auto digest = file_digest(output_of(job)); digest.ok()) {
+        entry.output_digest = digest_text(*digest);
+      }
+      return entry;
+    }
+    constexpr std::uint64_t kMostBytes = 1 << 20;
+    entry.message = status > 128 ? "ended by signal " + std::to_string(status - 128)
+                                 : "exit status " + std::to_string(status);
+    if (const auto text = read_file(log, kMostBytes); text.ok()) {
+      const std::string mark = "mcompress: error: ";
+      const std::size_t at = text->rfind(mark);
+      if (at != std::string::npos) {
+        const std::size_t start = at + mark.size();
+        entry.message = text->substr(start, text->find('\n', start) - start);
+      }
+    }
+    return entry;
+  }
+
+  // One write: lines of several processes do not mix.
+  void append(const JournalEntry& entry) const {
+    const std::string line = journal_line(entry);
+    if (::write(journal_, line.data(), line.size()) < 0) return;  // then the job is done again
+    ::fdatasync(journal_);
+  }
+
+  // What a job may take, from what small and large models were seen to take.
+  static std::uint64_t need_of(const BatchJob& job) {
+    constexpr std::uint64_t kProgram = 128ULL << 20;
+    return kProgram + 5 * job.cost;
+  }
+
+  Status work(const std::vector<std::size_t>& todo, Console& console) {
+    const std::size_t slots = options_.jobs > 0 ? static_cast<std::size_t>(options_.jobs)
+                                                : std::max(1U, std::thread::hardware_concurrency());
+    const auto memory = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::uint64_t budget = options_.memory_budget > 0
+                                     ? static_cast<std::uint64_t>(options_.memory_budget)
+                                     : memory / 4 * 3;
+    std::map<pid_t, std::size_t> running;
+    std::uint64_t used = 0;
+    std::size_t finished = 0;
+    std::vector<std::size_t> waiting = todo;
+    while (!waiting.empty() || !running.empty()) {
+      // The dearest that fits; one alone always does.
+      const auto fits = std::find_if(waiting.begin(), waiting.end(), [&](std::size_t i) {
+        return running.empty() || used + need_of(jobs_[i]) <= budget;
+      });
+      if (running.size() < slots && fits != waiting.end()) {
+        const std::size_t index = *fits;
+        waiting.erase(fits);
+        const BatchJob& job = jobs_[index];
+        std::error_code error;
+        fs::create_directories(fs::path(output_of(job)).parent_path(), error);
+        const std::string log = (state_ / ("log-" + std::to_string(index) + ".txt")).string();
+        logs_[index] = log;
+        const pid_t child_id = ::fork();
+        if (child_id == 0) child(job, log);
+        if (child_id < 0) return failed_call("no process can be started", job.model);
+        running[child_id] = index;
+        used += need_of(job);
+        continue;
+      }
+      int status = 0;
+      const pid_t ended = ::waitpid(-1, &status, 0);
+      if (ended < 0 && errno == EINTR) continue;
+      if (ended < 0) return failed_call("a process was lost", options_.output);
+      const auto found = running.find(ended);
+      if (found == running.end()) continue;
+      const BatchJob& job = jobs_[found->second];
+      used -= need_of(job);
+      if (WIFSIGNALED(status)) {
+        append(entry_of(job, 128 + WTERMSIG(status), logs_[found->second]));
+      }
+      running.erase(found);
+      console.update("models", ++finished, todo.size(), "samples");
+    }
+    return read_journals();
+  }
+
+  Status sum_up(Console& console) {
+    Table table;
+    table.row({"model", "before", "after", "ratio"});
+    std::uint64_t failed = 0;
+    std::int64_t worst = 0, before = 0, after = 0;
+    std::vector<BatchJob> sorted = jobs_;
+    std::sort(sorted.begin(), sorted.end(),
+              [](const BatchJob& a, const BatchJob& b) { return a.name < b.name; });
+    for (const BatchJob& job : sorted) {
+      const auto found = entries_.find(job.name);
+      JournalEntry entry;
+      if (found != entries_.end() && found->second.key == job.key) {
+        entry = found->second;
+      } else {
+        entry.job = job.name;
+        entry.status = exit_status(Code::kInternal);
+        entry.message = "was not run";
+      }
+      if (options_.json) MCOMPRESS_TRY(console.print(journal_line(entry)));
+      if (entry.status != 0) {
+        ++failed;
+        worst = std::max(worst, entry.status > 128 ? exit_status(Code::kInternal) : entry.status);
+        table.row({entry.job, entry.message, "", ""});
+        continue;
+      }
+      before += entry.bytes_before;
+      after += entry.bytes_after;
+      table.row({entry.job, bytes_text(static_cast<std::uint64_t>(entry.bytes_before)),
+                 bytes_text(static_cast<std::uint64_t>(entry.bytes_after)),
+                 ratio(entry.bytes_before, entry.bytes_after)});
+    }
+    table.row({"all", bytes_text(static_cast<std::uint64_t>(before)),
+               bytes_text(static_cast<std::uint64_t>(after)), ratio(before, after)});
+    console.say(table.text());
+    if (failed == 0) return ok_status();
+    Code code = Code::kInternal;
+    for (const Code one :
+         {Code::kUsage, Code::kInput, Code::kUnsupported, Code::kOutput, Code::kGateMissed}) {
+      if (exit_status(one) == worst) code = one;
+    }
+    return Error(code, "batch-failures",
+                 std::to_string(failed) + " of " + counted(jobs_.size(), "model") + " failed",
+                 {options_.output, {}, {}},
+                 "the others are done; running it again tries these again");
+  }
+
+  static std::string ratio(std::int64_t before, std::int64_t after) {
+    if (after <= 0) return "-";
+    return decimal_text(static_cast<double>(before) / static_cast<double>(after), 2) + " x";
+  }
+
+  Flags* flags_ = nullptr;
+  std::string source_, recipe_;
+  BatchOptions options_;
+  Shard shard_;
+  NamedRecipe found_;
+  std::vector<BatchJob> jobs_;
+  fs::path state_;
+  int journal_ = -1;
+  std::map<std::string, JournalEntry> entries_;
+  std::map<std::size_t, std::string> logs_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_batch() { return std::make_unique<Batch>(); }
+
+}  // namespace mcompress::tools

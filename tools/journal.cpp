@@ -1,0 +1,99 @@
+#include "journal.h"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+
+#include "mcompress/host.h"
+#include "try.h"
+
+namespace mcompress::tools {
+namespace {
+
+bool read(const Datum& map, std::string_view key, std::string& into) {
+  const Datum* value = map.find(key);
+  if (value == nullptr || value->as_string() == nullptr) return false;
+  into = *value->as_string();
+  return true;
+}
+
+bool read(const Datum& map, std::string_view key, std::int64_t& into) {
+  const Datum* value = map.find(key);
+  const auto* number = value != nullptr ? std::get_if<std::int64_t>(&value->value()) : nullptr;
+  if (number == nullptr || *number < 0) return false;
+  into = *number;
+  return true;
+}
+
+}  // namespace
+
+std::string journal_line(const JournalEntry& entry) {
+  Datum map = Datum::map();
+  map.set("job", Datum::string(entry.job));
+  map.set("key", Datum::string(entry.key));
+  map.set("status", Datum::integer(entry.status));
+  map.set("bytes_before", Datum::integer(entry.bytes_before));
+  map.set("bytes_after", Datum::integer(entry.bytes_after));
+  map.set("output_digest", Datum::string(entry.output_digest));
+  map.set("message", Datum::string(entry.message));
+  return json_line(map) + "\n";
+}
+
+Result<std::map<std::string, JournalEntry>> parse_journal(std::string_view text,
+                                                          const std::string& file) {
+  std::map<std::string, JournalEntry> entries;
+  for (std::size_t line = 1; !text.empty(); ++line) {
+    const std::size_t end = text.find('\n');
+    if (end == std::string_view::npos) break;
+    const std::string_view one = text.substr(0, end);
+    text.remove_prefix(end + 1);
+    const std::string label = file + ":" + std::to_string(line);
+    const auto datum = datum_from_json(one, label);
+    JournalEntry entry;
+    if (!datum.ok() || !read(*datum, "job", entry.job) || !read(*datum, "key", entry.key) ||
+        !read(*datum, "status", entry.status) ||
+        !read(*datum, "bytes_before", entry.bytes_before) ||
+        !read(*datum, "bytes_after", entry.bytes_after) ||
+        !read(*datum, "output_digest", entry.output_digest) ||
+        !read(*datum, "message", entry.message)) {
+      return Error(Code::kInput, "journal-unreadable", "is no entry of a batch's journal",
+                   {label, {}, {}}, "--restart begins anew");
+    }
+    entries[entry.job] = std::move(entry);
+  }
+  return entries;
+}
+
+std::vector<std::size_t> share_jobs(const std::vector<std::uint64_t>& costs, std::size_t shards) {
+  std::vector<std::size_t> order(costs.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return costs[a] > costs[b]; });
+  std::vector<std::uint64_t> sums(shards, 0);
+  std::vector<std::size_t> shares(costs.size(), 0);
+  for (const std::size_t job : order) {
+    const auto least = std::min_element(sums.begin(), sums.end());
+    shares[job] = static_cast<std::size_t>(least - sums.begin());
+    *least += costs[job];
+  }
+  return shares;
+}
+
+Result<Shard> parse_shard(const std::string& text) {
+  std::size_t index = 0, count = 0;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, index);
+  const bool slash = first.ec == std::errc() && first.ptr != end && *first.ptr == '/';
+  if (slash) {
+    const auto second = std::from_chars(first.ptr + 1, end, count);
+    constexpr std::size_t kMost = 100000;
+    if (second.ec == std::errc() && second.ptr == end && index >= 1 && index <= count &&
+        count <= kMost) {
+      return Shard{index - 1, count};
+    }
+  }
+  return Error(Code::kUsage, "shard-unreadable", "'" + text + "' is no share", {{}, "--shard", {}},
+               "2/4 is the second of four");
+}
+
+}  // namespace mcompress::tools
