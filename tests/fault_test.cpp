@@ -160,6 +160,12 @@ class Faults : public ::testing::Test {
     write_file("in/done.onnx", bytes);
     fs::rename("in/done.onnx.data", "in/weights/d.data");
 
+    save("<ir_version: 8, opset_import: [\"\" : 17]> rows (int64[N] x) => (float[N,16] y) <" +
+             weights("t", {64, 16}, 0.5F, 0.5F) + "> { y = Gather(t, x) }",
+         "in/table.onnx");
+    const Ended packed = run({"pack", "in/net.onnx", "-o", "in/net.mca", "-q"});
+    ASSERT_EQ(packed.status, 0) << packed.err;
+
     constexpr std::int64_t kRows = 6;
     std::vector<float> values(kRows * 32);
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -423,6 +429,18 @@ class Faults : public ::testing::Test {
          true,
          12},
         {"run", {"run", "in/recipe.yaml", net, "-o", out}, true, 12},
+        {"factorize",
+         {"factorize", net, "-o", out, "--keep", "0.5", "--min-elements", "64"},
+         true,
+         12},
+        {"tables", {"tables", "in/table.onnx", "-o", out, "--min-elements", "64"}, true, 12},
+        {"prune",
+         {"prune", net, "-o", out, "--sparsity", "0.5", "--calib", "in/stored.npz", "--ends"},
+         true,
+         12},
+        {"cluster", {"cluster", net, "-o", out, "--bits", "4", "--min-elements", "64"}, true, 12},
+        {"pack", {"pack", net, "-o", "out/model.mca"}, true, 12},
+        {"unpack", {"unpack", "in/net.mca", "-o", out}, true, 12},
         {"passes", {"passes"}, true, 0},
         {"targets", {"targets"}, true, 0},
     };
@@ -448,6 +466,7 @@ TEST_F(Faults, ShortInterruptedAndMissingCallsGiveTheSameResult) {
 TEST_F(Faults, EveryCommandIsThere) {
   std::set<std::string> tried;
   for (const Command& command : commands()) tried.insert(command.arguments.front());
+  tried.insert("batch");  // its jobs are processes of their own: cli.batch kills them
   for (const tools::CommandInfo& info : tools::all_commands()) {
     EXPECT_TRUE(tried.contains(std::string(info.name))) << info.name;
   }

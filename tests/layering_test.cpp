@@ -35,7 +35,7 @@ const Allowed kLayers = {
     {"passes", {"passes", "ir", "numeric", "codec", "support"}},
 };
 const Allowed kPublicFor = {
-    {"support", {"status.h", "options.h", "host.h"}},
+    {"support", {"status.h", "options.h", "host.h", "digest.h"}},
     {"numeric", {"status.h", "dtype.h"}},
     {"codec", {"status.h", "codec.h"}},
 };

@@ -62,7 +62,14 @@ TEST(Registry, PrintedDefaultsParseToTheSame) {
     Diagnostics diagnostics;
     EXPECT_TRUE(pass->create(Datum::map(), diagnostics).ok()) << pass->name;
     const Datum defaults = pass->print(Datum::map());
-    EXPECT_EQ(defaults.as_map() != nullptr ? defaults.as_map()->size() : 0, pass->options.size());
+    // Files that a run writes beside the model are no part of a recipe: the digest would depend on
+    // where they lie.
+    const auto written = std::ranges::count_if(pass->options, [](const OptionSpec& option) {
+      return option.name == "save-mask" || option.name == "curve";
+    });
+    EXPECT_EQ(defaults.as_map() != nullptr ? defaults.as_map()->size() : 0,
+              pass->options.size() - static_cast<std::size_t>(written))
+        << pass->name;
     EXPECT_TRUE(pass->create(defaults, diagnostics).ok()) << pass->name;
     EXPECT_EQ(pass->print(defaults), defaults) << pass->name;
     // The same through a file.

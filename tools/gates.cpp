@@ -135,7 +135,8 @@ Gates gates_of(const Recipe& recipe) {
   const auto own = RecipeGates::schema().parse(recipe.gates, diagnostics);
   if (!own.ok()) return gates;  // was checked with the recipe
   gates.min_sqnr = std::max(gates.min_sqnr, own->min_sqnr);
-  gates.max_drop = std::min(gates.max_drop, own->max_drop);
+  // What a recipe bounds as a whole stands above what its steps may take of it.
+  gates.max_drop = own->max_drop < 100 ? own->max_drop : gates.max_drop;
   gates.max_size_ratio = own->max_size_ratio;
   if (!own->max_bytes.empty()) {
     if (const auto bytes = parse_size(own->max_bytes, {}); bytes.ok()) gates.max_bytes = *bytes;

@@ -158,15 +158,23 @@ class PackWeights final : public Pass {
                    {}, "choose another --target");
     }
     if (model.opset("") < kSymbolTreeOpset) {
-      return Error(Code::kUnsupported, "opset-too-old",
-                   "decoding needs opset " + std::to_string(kSymbolTreeOpset) + ", the model has " +
-                       std::to_string(model.opset("")),
-                   {}, "mcompress convert-opset MODEL -o OUT --to 13");
+      leave_all("decoding needs opset " + std::to_string(kSymbolTreeOpset) + ", the model has " +
+                    std::to_string(model.opset("")) + ": convert-opset --to 13 comes first",
+                context);
+      return ok_status();
     }
     auto runtime = context.runtime();
     std::int64_t before = -1;
     if (runtime.ok()) {
-      MCOMPRESS_ASSIGN(before, nodes_executed(**runtime, model));
+      const auto executed = nodes_executed(**runtime, model);
+      if (!executed.ok()) {
+        leave_all(
+            "the runtime does not open the model, so that nothing shows whether it decodes: " +
+                executed.error().diagnostic.message,
+            context);
+        return ok_status();
+      }
+      before = *executed;
     }
     MCOMPRESS_TRY(pack_clustered(model, context));
     MCOMPRESS_TRY(pack_codes(model, context));
@@ -187,6 +195,13 @@ class PackWeights final : public Pass {
   }
 
  private:
+  static void leave_all(std::string why, PassContext& context) {
+    Decision decision;
+    decision.subject = "weights";
+    decision.why = std::move(why);
+    context.explain().skipped(std::move(decision));
+  }
+
   static Result<std::int64_t> nodes_executed(Runtime& runtime, const Model& model) {
     MCOMPRESS_ASSIGN(const auto operators, runtime.executed_operators(model, {}));
     std::int64_t total = 0;

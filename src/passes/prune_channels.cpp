@@ -70,14 +70,14 @@ class PruneChannels final : public Pass {
                    "data: what readers lose on the calibration data after the other inputs made up "
                    "for it; magnitude: by the weights; auto: data where there are some")
             .choices({"auto", "data", "magnitude"})
-            .field("granularity", &Options::granularity,
+            .field("width-multiple", &Options::granularity,
                    "widths that are left are multiples; 0: 16 from 64 channels on, 8 from 16 on, 4")
             .range(0, 4096)
             .field("max-cut", &Options::max_cut, "share of the units of a group that may go")
             .range(0, 0.99)
             .field("steps", &Options::steps, "judge and cut so many times, a part each")
             .range(1, 64)
-            .field("repair", &Options::repair,
+            .field("refit", &Options::repair,
                    "fit layers behind a cut to what they made before, by least squares on the "
                    "calibration data")
             .field("samples", &Options::samples,
@@ -88,9 +88,9 @@ class PruneChannels final : public Pass {
             .range(1, 4096)
             .level(OptionSpec::Level::kAdvanced)
             .field("damping", &Options::damping,
-                   "of the fit: pulls towards the weights as they are, as a share of the mean "
-                   "energy of an input; up to 1000 times as much where that serves samples "
-                   "better that were held out")
+                   "of the fit, towards the weights as they are: a share of an input's mean "
+                   "energy; up "
+                   "to 1000 times as much where held-out samples want it")
             .range(1e-9, 1)
             .level(OptionSpec::Level::kAdvanced);
     return kSchema;

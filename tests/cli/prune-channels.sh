@@ -13,6 +13,11 @@ grep -q '"error_after"' report.json || fail "nothing was fitted"
 # The same bytes whatever the threads.
 "$MCOMPRESS" run half.json "$model" -o again.onnx --calib "$digits/calib.npz" --jobs 2 -q
 cmp half.onnx again.onnx || fail "other bytes"
+# The command does what the recipe does, for the kinds that are asked for.
+"$MCOMPRESS" prune "$model" -o command.onnx --pattern channels --flops 0.6 --calib "$digits/calib.npz" -q
+[[ $(stat -c %s command.onnx) -lt $(stat -c %s "$model") ]] || fail "no smaller"
+"$MCOMPRESS" inspect command.onnx --json >command.json
+[[ $(grep -c '"Conv"' command.json) -gt 0 ]] || fail "no convolutions"
 # What no one can cut, and why.
 "$MCOMPRESS" inspect --groups "$model" >groups
 grep -q 'coupling groups' groups || fail "no groups"

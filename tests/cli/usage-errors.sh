@@ -19,7 +19,7 @@ try "--mode: 'statik' is none of auto, static, dynamic, weight-only, float16, bf
 try "--percentile: 20 is below 50" quantize "$model" -o out.onnx --calib x --percentile 20
 try "--min-elements: expects an integer, not 'many'" \
   quantize "$model" -o out.onnx --mode weight-only --min-elements many
-try "--method: is an option of quantize-static" \
+try "--method: is an option of prune-weights and quantize-static" \
   quantize "$model" -o out.onnx --mode weight-only --method entropy
 try "static quantization needs calibration data" quantize "$model" -o out.onnx --mode static
 try "did you mean 'onnxruntime-cpu'" quantize "$model" -o out.onnx --target onnxruntime-cp
