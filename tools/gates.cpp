@@ -7,6 +7,7 @@
 #include "mcompress/host.h"
 #include "mcompress/recipe.h"
 #include "models.h"
+#include "outcome.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -116,7 +117,15 @@ Status add_lines(const std::string& path, std::string_view flag, Datum& list) {
 
 Gates gates_of(const Recipe& recipe) {
   Gates gates;
-  for (const RecipeStep& step : recipe.steps) {
+  for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
+    const RecipeStep& step = recipe.steps[i];
+    // What pruning may lose is no bound of the whole where weights are compressed further.
+    const bool goes_on =
+        std::any_of(recipe.steps.begin() + static_cast<std::ptrdiff_t>(i) + 1, recipe.steps.end(),
+                    [](const RecipeStep& later) {
+                      return compresses_weights(later.pass) && !later.pass.starts_with("prune-");
+                    });
+    if (goes_on && step.pass.starts_with("prune-")) continue;
     const Datum printed = builtin_passes().find(step.pass)->print(step.options);
     const auto number = [&printed](std::string_view key) -> std::optional<double> {
       const Datum* value = printed.find(key);
@@ -135,8 +144,7 @@ Gates gates_of(const Recipe& recipe) {
   const auto own = RecipeGates::schema().parse(recipe.gates, diagnostics);
   if (!own.ok()) return gates;  // was checked with the recipe
   gates.min_sqnr = std::max(gates.min_sqnr, own->min_sqnr);
-  // What a recipe bounds as a whole stands above what its steps may take of it.
-  gates.max_drop = own->max_drop < 100 ? own->max_drop : gates.max_drop;
+  gates.max_drop = std::min(gates.max_drop, own->max_drop);
   gates.max_size_ratio = own->max_size_ratio;
   if (!own->max_bytes.empty()) {
     if (const auto bytes = parse_size(own->max_bytes, {}); bytes.ok()) gates.max_bytes = *bytes;

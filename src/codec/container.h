@@ -79,6 +79,7 @@ class ArchiveWriter {
   // Index and trailer. `index.streams` is replaced by what was added.
   Status finish(ArchiveIndex index);
   std::size_t streams() const { return streams_.size(); }
+  const ArchivedStream& stream(std::size_t number) const { return streams_[number]; }
   // Taken together by all that was added.
   std::uint64_t source_bytes() const { return done_; }
   void expect(std::uint64_t bytes) { total_ = bytes; }

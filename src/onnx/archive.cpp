@@ -204,6 +204,12 @@ Result<SavedModel> unpack_archive(const std::filesystem::path& archive,
   return result;
 }
 
+PackedTensor described(const codec::ArchivedTensor& tensor, const codec::ArchivedStream& stream) {
+  PackedTensor entry{tensor.name, stream.length, 0};
+  for (const codec::ArchivedBlock& block : stream.blocks) entry.coded += block.size;
+  return entry;
+}
+
 Result<PackedModel> describe_archive(const std::filesystem::path& archive) {
   MCOMPRESS_ASSIGN(MappedFilePtr file, map_file(real_files(), archive.string()));
   PackedModel described;
@@ -213,10 +219,8 @@ Result<PackedModel> describe_archive(const std::filesystem::path& archive) {
   const codec::ArchiveIndex& index = (*packed)->index();
   described.bytes = (*packed)->unpacked_size().total();
   for (const codec::ArchivedTensor& tensor : index.tensors) {
-    const codec::ArchivedStream& stream = index.streams[tensor.stream];
-    PackedTensor entry{tensor.name, stream.length, 0};
-    for (const codec::ArchivedBlock& block : stream.blocks) entry.coded += block.size;
-    if (index.files.empty()) described.bytes += stream.length;
+    PackedTensor entry = mcompress::described(tensor, index.streams[tensor.stream]);
+    if (index.files.empty()) described.bytes += entry.bytes;
     described.tensors.push_back(std::move(entry));
   }
   return described;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "codec/container.h"
+#include "mcompress/archive.h"
 #include "mcompress/io.h"
 #include "mcompress/status.h"
 #include "mcompress/tensor.h"
@@ -82,5 +83,8 @@ class ArchivedModel {
  private:
   std::shared_ptr<const ArchiveBlocks> blocks_;
 };
+
+// Length and coded size of a tensor; one that is stored as another has coded size 0.
+PackedTensor described(const codec::ArchivedTensor& tensor, const codec::ArchivedStream& stream);
 
 }  // namespace mcompress

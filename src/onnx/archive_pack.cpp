@@ -309,6 +309,9 @@ Result<PackedModel> pack_model(const Model& model, const std::filesystem::path& 
   }
   PackedModel packed;
   packed.bytes = packing.writer().source_bytes();
+  for (const codec::ArchivedTensor& tensor : index.tensors) {
+    packed.tensors.push_back(described(tensor, packing.writer().stream(tensor.stream)));
+  }
   MCOMPRESS_TRY(packing.writer().finish(std::move(index)));
   packed.archive = file->position();
   if (packed.archive > packed.bytes && !options.allow_larger) {
@@ -320,7 +323,7 @@ Result<PackedModel> pack_model(const Model& model, const std::filesystem::path& 
   }
   MCOMPRESS_TRY(file->finish());
   MCOMPRESS_TRY(output.commit());
-  return describe_archive(archive);
+  return packed;
 }
 
 }  // namespace mcompress
