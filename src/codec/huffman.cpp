@@ -3,19 +3,13 @@
 #include <algorithm>
 #include <bit>
 
+#include "codec/code_lengths.h"
 #include "codec/kernels.h"
 
 namespace mcompress::codec {
 namespace {
 
 constexpr std::size_t kStreams = 4;
-
-// A leaf, or a pair of items of the level below.
-struct Item {
-  std::uint64_t weight = 0;
-  std::uint16_t leaf = 0;
-  bool is_leaf = false;
-};
 
 std::size_t begin_of(std::size_t stream, std::size_t count) {
   return std::min(count, stream * ((count + kStreams - 1) / kStreams));
@@ -65,42 +59,14 @@ bool finish_stream(const std::uint16_t* table, unsigned table_bits, BitReader& b
 }  // namespace
 
 Classes huffman_lengths(const Counts& counts, unsigned limit) {
-  std::vector<Item> leaves;
-  for (std::size_t s = 0; s < 256; ++s) {
-    if (counts[s] != 0) leaves.push_back({counts[s], static_cast<std::uint16_t>(s), true});
-  }
-  std::stable_sort(leaves.begin(), leaves.end(),
-                   [](const Item& a, const Item& b) { return a.weight < b.weight; });
-  // levels[i]: the leaves merged with the packages, pairs of neighbours, of levels[i - 1].
-  std::vector<std::vector<Item>> levels;
-  levels.push_back(leaves);
-  for (unsigned level = 1; level < limit; ++level) {
-    const std::vector<Item>& below = levels.back();
-    std::vector<Item> packages;
-    for (std::size_t i = 0; i + 1 < below.size(); i += 2) {
-      packages.push_back({below[i].weight + below[i + 1].weight, 0, false});
-    }
-    std::vector<Item> merged(leaves.size() + packages.size());
-    std::merge(leaves.begin(), leaves.end(), packages.begin(), packages.end(), merged.begin(),
-               [](const Item& a, const Item& b) { return a.weight < b.weight; });
-    levels.push_back(std::move(merged));
-  }
-  // The first 2 n - 2 items of the top level; the packages among them are the first items, in
-  // pairs, of the level below. Each time a leaf is taken its code grows by a bit.
+  const std::array<std::uint64_t, 256> wide = [&] {
+    std::array<std::uint64_t, 256> out{};
+    std::copy(counts.begin(), counts.end(), out.begin());
+    return out;
+  }();
+  const std::vector<std::uint8_t> found = code_lengths(wide, limit);
   Classes lengths{};
-  std::size_t take = 2 * leaves.size() - 2;
-  for (auto level = levels.rbegin(); level != levels.rend() && take > 0; ++level) {
-    std::size_t packages = 0;
-    for (std::size_t i = 0; i < take; ++i) {
-      const Item& item = (*level)[i];
-      if (item.is_leaf) {
-        ++lengths[item.leaf];
-      } else {
-        ++packages;
-      }
-    }
-    take = 2 * packages;
-  }
+  std::copy(found.begin(), found.end(), lengths.begin());
   return lengths;
 }
 

@@ -19,45 +19,6 @@ double entropy_bits(std::span<const std::uint64_t> counts) {
   return bits;
 }
 
-std::vector<std::uint8_t> code_lengths(std::span<const std::uint64_t> counts, unsigned longest) {
-  std::vector<std::uint8_t> lengths(counts.size());
-  std::vector<std::size_t> used;
-  for (std::size_t s = 0; s < counts.size(); ++s) {
-    if (counts[s] > 0) used.push_back(s);
-  }
-  if (used.size() <= 1) {
-    for (const std::size_t s : used) lengths[s] = 1;
-    return lengths;
-  }
-  std::ranges::stable_sort(used,
-                           [&](std::size_t a, std::size_t b) { return counts[a] < counts[b]; });
-  // A package is a count and how often each symbol is in it.
-  struct Package {
-    std::uint64_t count = 0;
-    std::vector<std::uint16_t> symbols;  // places in `used`
-  };
-  std::vector<Package> single;
-  for (std::size_t i = 0; i < used.size(); ++i) {
-    single.push_back({counts[used[i]], {static_cast<std::uint16_t>(i)}});
-  }
-  std::vector<Package> row = single;
-  for (unsigned level = 1; level < longest; ++level) {
-    std::vector<Package> pairs;
-    for (std::size_t i = 0; i + 1 < row.size(); i += 2) {
-      Package both{row[i].count + row[i + 1].count, std::move(row[i].symbols)};
-      both.symbols.insert(both.symbols.end(), row[i + 1].symbols.begin(), row[i + 1].symbols.end());
-      pairs.push_back(std::move(both));
-    }
-    std::vector<Package> merged(single.size() + pairs.size());
-    std::ranges::merge(single, pairs, merged.begin(), {}, &Package::count, &Package::count);
-    row = std::move(merged);
-  }
-  for (std::size_t i = 0; i < 2 * used.size() - 2 && i < row.size(); ++i) {
-    for (const std::uint16_t place : row[i].symbols) ++lengths[used[place]];
-  }
-  return lengths;
-}
-
 std::uint64_t coded_bits(std::span<const std::uint64_t> counts,
                          std::span<const std::uint8_t> lengths) {
   std::uint64_t bits = 0;

@@ -1,4 +1,4 @@
-// Lengths of prefix codes, and wavelet matrices shaped by them: symbols as bits that are decoded by
+// Wavelet matrices in the shape of prefix codes: symbols as bits that are decoded by
 // array operators alone (CumSum, Where, Gather), a whole level of the code at a time.
 //
 // Level l keeps the l-th bit of every symbol whose code is longer than l, in the order in which the
@@ -17,10 +17,7 @@ namespace mcompress {
 // Bits of all symbols by their own frequencies: sum of count * log2(total / count).
 double entropy_bits(std::span<const std::uint64_t> counts);
 
-// Lengths of the best prefix code of at most `longest` bits (package-merge: Larmore and Hirschberg,
-// 1990). 0 where the count is 0; a lone symbol gets 1. 2^longest has to reach the number of symbols
-// used.
-std::vector<std::uint8_t> code_lengths(std::span<const std::uint64_t> counts, unsigned longest);
+// Of symbols with codes of these lengths (codec/code_lengths.h).
 std::uint64_t coded_bits(std::span<const std::uint64_t> counts,
                          std::span<const std::uint8_t> lengths);
 
@@ -30,9 +27,9 @@ struct WaveletMatrix {
   std::vector<std::uint64_t> level_bits;     // symbols alive at each level
   std::vector<std::vector<std::byte>> bits;  // of each level, least significant first
 };
-// Symbols 0 to 255; `lengths` as of code_lengths() for their counts. The runs of level l are those
-// of symbols with codes of l + 1 bits; they stand behind the runs of deeper levels. A lone symbol
-// has no levels at all.
+// Symbols 0 to 255; `lengths` as of codec::code_lengths() for their counts. The runs of level l are
+// those of symbols with codes of l + 1 bits; they stand behind the runs of deeper levels. A lone
+// symbol has no levels at all.
 WaveletMatrix wavelet_matrix(std::span<const std::uint8_t> symbols,
                              std::span<const std::uint8_t> lengths);
 

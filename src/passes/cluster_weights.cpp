@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 
+#include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
 #include "passes/common/block_calibration.h"
 #include "passes/common/cluster_choice.h"
@@ -217,7 +218,8 @@ class ClusterWeights final : public Pass {
     for (std::size_t c = 0; c < counts.size(); ++c) {
       if (codes.codebook[c] == 0) zeros += counts[c];
     }
-    const double bits = static_cast<double>(coded_bits(counts, code_lengths(counts, 15))) / total;
+    const double bits =
+        static_cast<double>(coded_bits(counts, codec::code_lengths(counts, 15))) / total;
     const double entropy = entropy_bits(counts) / total;
     ReportScope& line = context.report().item("layers", unit.value().name());
     line.count("weights", static_cast<std::int64_t>(codes.codes.size()));

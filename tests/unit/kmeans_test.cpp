@@ -11,6 +11,7 @@
 #include <numeric>
 #include <random>
 
+#include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
 
 namespace mcompress {
@@ -133,7 +134,7 @@ TEST(CodeLengths, AreTheShortestWithinALimit) {
         }
         if (fits && kraft <= 1) best = std::min(best, bits);
       }
-      const auto lengths = code_lengths(counts, limit);
+      const auto lengths = codec::code_lengths(counts, limit);
       EXPECT_EQ(coded_bits(counts, lengths), best) << trial << " limit " << limit;
       EXPECT_LE(*std::ranges::max_element(lengths), limit);
     }
@@ -143,7 +144,7 @@ TEST(CodeLengths, AreTheShortestWithinALimit) {
 TEST(CodeLengths, AreWithinABitOfTheEntropy) {
   const std::vector<std::uint64_t> counts = {700, 0, 200, 60, 30, 10};
   EXPECT_NEAR(entropy_bits(counts) / 1000, 1.28633, 1e-5);
-  EXPECT_EQ(coded_bits(counts, code_lengths(counts, 15)), 700 + 400 + 180 + 160);
+  EXPECT_EQ(coded_bits(counts, codec::code_lengths(counts, 15)), 700 + 400 + 180 + 160);
 }
 
 // Read from the top: follows one element through the levels.
@@ -157,7 +158,7 @@ TEST(WaveletMatrix, IsReadBackElementByElement) {
     }
     std::array<std::uint64_t, 256> counts{};
     for (const auto s : symbols) ++counts[s];
-    const auto lengths = code_lengths(counts, 12);
+    const auto lengths = codec::code_lengths(counts, 12);
     const WaveletMatrix matrix = wavelet_matrix(symbols, lengths);
     std::uint64_t bits = 0;
     for (const auto level : matrix.level_bits) bits += level;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
 #include "support/try.h"
 
@@ -32,7 +33,7 @@ std::vector<std::uint8_t> lengths_for(std::span<const std::uint64_t> counts) {
   std::uint64_t least = 0;
   for (unsigned longest = kSymbolTreeDepth; longest > 0 && used <= whole(1ULL << longest);
        --longest) {
-    std::vector<std::uint8_t> lengths = code_lengths(counts, longest);
+    std::vector<std::uint8_t> lengths = codec::code_lengths(counts, longest);
     const std::uint64_t bytes =
         coded_bits(counts, lengths) / 8 + kNode * kLevelNodes * *std::ranges::max_element(lengths);
     if (best.empty() || bytes < least) least = bytes, best = std::move(lengths);
