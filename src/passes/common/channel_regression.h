@@ -20,8 +20,9 @@ struct ChannelRepair {
   double error_before = 0, error_after = 0;  // means over the layers, as shares of energy
 };
 
-// Fits each Conv (one group), Gemm and MatMul with a constant matrix behind a cut: its weights and,
-// where it has or can have one, its bias. `dense`: the model before any cut, whose values have the
+// Fits each Conv (one group), Gemm and MatMul with a constant matrix that lost inputs: its weights
+// and, where it has or can have one, its bias; where a residual is added to what it makes, to the
+// sum. `dense`: the model before any cut, whose values have the
 // same names; `kept`: what is left of its constants. Fails as the data and the runtime do.
 Result<ChannelRepair> repair_channels(const Model& dense, Model& model, const KeptByName& kept,
                                       const ChannelRepairOptions& options, PassContext& context);

@@ -54,6 +54,18 @@ std::optional<LayerRows> LayerRows::of(const Node& node, const WeightView& view)
   return rows;
 }
 
+LayerRows LayerRows::made_by(const LayerRows& layer, std::size_t channels) {
+  LayerRows rows;
+  rows.columns_ = channels;
+  if (layer.conv_) {
+    const std::size_t axes = layer.conv_->kernel.size();
+    rows.conv_.emplace();
+    rows.conv_->kernel = rows.conv_->strides = rows.conv_->dilations = Ints(axes, 1);
+    rows.conv_->pads = Ints(2 * axes, 0);
+  }
+  return rows;
+}
+
 bool LayerRows::same(const LayerRows& other) const {
   if (columns_ != other.columns_ || conv_.has_value() != other.conv_.has_value()) return false;
   if (!conv_) return true;

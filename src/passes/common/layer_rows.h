@@ -18,6 +18,9 @@ class LayerRows {
  public:
   // Empty for other nodes. `view` is that of the weight, input 1 of the node.
   static std::optional<LayerRows> of(const Node& node, const WeightView& view);
+  // Rows of what a node with these rows makes, `channels` numbers each: read() at the same
+  // positions.
+  static LayerRows made_by(const LayerRows& layer, std::size_t channels);
 
   std::int64_t groups() const { return conv_ ? conv_->groups : 1; }
   std::size_t columns() const { return columns_; }
