@@ -6,6 +6,7 @@ set(_private "${CMAKE_INSTALL_LIBDIR}/mcompress")
 set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/mcompress")
 
 install(TARGETS mcompress EXPORT mcompressTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS mcompress_archive EXPORT mcompressTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/mcompress DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT mcompressTargets NAMESPACE mcompress:: DESTINATION ${_package})
 
@@ -38,6 +39,7 @@ install(FILES
 foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/data.md docs/format.md docs/packing.md docs/benchmarks.md docs/mixed-precision.md docs/targets.md docs/third-party.md)
   install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
 endforeach()
+install(DIRECTORY docs/examples DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # ---- packages: `cpack -G DEB` and `cpack -G TGZ` in the build folder -----------------------------------------------------
 set(CPACK_GENERATOR "TGZ")

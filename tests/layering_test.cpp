@@ -29,6 +29,7 @@ const Allowed kLayers = {
     {"ir", {"ir", "support"}},
     {"analysis", {"analysis", "ir", "support"}},
     {"onnx", {"onnx", "codec", "ir", "support"}},
+    {"capi", {"capi", "onnx", "support"}},
     {"runtime", {"runtime", "onnx", "ir", "numeric", "support"}},
     {"calibration", {"calibration", "runtime", "onnx", "ir", "numeric", "support"}},
     {"pass", {"pass", "passes", "calibration", "ir", "numeric", "support"}},
@@ -147,7 +148,9 @@ TEST(Layering, PublicHeadersIncludeTheStandardLibraryAndEachOther) {
     const bool own = include.name.rfind("mcompress/", 0) == 0;
     EXPECT_EQ(own, !include.angled) << include.file << " includes " << include.name;
     if (include.angled) {
-      EXPECT_EQ(include.name.find_first_of("./"), std::string::npos)
+      const bool of_c = include.file.filename() == "archive_c.h";  // the one header for C
+      EXPECT_TRUE(include.name.find_first_of("./") == std::string::npos ||
+                  (of_c && (include.name == "stddef.h" || include.name == "stdint.h")))
           << include.file << " includes " << include.name;
     }
   }

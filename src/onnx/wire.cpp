@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "onnx/wire_fields.h"
 #include "support/try.h"
 
 namespace mcompress::wire {
@@ -14,79 +15,6 @@ namespace {
 // Not text, not a likely weight, and with the top bits of the first byte clear, which the
 // checker wants of padded types.
 constexpr std::string_view kMagic("\x1bmcompress/weight", 16);
-
-enum class Kind : std::uint8_t {
-  kModel,
-  kGraph,
-  kNode,
-  kAttribute,
-  kTensor,
-  kSparse,
-  kFunction,
-  kTraining,
-  kRawData,
-  kOther,
-};
-
-// Which message (or the raw data itself) a length-delimited field of a message holds.
-Kind child_kind(Kind parent, std::uint32_t field) {
-  switch (parent) {
-    case Kind::kModel:
-      if (field == 7) return Kind::kGraph;
-      if (field == 20) return Kind::kTraining;
-      if (field == 25) return Kind::kFunction;
-      break;
-    case Kind::kGraph:
-      if (field == 1) return Kind::kNode;
-      if (field == 5) return Kind::kTensor;
-      if (field == 15) return Kind::kSparse;
-      break;
-    case Kind::kNode:
-      if (field == 5) return Kind::kAttribute;
-      break;
-    case Kind::kAttribute:
-      if (field == 5 || field == 10) return Kind::kTensor;
-      if (field == 6 || field == 11) return Kind::kGraph;
-      if (field == 22 || field == 23) return Kind::kSparse;
-      break;
-    case Kind::kSparse:
-      if (field == 1 || field == 2) return Kind::kTensor;
-      break;
-    case Kind::kFunction:
-      if (field == 7) return Kind::kNode;
-      if (field == 11) return Kind::kAttribute;
-      break;
-    case Kind::kTraining:
-      if (field == 1 || field == 2) return Kind::kGraph;
-      break;
-    case Kind::kTensor:
-      if (field == 9) return Kind::kRawData;
-      break;
-    case Kind::kRawData:
-    case Kind::kOther:
-      break;
-  }
-  return Kind::kOther;
-}
-
-void append_varint(std::string& out, std::uint64_t value) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<char>(value));
-}
-
-std::uint64_t varint_size(std::uint64_t value) {
-  std::uint64_t size = 1;
-  for (; value >= 0x80; value >>= 7) ++size;
-  return size;
-}
-
-Error malformed(std::uint64_t offset, const std::string& what) {
-  return Error(Code::kInput, "model-malformed", "byte " + std::to_string(offset) + ": " + what, {},
-               "the file is damaged, incomplete or not an ONNX model");
-}
 
 // What to do with the raw_data fields met on the way.
 class RawData {
@@ -111,80 +39,6 @@ class Rewriter {
   void write(Kind root, std::string& out) { write(root, 0, message_.size(), out); }
 
  private:
-  struct Field {
-    std::uint64_t start = 0;  // of the tag
-    std::uint64_t body = 0;   // of the contents, for length-delimited fields
-    std::uint64_t end = 0;
-    std::uint32_t number = 0;
-    bool delimited = false;
-  };
-
-  Result<std::uint64_t> read_varint(std::uint64_t& at, std::uint64_t end) const {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0; shift < 70; shift += 7) {
-      if (at >= end) return malformed(at, "the message ends inside a number");
-      const auto byte = static_cast<unsigned char>(message_[at++]);
-      value |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-      if (byte < 0x80) return value;
-    }
-    return malformed(at, "a number is longer than ten bytes");
-  }
-
-  // Reads one field and moves past it; groups, nested or not, count as one field.
-  Result<Field> read_field(std::uint64_t at, std::uint64_t end) const {
-    Field field;
-    field.start = at;
-    std::vector<std::uint32_t> groups;
-    do {
-      const std::uint64_t tag_start = at;
-      MCOMPRESS_ASSIGN(const std::uint64_t tag, read_varint(at, end));
-      const std::uint64_t number = tag >> 3;
-      if (tag > std::numeric_limits<std::uint32_t>::max() || number == 0) {
-        return malformed(tag_start, "field number " + std::to_string(number) + " is not valid");
-      }
-      if (groups.empty()) field.number = static_cast<std::uint32_t>(number);
-      switch (tag & 7) {
-        case 0: {
-          MCOMPRESS_TRY(read_varint(at, end));
-          break;
-        }
-        case 1:
-        case 5: {
-          const std::uint64_t width = (tag & 7) == 1 ? 8 : 4;
-          if (end - at < width) return malformed(at, "the message ends inside a number");
-          at += width;
-          break;
-        }
-        case 2: {
-          MCOMPRESS_ASSIGN(const std::uint64_t length, read_varint(at, end));
-          if (length > end - at) {
-            return malformed(tag_start, "field " + std::to_string(number) + " claims " +
-                                            std::to_string(length) + " bytes, but only " +
-                                            std::to_string(end - at) + " are left");
-          }
-          field.body = at;
-          field.delimited = groups.empty();
-          at += length;
-          break;
-        }
-        case 3:
-          if (groups.size() >= 100) return malformed(tag_start, "groups are nested too deep");
-          groups.push_back(static_cast<std::uint32_t>(number));
-          break;
-        case 4:
-          if (groups.empty() || groups.back() != number) {
-            return malformed(tag_start, "a group ends that never began");
-          }
-          groups.pop_back();
-          break;
-        default:
-          return malformed(tag_start, "wire type " + std::to_string(tag & 7) + " does not exist");
-      }
-    } while (!groups.empty());
-    field.end = at;
-    return field;
-  }
-
   Result<std::uint64_t> measure(Kind kind, std::uint64_t at, std::uint64_t end, int graphs) {
     if (kind == Kind::kGraph && ++graphs > max_graph_depth_) {
       return Error(Code::kInput, "graph-nesting",
@@ -192,7 +46,7 @@ class Rewriter {
     }
     std::uint64_t size = 0;
     while (at < end) {
-      MCOMPRESS_ASSIGN(const Field field, read_field(at, end));
+      MCOMPRESS_ASSIGN(const Field field, read_field(message_, at, end));
       at = field.end;
       const Kind child = field.delimited ? child_kind(kind, field.number) : Kind::kOther;
       if (child == Kind::kOther) {
@@ -215,7 +69,7 @@ class Rewriter {
         MCOMPRESS_ASSIGN(inner, measure(child, field.body, field.end, graphs));
         plan_[slot] = inner;
       }
-      size += varint_size(tag_of(field)) + varint_size(inner) + inner;
+      size += varint_size(delimited_tag(field.number)) + varint_size(inner) + inner;
     }
     return size;
   }
@@ -223,7 +77,7 @@ class Rewriter {
   void write(Kind kind, std::uint64_t at, std::uint64_t end, std::string& out) {
     std::uint64_t copied = at;  // everything before is written
     while (at < end) {
-      const Field field = read_field(at, end).value();
+      const Field field = read_field(message_, at, end).value();
       at = field.end;
       const Kind child = field.delimited ? child_kind(kind, field.number) : Kind::kOther;
       if (child == Kind::kOther) continue;
@@ -231,7 +85,7 @@ class Rewriter {
       if (child == Kind::kRawData && planned == 0) continue;
       out.append(message_, copied, field.start - copied);
       copied = field.end;
-      append_varint(out, tag_of(field));
+      append_varint(out, delimited_tag(field.number));
       if (child == Kind::kRawData) {
         raw_data_.emit(out);
       } else {
@@ -244,9 +98,6 @@ class Rewriter {
 
   std::string_view body(const Field& field) const {
     return message_.substr(field.body, field.end - field.body);
-  }
-  static std::uint64_t tag_of(const Field& field) {
-    return (static_cast<std::uint64_t>(field.number) << 3) | 2;
   }
 
   std::string_view message_;
