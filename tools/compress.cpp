@@ -52,7 +52,7 @@ class Compression {
       return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
     }
     MCOMPRESS_TRY(check_names());
-    MCOMPRESS_TRY(check_resume());
+    MCOMPRESS_TRY(check_resume(options_.resume, recipe_));
     MCOMPRESS_TRY(open_inputs());
     original_ = loaded_.model->clone();
     before_.emplace(*runtime_, *original_, job_.input, static_cast<int>(options_.threads));
@@ -141,22 +141,6 @@ class Compression {
       }
     }
     return ok_status();
-  }
-
-  // Only a file that a pass writes is one that may be removed in the end.
-  Status check_resume() const {
-    if (options_.resume.empty()) return ok_status();
-    for (const RecipeStep& step : recipe_.steps) {
-      const Datum printed = builtin_passes().find(step.pass)->print(step.options);
-      const Datum* method = printed.find("weight-method");
-      if (step.pass == "quantize-blocks" && method != nullptr &&
-          option_text(*method).ends_with("gptq")) {
-        return ok_status();
-      }
-    }
-    return Error(Code::kUsage, "nothing-to-resume",
-                 "nothing in recipe '" + recipe_.name + "' takes so long that it can be resumed",
-                 {{}, "--resume", {}}, "it is for --weight-method gptq and awq-gptq");
   }
 
   Status open_inputs() {

@@ -78,6 +78,10 @@ struct Job {
 
 Status compress(Job job, Console& console);
 
+// Whether a step of the recipe keeps what it has done in a file: only such a file may be removed in
+// the end. Fails with kUsage where none does and `resume` is not empty.
+Status check_resume(const std::string& resume, const Recipe& recipe);
+
 // Options of all passes in the recipes, each once.
 std::vector<OptionSpec> pass_options(std::span<const Recipe> recipes);
 // A built-in recipe.

@@ -19,6 +19,7 @@ Error recipe_error(std::string_view id, std::string message, Location where, std
 
 std::vector<std::string> recipe_names() {
   std::vector<std::string> names;
+  names.reserve(std::size(embedded::recipes));
   for (const auto& file : embedded::recipes) names.emplace_back(file.name);
   return names;
 }

@@ -99,6 +99,21 @@ Status apply_flags(Recipe& recipe, const Datum& flags) {
   return ok_status();
 }
 
+Status check_resume(const std::string& resume, const Recipe& recipe) {
+  if (resume.empty()) return ok_status();
+  for (const RecipeStep& step : recipe.steps) {
+    const Datum printed = builtin_passes().find(step.pass)->print(step.options);
+    const Datum* method = printed.find("weight-method");
+    if (step.pass == "quantize-blocks" && method != nullptr &&
+        option_text(*method).ends_with("gptq")) {
+      return ok_status();
+    }
+  }
+  return Error(Code::kUsage, "nothing-to-resume",
+               "nothing in recipe '" + recipe.name + "' takes so long that it can be resumed",
+               {{}, "--resume", {}}, "it is for --weight-method gptq and awq-gptq");
+}
+
 Recipe steps_before(Recipe recipe, std::string_view pass) {
   const auto first = std::find_if(recipe.steps.begin(), recipe.steps.end(),
                                   [&](const RecipeStep& step) { return step.pass == pass; });

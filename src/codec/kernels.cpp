@@ -14,7 +14,7 @@ HWY_BEFORE_NAMESPACE();
 namespace mcompress::codec::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-HWY_INLINE HWY_ATTR std::uint64_t Load64(const std::uint8_t* p) {
+HWY_INLINE HWY_ATTR std::uint64_t load64(const std::uint8_t* p) {
   std::uint64_t value;
   std::memcpy(&value, p, sizeof value);
 #if HWY_IS_BIG_ENDIAN
@@ -26,7 +26,8 @@ HWY_INLINE HWY_ATTR std::uint64_t Load64(const std::uint8_t* p) {
 // Each lane holds at least 56 bits below a marker bit, whose place tells how many were taken, so
 // that no counter is needed. Four lookups of at most 12 bits fit.
 template <unsigned kBits>
-HWY_INLINE HWY_ATTR void HuffmanLoop(const std::uint32_t* HWY_RESTRICT pairs, HuffmanLanes& lanes) {
+HWY_INLINE HWY_ATTR void huffman_loop(const std::uint32_t* HWY_RESTRICT pairs,
+                                      HuffmanLanes& lanes) {
   constexpr std::uint64_t kMarker = std::uint64_t{1} << 63;
   constexpr std::uint64_t kMask = (std::uint64_t{1} << kBits) - 1;
   constexpr std::size_t kLookups = 56 / kBits;
@@ -48,10 +49,10 @@ HWY_INLINE HWY_ATTR void HuffmanLoop(const std::uint32_t* HWY_RESTRICT pairs, Hu
   };
   for (std::ptrdiff_t left = rounds(); left > 0; left = rounds()) {
     for (; left > 0; --left) {
-      b0 = (Load64(f0) | kMarker) >> k0;
-      b1 = (Load64(f1) | kMarker) >> k1;
-      b2 = (Load64(f2) | kMarker) >> k2;
-      b3 = (Load64(f3) | kMarker) >> k3;
+      b0 = (load64(f0) | kMarker) >> k0;
+      b1 = (load64(f1) | kMarker) >> k1;
+      b2 = (load64(f2) | kMarker) >> k2;
+      b3 = (load64(f3) | kMarker) >> k3;
       const auto look = [pairs](std::uint64_t& bits, std::uint8_t*& to) HWY_ATTR {
         const std::uint32_t entry = pairs[bits & kMask];
         to[0] = static_cast<std::uint8_t>(entry);
@@ -83,18 +84,18 @@ HWY_INLINE HWY_ATTR void HuffmanLoop(const std::uint32_t* HWY_RESTRICT pairs, Hu
   lanes.taken = {k0, k1, k2, k3};
 }
 
-HWY_ATTR void HuffmanPairs(const std::uint32_t* pairs, unsigned bits, HuffmanLanes& lanes) {
+HWY_ATTR void HuffmanPairsImpl(const std::uint32_t* pairs, unsigned bits, HuffmanLanes& lanes) {
   switch (bits) {
     case 12:
-      return HuffmanLoop<12>(pairs, lanes);
+      return huffman_loop<12>(pairs, lanes);
     case 11:
-      return HuffmanLoop<11>(pairs, lanes);
+      return huffman_loop<11>(pairs, lanes);
     case 10:
-      return HuffmanLoop<10>(pairs, lanes);
+      return huffman_loop<10>(pairs, lanes);
     case 9:
-      return HuffmanLoop<9>(pairs, lanes);
+      return huffman_loop<9>(pairs, lanes);
     case 8:
-      return HuffmanLoop<8>(pairs, lanes);
+      return huffman_loop<8>(pairs, lanes);
     default:  // short codes: the caller decodes them one by one
       return;
   }
@@ -103,7 +104,7 @@ HWY_ATTR void HuffmanPairs(const std::uint32_t* pairs, unsigned bits, HuffmanLan
 // The words that lanes of `mask` ask for, in the order of the lanes.
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
 using Lanes32 = hn::CappedTag<std::uint32_t, 16>;
-HWY_INLINE HWY_ATTR hn::Vec<Lanes32> Spread(Lanes32 d, hn::Mask<Lanes32> mask,
+HWY_INLINE HWY_ATTR hn::Vec<Lanes32> spread(Lanes32 d, hn::Mask<Lanes32> mask,
                                             const std::uint8_t* from) {
   const hn::Rebind<std::uint16_t, Lanes32> half;
   const auto words =
@@ -126,7 +127,7 @@ struct Spreads {
     }
   }
 };
-HWY_INLINE HWY_ATTR hn::Vec<Lanes32> Spread(Lanes32 d, hn::Mask<Lanes32> mask,
+HWY_INLINE HWY_ATTR hn::Vec<Lanes32> spread(Lanes32 d, hn::Mask<Lanes32> mask,
                                             const std::uint8_t* from) {
   static constexpr Spreads kSpreads;
   const hn::Rebind<std::uint16_t, Lanes32> half;
@@ -143,7 +144,7 @@ HWY_INLINE HWY_ATTR hn::Vec<Lanes32> Spread(Lanes32 d, hn::Mask<Lanes32> mask,
 }
 #endif
 
-HWY_ATTR void RansGroups(const std::uint32_t* slots, RansState& state) {
+HWY_ATTR void RansGroupsImpl(const std::uint32_t* slots, RansState& state) {
   const Lanes32 d;
   const hn::RebindToSigned<Lanes32> di;
   using V = hn::Vec<Lanes32>;
@@ -165,7 +166,7 @@ HWY_ATTR void RansGroups(const std::uint32_t* slots, RansState& state) {
       V next = hn::Add(hn::Mul(hn::ShiftRight<12>(x[v]), frequency), hn::And(entry, low));
       // A state is below 2^31, so that signed comparison, which every machine has, will do.
       const auto mask = hn::RebindMask(d, hn::Lt(hn::BitCast(di, next), hn::BitCast(di, bound)));
-      const V words = Spread(d, mask, from);
+      const V words = spread(d, mask, from);
       next = hn::IfThenElse(mask, hn::Or(hn::ShiftLeft<16>(next), words), next);
       from += 2 * hn::CountTrue(d, mask);
       x[v] = next;
@@ -179,7 +180,7 @@ HWY_ATTR void RansGroups(const std::uint32_t* slots, RansState& state) {
 }
 
 template <class T, bool kRotate>
-HWY_ATTR void Split(const std::uint8_t* elements, std::size_t count, std::uint8_t* planes) {
+HWY_ATTR void split(const std::uint8_t* elements, std::size_t count, std::uint8_t* planes) {
   for (std::size_t i = 0; i < count; ++i) {
     T value;
     std::memcpy(&value, elements + i * sizeof(T), sizeof(T));
@@ -190,7 +191,7 @@ HWY_ATTR void Split(const std::uint8_t* elements, std::size_t count, std::uint8_
   }
 }
 template <class T, bool kRotate>
-HWY_ATTR void Join(const std::uint8_t* planes, std::size_t count, std::uint8_t* elements) {
+HWY_ATTR void join(const std::uint8_t* planes, std::size_t count, std::uint8_t* elements) {
   for (std::size_t i = 0; i < count; ++i) {
     T value = 0;
     for (std::size_t b = 0; b < sizeof(T); ++b) {
@@ -202,30 +203,30 @@ HWY_ATTR void Join(const std::uint8_t* planes, std::size_t count, std::uint8_t* 
 }
 
 template <bool kRotate>
-HWY_ATTR void SplitBy(const std::uint8_t* elements, std::size_t count, std::size_t width,
-                      std::uint8_t* planes) {
-  if (width == 2) return Split<std::uint16_t, kRotate>(elements, count, planes);
-  if (width == 4) return Split<std::uint32_t, kRotate>(elements, count, planes);
-  if (width == 8) return Split<std::uint64_t, kRotate>(elements, count, planes);
+HWY_ATTR void split_by(const std::uint8_t* elements, std::size_t count, std::size_t width,
+                       std::uint8_t* planes) {
+  if (width == 2) return split<std::uint16_t, kRotate>(elements, count, planes);
+  if (width == 4) return split<std::uint32_t, kRotate>(elements, count, planes);
+  if (width == 8) return split<std::uint64_t, kRotate>(elements, count, planes);
   std::memcpy(planes, elements, count);
 }
 template <bool kRotate>
-HWY_ATTR void JoinBy(const std::uint8_t* planes, std::size_t count, std::size_t width,
-                     std::uint8_t* elements) {
-  if (width == 2) return Join<std::uint16_t, kRotate>(planes, count, elements);
-  if (width == 4) return Join<std::uint32_t, kRotate>(planes, count, elements);
-  if (width == 8) return Join<std::uint64_t, kRotate>(planes, count, elements);
+HWY_ATTR void join_by(const std::uint8_t* planes, std::size_t count, std::size_t width,
+                      std::uint8_t* elements) {
+  if (width == 2) return join<std::uint16_t, kRotate>(planes, count, elements);
+  if (width == 4) return join<std::uint32_t, kRotate>(planes, count, elements);
+  if (width == 8) return join<std::uint64_t, kRotate>(planes, count, elements);
   std::memcpy(elements, planes, count);
 }
-HWY_ATTR void SplitPlanes(const std::uint8_t* elements, std::size_t count, std::size_t width,
-                          bool rotate, std::uint8_t* planes) {
-  rotate ? SplitBy<true>(elements, count, width, planes)
-         : SplitBy<false>(elements, count, width, planes);
+HWY_ATTR void SplitPlanesImpl(const std::uint8_t* elements, std::size_t count, std::size_t width,
+                              bool rotate, std::uint8_t* planes) {
+  rotate ? split_by<true>(elements, count, width, planes)
+         : split_by<false>(elements, count, width, planes);
 }
-HWY_ATTR void JoinPlanes(const std::uint8_t* planes, std::size_t count, std::size_t width,
-                         bool rotate, std::uint8_t* elements) {
-  rotate ? JoinBy<true>(planes, count, width, elements)
-         : JoinBy<false>(planes, count, width, elements);
+HWY_ATTR void JoinPlanesImpl(const std::uint8_t* planes, std::size_t count, std::size_t width,
+                             bool rotate, std::uint8_t* elements) {
+  rotate ? join_by<true>(planes, count, width, elements)
+         : join_by<false>(planes, count, width, elements);
 }
 
 }  // namespace mcompress::codec::HWY_NAMESPACE
@@ -233,18 +234,18 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace mcompress::codec {
-HWY_EXPORT(HuffmanPairs);
-HWY_EXPORT(RansGroups);
-HWY_EXPORT(SplitPlanes);
-HWY_EXPORT(JoinPlanes);
+HWY_EXPORT(HuffmanPairsImpl);
+HWY_EXPORT(RansGroupsImpl);
+HWY_EXPORT(SplitPlanesImpl);
+HWY_EXPORT(JoinPlanesImpl);
 
 void huffman_decode_pairs(const std::uint32_t* pairs, unsigned bits, HuffmanLanes& lanes) {
-  HWY_DYNAMIC_DISPATCH(HuffmanPairs)(pairs, bits, lanes);
+  HWY_DYNAMIC_DISPATCH(HuffmanPairsImpl)(pairs, bits, lanes);
 }
 
 void rans_decode_groups(const std::uint32_t* slots, RansState& state) {
   if constexpr (std::endian::native == std::endian::little) {
-    HWY_DYNAMIC_DISPATCH(RansGroups)(slots, state);
+    HWY_DYNAMIC_DISPATCH(RansGroupsImpl)(slots, state);
   } else {
     rans_decode_groups_plain(slots, state);
   }
@@ -267,11 +268,11 @@ void rans_decode_groups_plain(const std::uint32_t* slots, RansState& state) {
 
 void split_planes(const std::uint8_t* elements, std::size_t count, std::size_t width, bool rotate,
                   std::uint8_t* planes) {
-  HWY_DYNAMIC_DISPATCH(SplitPlanes)(elements, count, width, rotate, planes);
+  HWY_DYNAMIC_DISPATCH(SplitPlanesImpl)(elements, count, width, rotate, planes);
 }
 void join_planes(const std::uint8_t* planes, std::size_t count, std::size_t width, bool rotate,
                  std::uint8_t* elements) {
-  HWY_DYNAMIC_DISPATCH(JoinPlanes)(planes, count, width, rotate, elements);
+  HWY_DYNAMIC_DISPATCH(JoinPlanesImpl)(planes, count, width, rotate, elements);
 }
 
 }  // namespace mcompress::codec

@@ -193,7 +193,7 @@ class Awq final : public Pass {
       if (added) found.push_back({value, {}});
       Insertion& insertion = found[place->second];
       if (!added && insertion.readers.front().in.from_end != op->in.from_end) continue;
-      insertion.readers.push_back(std::move(*op));
+      insertion.readers.push_back(*op);
     }
     return found;
   }

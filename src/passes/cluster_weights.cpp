@@ -97,6 +97,7 @@ class ClusterWeights final : public Pass {
     ClusterRequest request{options_.include, options_.exclude, options_.min_elements};
     MCOMPRESS_ASSIGN(std::vector<ClusterUnit> units, plan_clusters(model, request, context));
     std::vector<BlockUnit> places;
+    places.reserve(units.size());
     for (const ClusterUnit& unit : units) places.push_back(unit.place);
     std::vector<std::vector<float>> energies(units.size());
     const bool has_data = context.calibration_data() != nullptr;

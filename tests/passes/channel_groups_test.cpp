@@ -239,12 +239,12 @@ class RandomNetwork {
   int pick(int count) { return static_cast<int>(random_() % static_cast<std::uint32_t>(count)); }
   std::string fresh() { return "t" + std::to_string(next_++); }
   std::string weight(std::vector<std::int64_t> dims) {
-    const std::string name = fresh();
+    std::string name = fresh();
     constants_.push_back(weights(name, std::move(dims), -0.5F, 0.5F));
     return name;
   }
   std::string numbers(const std::vector<std::int64_t>& values) {
-    const std::string name = fresh();
+    std::string name = fresh();
     std::string list;
     for (const std::int64_t value : values) {
       list += (list.empty() ? "" : ", ") + std::to_string(value);
@@ -320,7 +320,7 @@ class RandomNetwork {
       }
       case 1: {  // dense
         const std::string a = active(conv(x, c, wide), wide);
-        const std::string out = node("Concat", {x, a}, "axis=1");
+        std::string out = node("Concat", {x, a}, "axis=1");
         c += wide;
         return out;
       }
@@ -361,7 +361,7 @@ class RandomNetwork {
           constants_.push_back("float[4] " + scales + " = {1, 1, 2, 2}");
           u = conv(node("Resize", {a, "", scales}, "mode=\"nearest\""), wide, 8);
         }
-        const std::string out = node("Concat", {u, x}, "axis=1");
+        std::string out = node("Concat", {u, x}, "axis=1");
         c += 8;
         return out;
       }

@@ -81,7 +81,8 @@ TEST(Regression, OthersMakeUpForWhatIsGone) {
   CrossMoments moments(1, 2);
   std::vector<float> targets, rows;
   for (int i = 0; i < 64; ++i) {
-    const auto c = static_cast<float>(i % 8), b = static_cast<float>(i / 8);
+    const int row = i / 8;
+    const auto c = static_cast<float>(i % 8), b = static_cast<float>(row);
     targets.push_back(2 * c - b + 3);
     rows.push_back(b), rows.push_back(c);
   }

@@ -98,7 +98,8 @@ TEST(LowRank, OfFullRankRestoresTheWeight) {
 // that are tried do better.
 TEST(LowRank, IsTheBestOnTheRowsThatWereSeen) {
   constexpr std::size_t kRank = 3;
-  for (const auto& [inputs, outputs] : {std::pair<std::size_t, std::size_t>{8, 12}, {12, 8}}) {
+  for (const auto& sides : {std::pair<std::size_t, std::size_t>{8, 12}, {12, 8}}) {
+    const std::size_t inputs = sides.first, outputs = sides.second;
     const auto weight = random_matrix(inputs * outputs, 7);
     auto rows = random_matrix(400 * inputs, 8);
     for (std::size_t n = 0; n < 400; ++n) {

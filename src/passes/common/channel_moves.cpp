@@ -84,7 +84,7 @@ bool ChannelTracer::split(Node& node) {
   if (!any(axes)) return true;
   const auto axis = place(node.int_attribute("axis", 0), axes.size());
   if (!axis) return false;
-  const AxisCells cells = axes[*axis];
+  const AxisCells& cells = axes[*axis];
   const std::size_t parts = node.outputs().size();
   Ints sizes;
   if (cells != nullptr) {

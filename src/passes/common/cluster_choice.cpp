@@ -47,6 +47,7 @@ Table solve(std::span<const std::vector<ClusterOption>> weights, std::uint64_t b
   table.error.assign(kSteps + 1, 0);
   for (const std::vector<ClusterOption>& options : weights) {
     std::vector<std::size_t> steps;
+    steps.reserve(options.size());
     for (const ClusterOption& option : options) {
       steps.push_back(
           static_cast<std::size_t>(std::ceil(static_cast<double>(option.bytes) / size)));
