@@ -5,7 +5,7 @@
 
 #include "numeric/gptq.h"
 #include "numeric/regression.h"
-#include "passes/common/block_calibration.h"
+#include "passes/common/input_grams.h"
 #include "passes/common/weights.h"
 #include "support/try.h"
 
@@ -108,40 +108,24 @@ Result<std::vector<double>> channel_scores(const ChannelTrace& trace,
   std::vector<bool> known(trace.slices().size());
   if (options.by_data) {
     std::vector<SeenReader> readers = seen_readers(trace);
+    std::vector<UnitInput> inputs;
+    for (SeenReader& reader : readers) inputs.push_back(std::move(reader.input));
+    order_inputs(trace.model().graph(), inputs);
     constexpr std::uint64_t kBudget = std::uint64_t{1} << 30;  // of Gram matrices at a time
-    for (std::size_t first = 0; first < readers.size();) {
-      std::uint64_t bytes = 0;
-      std::size_t last = first;
-      std::vector<UnitInput> inputs;
-      while (last < readers.size() && (last == first || bytes < kBudget)) {
-        const std::size_t columns = readers[last].input.rows.columns();
-        bytes += std::uint64_t{columns} * columns * sizeof(double);
-        inputs.push_back(readers[last++].input);
-      }
-      const std::vector<std::size_t> shared = shared_with(inputs);
-      std::vector<std::unique_ptr<GramMatrix>> grams(inputs.size());
-      ObservedRows how;
-      how.samples = options.samples;
-      how.wanted = [](std::size_t columns) {
-        return static_cast<std::int64_t>(std::max<std::size_t>(4 * columns, 4096));
-      };
-      MCOMPRESS_TRY(observe_rows(
-          trace.model(), inputs, how, context, [&](std::size_t i, std::vector<float>& rows) {
-            if (!grams[i]) {
-              grams[i] = std::make_unique<GramMatrix>(inputs[i].rows.columns());
-            }
-            grams[i]->add(rows, context.executor());
-          }));
-      for (std::size_t i = 0; i < inputs.size(); ++i) {
-        if (!grams[shared[i]]) continue;
+    for (std::size_t begin = 0; begin < inputs.size();) {
+      const std::size_t end = inputs_within(inputs, begin, inputs.size(), kBudget);
+      const std::vector<UnitInput> part(inputs.begin() + static_cast<std::ptrdiff_t>(begin),
+                                        inputs.begin() + static_cast<std::ptrdiff_t>(end));
+      MCOMPRESS_ASSIGN(const InputGrams grams,
+                       collect_grams(trace.model(), part, options.samples, context));
+      for (std::size_t i = 0; i < part.size(); ++i) {
+        if (grams.of(i) == nullptr) continue;
+        const SeenReader& reader = readers[part[i].unit];
         bool done = false;
-        MCOMPRESS_TRY(add_losses(trace, readers[first + i], *grams[shared[i]], options.damping,
-                                 scores, done));
-        if (done) {
-          known[static_cast<std::size_t>(readers[first + i].slices - trace.slices().data())] = true;
-        }
+        MCOMPRESS_TRY(add_losses(trace, reader, *grams.of(i), options.damping, scores, done));
+        if (done) known[static_cast<std::size_t>(reader.slices - trace.slices().data())] = true;
       }
-      first = last;
+      begin = end;
     }
   }
   // By the weights: |maker| * |reader| of each unit, as shares.

@@ -25,6 +25,10 @@ std::uint64_t gram_bytes(std::size_t columns) {
   return std::uint64_t{columns} * columns * sizeof(double);
 }
 
+std::int64_t gram_rows(std::size_t columns) {
+  return std::clamp(4 * static_cast<std::int64_t>(columns), kFewestRows, kMostRows);
+}
+
 Result<InputGrams> collect_grams(const Model& model, const std::vector<UnitInput>& inputs,
                                  std::int64_t samples, PassContext& context) {
   InputGrams found;
@@ -40,9 +44,7 @@ Result<InputGrams> collect_grams(const Model& model, const std::vector<UnitInput
   };
   ObservedRows how;
   how.samples = samples;
-  how.wanted = [](std::size_t columns) {
-    return std::clamp(4 * static_cast<std::int64_t>(columns), kFewestRows, kMostRows);
-  };
+  how.wanted = gram_rows;
   MCOMPRESS_TRY(
       observe_rows(model, inputs, how, context, [&](std::size_t i, std::vector<float>& rows) {
         waiting[i].insert(waiting[i].end(), rows.begin(), rows.end());

@@ -20,9 +20,11 @@ struct InputGrams {
 };
 
 std::uint64_t gram_bytes(std::size_t columns);
+// Rows that make a Gram matrix of so many columns: four for each, within 4,096 and 32,768.
+std::int64_t gram_rows(std::size_t columns);
 
-// Runs the model on `samples` of the calibration data, spread evenly, and takes about four rows for
-// each column, within 4,096 and 32,768. Fails as observe_rows does.
+// Runs the model on `samples` of the calibration data, spread evenly, and takes about gram_rows()
+// of each input. Fails as observe_rows does.
 Result<InputGrams> collect_grams(const Model& model, const std::vector<UnitInput>& inputs,
                                  std::int64_t samples, PassContext& context);
 

@@ -5,14 +5,14 @@
 #include <string>
 #include <utility>
 
+#include "ir/prefix.h"
+#include "passes/common/input_grams.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
 
 constexpr std::size_t kMostColumns = 8192, kMostCross = 4096;
-// Rows that make a Gram matrix: four times its columns, within these.
-constexpr std::int64_t kFewestRows = 4096, kMostRows = 32768;
 constexpr std::size_t kHeldRows = 1024;
 constexpr std::size_t kRowsAtOnce = 512;
 constexpr std::int64_t kHeldEach = 5;
@@ -62,8 +62,11 @@ class LayerObserver {
       }
     }
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
-    MCOMPRESS_ASSIGN(const auto before, runtime->open(original, options));
-    MCOMPRESS_ASSIGN(const auto after, runtime->open(pruned, options));
+    // What comes behind the last of them need not run.
+    MCOMPRESS_ASSIGN(const auto before,
+                     runtime->open(*prefix_of(original, options.observed), options));
+    MCOMPRESS_ASSIGN(const auto after,
+                     runtime->open(*prefix_of(pruned, options.observed), options));
     DataSource& data = *context_.calibration_data();
     const std::int64_t total = data.count(), count = std::min(samples, total);
     for (std::int64_t s = 0; s < count; ++s) {
@@ -75,8 +78,7 @@ class LayerObserver {
       const auto read_into = [&](std::vector<Lists>& lists) {
         return [&, count](std::size_t slot, const TensorView& view) {
           for (const std::size_t i : readers[slot]) {
-            const auto columns = static_cast<std::int64_t>(first(i).columns());
-            const std::int64_t wanted = std::clamp(4 * columns, kFewestRows, kMostRows);
+            const std::int64_t wanted = gram_rows(first(i).columns());
             lists[i].resize(inputs_[i].groups.size());
             first(i).rows->read(view, (wanted + count - 1) / count, s, lists[i]);
           }
