@@ -109,6 +109,7 @@ Result<std::vector<double>> channel_scores(const ChannelTrace& trace,
   if (options.by_data) {
     std::vector<SeenReader> readers = seen_readers(trace);
     std::vector<UnitInput> inputs;
+    inputs.reserve(readers.size());
     for (SeenReader& reader : readers) inputs.push_back(std::move(reader.input));
     order_inputs(trace.model().graph(), inputs);
     constexpr std::uint64_t kBudget = std::uint64_t{1} << 30;  // of Gram matrices at a time

@@ -18,6 +18,11 @@ std::vector<Value*> constants_of(Graph& graph) {
   return values;
 }
 
+Tensor make_int32_tensor(std::span<const std::int32_t> numbers, std::vector<std::int64_t> dims) {
+  const auto raw = std::as_bytes(numbers);
+  return make_bytes_tensor(DataType::kInt32, std::move(dims), {raw.begin(), raw.end()});
+}
+
 void explain_kept(PassContext& context, const Value& value, const Tensor& tensor, const Node* user,
                   std::string why) {
   Decision decision;

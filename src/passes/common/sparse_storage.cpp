@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 #include <vector>
 
+#include "passes/common/constants.h"
 #include "passes/common/rewrite.h"
 #include "support/try.h"
 
@@ -20,12 +20,6 @@ constexpr std::int64_t kOpset = 11;  // CumSum, ScatterElements
 constexpr std::int64_t kByteBits = 8;
 constexpr std::int64_t kLargestGap = 255;
 constexpr std::int64_t kFloatType = 1, kInt32Type = 6;
-
-Tensor int32_tensor(const std::vector<std::int32_t>& numbers, std::vector<std::int64_t> dims) {
-  std::vector<std::byte> bytes(numbers.size() * sizeof(std::int32_t));
-  std::memcpy(bytes.data(), numbers.data(), bytes.size());
-  return make_bytes_tensor(DataType::kInt32, std::move(dims), std::move(bytes));
-}
 
 // visit(position, number) for every number that is not 0, in order.
 template <class Visit>
@@ -65,8 +59,9 @@ class SparseEmitter {
     std::vector<std::int32_t> powers;
     powers.reserve(kByteBits);
     for (int i = 0; i < kByteBits; ++i) powers.push_back(1 << i);
-    bit = node("Div", {bit, initializer("_powers", int32_tensor(powers, {kByteBits}))});
-    bit = node("Mod", {bit, initializer("_two", int32_tensor({2}, {1}))});
+    bit = node("Div", {bit, initializer("_powers", make_int32_tensor(powers, {kByteBits}))});
+    bit = node("Mod",
+               {bit, initializer("_two", make_int32_tensor(std::array{std::int32_t{2}}, {1}))});
     bit = node("Reshape", {bit, ints("_flat", {-1})});
     if (bytes * kByteBits != count) {
       bit = node("Slice", {bit, ints("_first", {0}), ints("_count", {count})});

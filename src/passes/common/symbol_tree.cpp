@@ -5,6 +5,7 @@
 
 #include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
+#include "passes/common/constants.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -42,13 +43,10 @@ std::vector<std::uint8_t> lengths_for(std::span<const std::uint64_t> counts) {
 }
 
 Tensor int32_tensor(std::span<const std::uint64_t> numbers, std::vector<std::int64_t> dims) {
-  std::vector<std::byte> bytes(numbers.size() * 4);
-  for (std::size_t i = 0; i < numbers.size(); ++i) {
-    for (std::size_t b = 0; b < 4; ++b) {
-      bytes[4 * i + b] = static_cast<std::byte>(numbers[i] >> (8 * b) & 255);
-    }
-  }
-  return make_bytes_tensor(DataType::kInt32, std::move(dims), std::move(bytes));
+  std::vector<std::int32_t> narrow;
+  narrow.reserve(numbers.size());
+  for (const std::uint64_t number : numbers) narrow.push_back(static_cast<std::int32_t>(number));
+  return make_int32_tensor(narrow, std::move(dims));
 }
 
 class TreeEmitter {

@@ -1,7 +1,7 @@
 #include "passes/common/table_forms.h"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "ir/facts.h"
-#include "passes/common/opsets.h"
+#include "passes/common/constants.h"
 #include "passes/common/rewrite.h"
 #include "support/hash.h"
 #include "support/try.h"
@@ -244,20 +244,10 @@ Result<std::uint64_t> emit_merged(const RowTable& table, const RowMerge& merge,
     if (modulo) {
       // Negative numbers count from the end.
       const auto number = [&](std::size_t n) {
-        return element_type(*index) == DataType::kInt32
-                   ? &edit.add_initializer(graph, base + "_size",
-                                           make_bytes_tensor(DataType::kInt32, {},
-                                                             [n] {
-                                                               std::vector<std::byte> raw(4);
-                                                               const auto value =
-                                                                   static_cast<std::int32_t>(n);
-                                                               std::memcpy(raw.data(), &value, 4);
-                                                               return raw;
-                                                             }()))
-                   : &edit.add_initializer(
-                         graph, base + "_size",
-                         make_int64_tensor(std::vector<std::int64_t>{static_cast<std::int64_t>(n)},
-                                           {}));
+        Tensor size = element_type(*index) == DataType::kInt32
+                          ? make_int32_tensor(std::array{static_cast<std::int32_t>(n)}, {})
+                          : make_int64_tensor(std::array{static_cast<std::int64_t>(n)}, {});
+        return &edit.add_initializer(graph, base + "_size", std::move(size));
       };
       Value* const all = number(table.rows);
       index = append_before(context, *gather, "Add", {index, all}, base + "_wrapped");
@@ -322,15 +312,12 @@ Result<std::uint64_t> emit_binary(const RowTable& table, const BinaryRows& binar
       edit.add_initializer(graph, base + "_scale", make_float_tensor(binary.scale, {rows, 1}));
   Value& middle =
       edit.add_initializer(graph, base + "_middle", make_float_tensor(binary.middle, {rows, 1}));
-  const auto int32s = [&](const std::string& name, std::vector<std::int32_t> values,
+  const auto int32s = [&](const std::string& name, std::span<const std::int32_t> values,
                           std::vector<std::int64_t> dims) {
-    std::vector<std::byte> raw(values.size() * 4);
-    std::memcpy(raw.data(), values.data(), raw.size());
-    return &edit.add_initializer(
-        graph, name, make_bytes_tensor(DataType::kInt32, std::move(dims), std::move(raw)));
+    return &edit.add_initializer(graph, name, make_int32_tensor(values, std::move(dims)));
   };
-  Value* const places = int32s(base + "_places", {1, 2, 4, 8, 16, 32, 64, 128}, {8});
-  Value* const two = int32s(base + "_two", {2}, {});
+  Value* const places = int32s(base + "_places", std::array{1, 2, 4, 8, 16, 32, 64, 128}, {8});
+  Value* const two = int32s(base + "_two", std::array{2}, {});
   Value& twice = edit.add_initializer(graph, base + "_twice", make_float_scalar(2));
   Value& one = edit.add_initializer(graph, base + "_one", make_float_scalar(1));
   for (Node* const gather : table.gathers) {
