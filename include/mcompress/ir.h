@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
@@ -107,17 +108,17 @@ class Value {
   friend class Model;
   friend class IrInternals;
   std::uint32_t id_ = 0;
-  std::string name_;
-  std::optional<TypeInfo> type_;
-  Graph* graph_ = nullptr;
-  Node* producer_ = nullptr;
-  std::vector<Use> uses_;
-  std::optional<Tensor> tensor_;
   bool is_input_ = false;
   bool erased_ = false;
   bool type_edited_ = false;  // the saved type must come from `type_`, not from the origin
-  Origin type_origin_;        // ValueInfo as loaded
-  Origin tensor_origin_;      // initializer as loaded; null once its data changed
+  Graph* graph_ = nullptr;
+  Node* producer_ = nullptr;
+  std::vector<Use> uses_;
+  std::string name_;
+  std::optional<TypeInfo> type_;
+  std::optional<Tensor> tensor_;
+  Origin type_origin_;    // ValueInfo as loaded
+  Origin tensor_origin_;  // initializer as loaded; null once its data changed
 };
 
 class Node {
@@ -162,15 +163,18 @@ class Node {
   friend class Model;
   friend class Graph;
   friend class IrInternals;
-  std::uint32_t id_ = 0;
-  std::string name_, domain_, op_type_, overload_;
-  std::vector<Value*> inputs_, outputs_;
-  std::vector<Attribute> attributes_;
-  Graph* graph_ = nullptr;
-  Node* previous_ = nullptr;
+  // What every walk over a graph reads comes first, together in one or two cache lines.
   Node* next_ = nullptr;
+  Node* previous_ = nullptr;
+  Graph* graph_ = nullptr;
+  std::uint32_t id_ = 0;
   bool edited_ = false;
   bool erased_ = false;
+  bool held_graphs_ = false;  // an attribute is, or once was, a graph
+  std::string op_type_, domain_;
+  std::vector<Value*> inputs_, outputs_;
+  std::vector<Attribute> attributes_;
+  std::string name_, overload_;
   Origin origin_;
 };
 
@@ -249,9 +253,9 @@ class Model {
   // Who wrote the file it was loaded from: "pytorch 2.1.0"; empty when that is not said.
   std::string_view producer() const { return producer_; }
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
-  std::uint64_t revision() const { return revision_; }        // bumped by every edit
-  std::size_t value_limit() const { return values_.size(); }  // ids are below this
-  std::size_t node_limit() const { return nodes_.size(); }
+  std::uint64_t revision() const { return revision_; }               // bumped by every edit
+  std::size_t value_limit() const { return store_->values.size(); }  // ids are below this
+  std::size_t node_limit() const { return store_->nodes.size(); }
   // Graph copied, tensors and origins shared: cheap enough to try something and drop it.
   std::unique_ptr<Model> clone() const;
   // Takes the content of a clone made earlier, which then holds what this one held: undoes what
@@ -269,8 +273,14 @@ class Model {
   friend class Builder;
   friend class Editor;
   friend class IrInternals;
-  std::deque<Value> values_;
-  std::deque<Node> nodes_;
+  // By id, at addresses that stay. Each kind lies side by side in memory in the order it was made,
+  // which is the order in which graphs are walked.
+  struct Store {
+    std::pmr::monotonic_buffer_resource value_memory, node_memory;
+    std::pmr::deque<Value> values{&value_memory};
+    std::pmr::deque<Node> nodes{&node_memory};
+  };
+  std::unique_ptr<Store> store_;
   std::unique_ptr<Graph> graph_;
   std::vector<Function> functions_;
   std::map<std::string, std::int64_t, std::less<>> opsets_;

@@ -11,6 +11,9 @@
 
 namespace mcompress {
 
+// Is this attribute a graph, or a list of them?
+bool holds_graphs(const AttributeValue& value);
+
 class Builder {
  public:
   class FunctionScope;  // ir/function_scope.h
@@ -57,8 +60,8 @@ class IrInternals {
   static const Origin& type_origin(const Value& value) { return value.type_origin_; }
   static bool type_edited(const Value& value) { return value.type_edited_; }
   static const Origin& tensor_origin(const Value& value) { return value.tensor_origin_; }
-  static const std::deque<Value>& values(const Model& model) { return model.values_; }
-  static const std::deque<Node>& nodes(const Model& model) { return model.nodes_; }
+  static const std::pmr::deque<Value>& values(const Model& model) { return model.store_->values; }
+  static const std::pmr::deque<Node>& nodes(const Model& model) { return model.store_->nodes; }
   static bool erased(const Value& value) { return value.erased_; }
   static bool erased(const Node& node) { return node.erased_; }
   // Takes initializers that nobody reads out of the list of their graph. Only ir/sweep.h calls

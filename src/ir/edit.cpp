@@ -297,6 +297,7 @@ void Editor::replace_by_constant(Node& node, Tensor tensor) {
 
 void Editor::set_attribute(Node& node, NewAttribute entry) {
   touch(node);
+  node.held_graphs_ = node.held_graphs_ || holds_graphs(entry.value);
   for (Attribute& existing : node.attributes_) {
     if (existing.name == entry.name) {
       existing.value = std::move(entry.value);
@@ -517,7 +518,7 @@ Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
   const std::int64_t current = model_->opset(domain);
   if (current >= at_least) return ok_status();
   if (current != 0) {
-    for (const Node& node : model_->nodes_) {
+    for (const Node& node : model_->store_->nodes) {
       if (node.erased_ || node.domain_ != domain || catalog_ == nullptr) continue;
       const std::int64_t before = catalog_->since_version(domain, node.op_type_, current);
       const std::int64_t after = catalog_->since_version(domain, node.op_type_, at_least);

@@ -57,8 +57,14 @@ std::optional<std::vector<std::int64_t>> Node::ints_attribute(std::string_view n
   return *list;
 }
 
+bool holds_graphs(const AttributeValue& value) {
+  return std::holds_alternative<std::unique_ptr<Graph>>(value) ||
+         std::holds_alternative<std::vector<std::unique_ptr<Graph>>>(value);
+}
+
 std::vector<Graph*> Node::bodies() const {
   std::vector<Graph*> bodies;
+  if (!held_graphs_) return bodies;
   for (const Attribute& entry : attributes_) {
     if (const auto* one = std::get_if<std::unique_ptr<Graph>>(&entry.value)) {
       bodies.push_back(one->get());
@@ -113,7 +119,8 @@ bool Graph::is_within(const Graph& other) const {
 
 // ------------------------------------------------------------------------------------- Model
 
-Model::Model() : graph_(std::make_unique<Graph>(detail::IrKey(), *this)) {}
+Model::Model()
+    : store_(std::make_unique<Store>()), graph_(std::make_unique<Graph>(detail::IrKey(), *this)) {}
 Model::~Model() = default;
 
 std::int64_t Model::opset(std::string_view domain) const {
@@ -122,8 +129,7 @@ std::int64_t Model::opset(std::string_view domain) const {
 }
 
 void Model::swap(Model& other) {
-  values_.swap(other.values_);
-  nodes_.swap(other.nodes_);
+  store_.swap(other.store_);
   graph_.swap(other.graph_);
   functions_.swap(other.functions_);
   opsets_.swap(other.opsets_);
@@ -140,7 +146,7 @@ void Model::swap(Model& other) {
     for_each_graph(*model->graph_, adopt);
     for (const Function& function : model->functions_) for_each_graph(*function.body, adopt);
     // Bodies of nodes that were erased are reached through the nodes alone.
-    for (Node& node : model->nodes_) {
+    for (Node& node : model->store_->nodes) {
       if (!node.erased_) continue;
       for (Graph* body : node.bodies()) for_each_graph(*body, adopt);
     }
@@ -173,13 +179,15 @@ std::unique_ptr<Model> Model::clone() const {
   model.origin_ = origin_;
 
   // Ids are dense, so the copy of value i is value i.
-  for (const Value& value : values_) model.values_.emplace_back(detail::IrKey(), value.id_);
-  for (const Node& node : nodes_) model.nodes_.emplace_back(detail::IrKey(), node.id_);
+  for (const Value& value : store_->values)
+    model.store_->values.emplace_back(detail::IrKey(), value.id_);
+  for (const Node& node : store_->nodes)
+    model.store_->nodes.emplace_back(detail::IrKey(), node.id_);
   const auto value_of = [&](const Value* value) -> Value* {
-    return value == nullptr ? nullptr : &model.values_[value->id_];
+    return value == nullptr ? nullptr : &model.store_->values[value->id_];
   };
   const auto node_of = [&](const Node* node) -> Node* {
-    return node == nullptr ? nullptr : &model.nodes_[node->id_];
+    return node == nullptr ? nullptr : &model.store_->nodes[node->id_];
   };
   const auto values_of = [&](const std::vector<Value*>& list) {
     std::vector<Value*> result;
@@ -213,6 +221,7 @@ std::unique_ptr<Model> Model::clone() const {
       target.previous_ = node_of(node->previous_);
       target.next_ = node_of(node->next_);
       target.edited_ = node->edited_;
+      target.held_graphs_ = node->held_graphs_;
       target.origin_ = node->origin_;
       for (const Attribute& entry : node->attributes_) {
         Attribute duplicate{entry.name, OpaqueAttribute{}, entry.origin};
@@ -265,9 +274,9 @@ std::unique_ptr<Model> Model::clone() const {
     copy_graph(copy_graph, *function.body, *duplicate.body);
     model.functions_.push_back(std::move(duplicate));
   }
-  for (const Node& node : nodes_) model.nodes_[node.id_].erased_ = node.erased_;
-  for (const Value& value : values_) {
-    Value& target = model.values_[value.id_];
+  for (const Node& node : store_->nodes) model.store_->nodes[node.id_].erased_ = node.erased_;
+  for (const Value& value : store_->values) {
+    Value& target = model.store_->values[value.id_];
     target.erased_ = value.erased_;
     target.name_ = value.name_;
     target.type_ = value.type_;
@@ -314,8 +323,8 @@ std::unique_ptr<Graph> Builder::new_graph(Node* owner) {
 }
 
 Value& Builder::add_value(Graph& graph, std::string name) {
-  const auto id = static_cast<std::uint32_t>(model_.values_.size());
-  Value& value = model_.values_.emplace_back(detail::IrKey(), id);
+  const auto id = static_cast<std::uint32_t>(model_.store_->values.size());
+  Value& value = model_.store_->values.emplace_back(detail::IrKey(), id);
   value.name_ = std::move(name);
   value.graph_ = &graph;
   return value;
@@ -344,8 +353,8 @@ void Builder::set_initializer(Graph& graph, Value& value, Tensor tensor, Origin 
 
 Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
                         std::string op_type, std::string overload, Origin origin) {
-  const auto id = static_cast<std::uint32_t>(model_.nodes_.size());
-  Node& node = model_.nodes_.emplace_back(detail::IrKey(), id);
+  const auto id = static_cast<std::uint32_t>(model_.store_->nodes.size());
+  Node& node = model_.store_->nodes.emplace_back(detail::IrKey(), id);
   node.name_ = std::move(name);
   node.domain_ = domain == "ai.onnx" ? std::string_view() : domain;
   node.op_type_ = std::move(op_type);
@@ -368,6 +377,7 @@ void Builder::add_node_output(Node& node, Value* value) {
 }
 
 void Builder::add_attribute(Node& node, Attribute attribute) {
+  node.held_graphs_ = node.held_graphs_ || holds_graphs(attribute.value);
   node.attributes_.push_back(std::move(attribute));
 }
 
