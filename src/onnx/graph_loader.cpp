@@ -10,6 +10,8 @@
 namespace mcompress {
 namespace {
 
+constexpr std::string_view kContribDomain = "com.microsoft";
+
 Error bad_graph(std::string_view id, std::string message, std::string path, std::string subject,
                 std::string hint = {}) {
   return Error(Code::kInput, id, std::move(message), {{}, std::move(path), std::move(subject)},
@@ -313,10 +315,35 @@ Result<Attribute> GraphLoader::read_attribute(Scope& scope, Node* node,
   }
 }
 
+// Tools write operators of the runtime and forget the import. The runtime takes such files: this
+// domain has had one version only, so there is no doubt about what is meant.
+bool GraphLoader::import_left_out(const Node& node, const std::string& place) {
+  const auto names_it = [](const onnx::OperatorSetIdProto& entry) {
+    return entry.domain() == kContribDomain;
+  };
+  if (node.domain() != kContribDomain || std::ranges::any_of(*import_messages_, names_it)) {
+    return false;
+  }
+  onnx::OperatorSetIdProto& entry = *import_messages_->Add();
+  entry.set_domain(std::string(kContribDomain));
+  entry.set_version(1);
+  imported_.emplace(kContribDomain);
+  if (function_opsets_ != nullptr) {
+    function_opsets_->emplace(kContribDomain, 1);
+  } else {
+    builder_.import_opset(kContribDomain, 1);
+  }
+  diagnostics_.warn("opset-added",
+                    "operators of '" + std::string(kContribDomain) +
+                        "' are used, whose operator set is not imported; version 1 is now",
+                    {{}, place, node.label()});
+  return true;
+}
+
 Result<Node*> GraphLoader::build_node(Scope& scope, std::size_t position, onnx::NodeProto& proto) {
   Node& node = builder_.add_node(*scope.graph, proto.name(), proto.domain(), proto.op_type(),
                                  proto.overload(), alias(&proto));
-  if (!imported_.contains(node.domain())) {
+  if (!imported_.contains(node.domain()) && !import_left_out(node, path(scope))) {
     return bad_graph("opset-missing",
                      "no operator set is imported for domain '" + proto.domain() + "' of this " +
                          proto.op_type() + " node",
@@ -440,6 +467,8 @@ Status GraphLoader::load_top(onnx::GraphProto& proto) {
   for (const auto& [domain, version] : builder_.model().opsets()) {
     if (version > 0) imported_.insert(domain);
   }
+  import_messages_ = parsed_->proto.mutable_opset_import();
+  function_opsets_ = nullptr;
   Scope scope;
   scope.graph = &builder_.model().graph();
   scope.step = "graph";
@@ -464,6 +493,8 @@ Status GraphLoader::load_function(onnx::FunctionProto& proto) {
     imported_.insert(domain);
     function.opsets[domain] = entry.version();
   }
+  import_messages_ = proto.mutable_opset_import();
+  function_opsets_ = &function.opsets;
   for (onnx::AttributeProto& preset : *proto.mutable_attribute_proto()) {
     MCOMPRESS_ASSIGN(Attribute attribute, read_attribute(scope, nullptr, preset));
     function.defaults.push_back(std::move(attribute));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -65,7 +66,14 @@ class GraphLoader {
   Value* resolve(const Scope& scope, std::string_view name) const;
 
   Builder& builder_;
-  std::set<std::string, std::less<>> imported_;  // domains, for the graph being loaded
+  // Adds an import that the file lacks where it can only mean one thing.
+  bool import_left_out(const Node& node, const std::string& place);
+
+  // Of the graph being loaded: the domains imported, the message that says so and, within a
+  // function, the function's versions.
+  std::set<std::string, std::less<>> imported_;
+  google::protobuf::RepeatedPtrField<onnx::OperatorSetIdProto>* import_messages_ = nullptr;
+  std::map<std::string, std::int64_t, std::less<>>* function_opsets_ = nullptr;
   std::shared_ptr<ParsedModel> parsed_;
   Diagnostics& diagnostics_;
 };

@@ -190,6 +190,45 @@ TEST(Load, RefusesDomainsWithoutOperatorSet) {
                   "no operator set is imported for domain 'com.example'");
 }
 
+TEST(Load, AddsTheImportOfTheRuntimesOperatorsThatAFileForgot) {
+  const std::string bytes = bytes_from_text(R"(
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1, "local" : 1]>
+    g (float[4] x) => (float[4] y) {
+      a = com.microsoft.QuickGelu <alpha = 1.0> (x)
+      b = com.microsoft.QuickGelu <alpha = 2.0> (a)
+      y = local.twice (b)
+    }
+    <domain: "local", opset_import: ["" : 17, "com.microsoft" : 1]>
+    twice (p) => (q) { m = com.microsoft.QuickGelu <alpha = 1.0> (p) q = Add (m, m) })");
+  const auto without = [](google::protobuf::RepeatedPtrField<onnx::OperatorSetIdProto>& imports) {
+    for (int i = imports.size() - 1; i >= 0; --i) {
+      if (imports.at(i).domain() == "com.microsoft") imports.DeleteSubrange(i, 1);
+    }
+  };
+  Diagnostics diagnostics;
+  auto model =
+      load_model_bytes(changed(bytes,
+                               [&](onnx::ModelProto& proto) {
+                                 without(*proto.mutable_opset_import());
+                                 without(*proto.mutable_functions(0)->mutable_opset_import());
+                               }),
+                       {}, diagnostics);
+  ASSERT_TRUE(model.ok()) << to_string(model.error().diagnostic);
+  EXPECT_EQ((*model)->opset("com.microsoft"), 1);
+  EXPECT_EQ((*model)->functions()[0].opsets.at("com.microsoft"), 1);
+  ASSERT_EQ(diagnostics.all().size(), 2U);  // one for the model, one for the function
+  EXPECT_EQ(diagnostics.all()[0].id, "opset-added");
+  Diagnostics none;
+  auto again = load_model_bytes(save_model_bytes(**model).value(), {}, none);
+  ASSERT_TRUE(again.ok());
+  EXPECT_TRUE(none.all().empty());
+  // A version that makes no sense is not left out.
+  expect_contains(
+      refusal(changed(
+          bytes, [](onnx::ModelProto& proto) { proto.mutable_opset_import(1)->set_version(0); })),
+      "no operator set is imported for domain 'com.microsoft'");
+}
+
 TEST(Load, SortsNodesAndSaysSo) {
   const std::string bytes = bytes_from_text(R"(
     <ir_version: 8, opset_import: ["" : 17]>
