@@ -43,6 +43,16 @@ std::vector<StepGroup> schedule(const Recipe& recipe, const PassRegistry& regist
     return recipe.converge && info != nullptr && info->keeps_results && !runs_last(*info);
   };
   for (std::size_t i = 0; i < recipe.steps.size(); ++i) {
+    if (recipe.converge && prepares(recipe.steps[i].pass)) {
+      const bool behind = !groups.empty() && groups.back().repeat;
+      const auto at = groups.end() - (behind ? 1 : 0);
+      if (at != groups.begin() && !std::prev(at)->repeat) {
+        std::prev(at)->steps.push_back(i);
+      } else {
+        groups.insert(at, StepGroup{{i}, false, {}});
+      }
+      continue;
+    }
     const bool joins = !groups.empty() && groups.back().repeat == keeps(i);
     if (!joins) groups.push_back({{}, keeps(i), {}});
     groups.back().steps.push_back(i);
@@ -62,6 +72,8 @@ bool cleans(std::string_view pass) {
       "dedup-", "eliminate-", "fold-", "infer-", "inline-", "lift-", "merge-", "pin-"};
   return std::ranges::any_of(kVerbs, [&](std::string_view verb) { return pass.starts_with(verb); });
 }
+
+bool prepares(std::string_view pass) { return pass.starts_with("pin-"); }
 
 bool Worklist::next(std::size_t& step) {
   for (std::size_t i = 0; i < done_.size(); ++i) {

@@ -23,6 +23,10 @@ struct StepGroup {
 // however it was spelt: by its name, which begins with what it does.
 bool cleans(std::string_view pass);
 
+// Whether a pass narrows what a model may be given, by its name as above. It runs before the
+// neighbours that are repeated, wherever among them it stands: what they do does not depend on it.
+bool prepares(std::string_view pass);
+
 // Without Recipe::converge one group of all steps as they stand. With it neighbours that keep
 // results are a group, in an order that depends on the passes alone: after what they name in
 // runs_after, then by name. Those that run after "*" are in no such group: they run once, in their

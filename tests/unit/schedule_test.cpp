@@ -60,6 +60,17 @@ TEST(Schedule, PassesAfterAllOthersRunOnceInTheirPlace) {
   EXPECT_EQ(scheduled(registry, {"a", "c", "b"}), "( a )[ c ]( b )");
 }
 
+TEST(Schedule, WhatPinsInputsGoesBeforeTheGroupItStandsIn) {
+  const PassRegistry registry =
+      registry_of({info("a"), info("b"), info("pin-x", {}, false), info("q", {}, false)});
+  for (const std::vector<std::string>& order : std::vector<std::vector<std::string>>{
+           {"pin-x", "a", "b"}, {"a", "pin-x", "b"}, {"b", "a", "pin-x"}}) {
+    EXPECT_EQ(scheduled(registry, order), "[ pin-x ]( a b )");
+  }
+  EXPECT_EQ(scheduled(registry, {"a", "q", "b", "pin-x"}), "( a )[ q pin-x ]( b )");
+  EXPECT_EQ(scheduled(registry, {"a", "pin-x", "b"}, false), "[ a pin-x b ]");
+}
+
 TEST(Schedule, PassesThatWaitForEachOtherDoNotHang) {
   const PassRegistry registry = registry_of({info("a", {"b"}), info("b", {"a"})});
   EXPECT_EQ(scheduled(registry, {"b", "a"}), "( a b )");
