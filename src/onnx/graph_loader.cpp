@@ -5,6 +5,7 @@
 #include <queue>
 #include <utility>
 
+#include "onnx/shadowed_names.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -126,6 +127,18 @@ Value* GraphLoader::resolve(const Scope& scope, std::string_view name) const {
   return nullptr;
 }
 
+// What an outer graph makes only after this one was read may have the same name: an If and the
+// outputs of its branches often do.
+const GraphLoader::Scope* GraphLoader::definer(const Scope* level, const std::string& name) {
+  for (; level != nullptr; level = level->parent) {
+    const auto found = level->names.find(name);
+    if (found == level->names.end()) continue;
+    const auto maker = level->maker.find(found->second);
+    if (maker == level->maker.end() || maker->second < level->built) return level;
+  }
+  return nullptr;
+}
+
 Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::string_view what) {
   if (name.empty()) {
     return bad_graph("value-without-name", std::string(what) + " has no name", path(scope), {});
@@ -134,18 +147,11 @@ Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::s
     return bad_graph("name-defined-twice", std::string(what) + " is already defined in this graph",
                      path(scope), name, "names of values must be unique in a graph");
   }
-  // What an outer graph makes only after this one was read may have the same name: an If and the
-  // outputs of its branches often do.
-  for (const Scope* level = scope.parent; level != nullptr; level = level->parent) {
-    const auto found = level->names.find(name);
-    if (found == level->names.end()) continue;
-    const auto maker = level->maker.find(found->second);
-    if (maker == level->maker.end() || maker->second < level->built) {
-      return bad_graph("name-shadows",
-                       std::string(what) + " has the name of a value of the enclosing graph '" +
-                           path(*level) + "'",
-                       path(scope), name, "names must be unique across nested graphs");
-    }
+  if (const Scope* outer = definer(scope.parent, name); outer != nullptr) {
+    return bad_graph("name-shadows",
+                     std::string(what) + " has the name of a value of the enclosing graph '" +
+                         path(*outer) + "'",
+                     path(scope), name, "names must be unique across nested graphs");
   }
   Value& value = builder_.add_value(*scope.graph, name);
   scope.names.emplace(name, &value);
@@ -241,6 +247,16 @@ Result<std::unique_ptr<Graph>> GraphLoader::nested(Scope& scope, Node& node,
   inner.graph = graph.get();
   inner.parent = &scope;
   inner.step = std::move(step);
+  const ValueNames names = names_instead(
+      proto, [&](const std::string& name) { return definer(&scope, name) != nullptr; });
+  if (!names.empty()) {
+    rename_values(proto, names);
+    diagnostics_.warn(
+        "shadowing-names-changed",
+        "'" + names.begin()->first + "' is a value of an enclosing graph too; it is '" +
+            names.begin()->second + "' now" + (names.size() > 1 ? ", and others likewise" : ""),
+        {{}, path(inner), {}});
+  }
   MCOMPRESS_TRY(fill(inner, proto, alias(&proto)));
   return graph;
 }

@@ -49,6 +49,8 @@ class GraphLoader {
   std::string path(const Scope& scope, std::size_t node, const onnx::NodeProto& proto) const;
 
   Status fill(Scope& scope, onnx::GraphProto& proto, Origin origin);
+  // The graph, `level` or around it, in which the name can be seen; null: none.
+  static const Scope* definer(const Scope* level, const std::string& name);
   Result<Value*> define(Scope& scope, const std::string& name, std::string_view what);
   Status define_inputs(Scope& scope, onnx::GraphProto& proto);
   Status define_initializers(Scope& scope, onnx::GraphProto& proto);

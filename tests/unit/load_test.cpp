@@ -229,6 +229,37 @@ TEST(Load, AddsTheImportOfTheRuntimesOperatorsThatAFileForgot) {
       "no operator set is imported for domain 'com.microsoft'");
 }
 
+TEST(Load, RenamesInputsOfBodiesThatShadow) {
+  const std::string bytes = bytes_from_text(R"(
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (int64 n, bool c, float[2] a, float[2] x, float[2] x_inner) => (float[2] z, float[2] t) {
+      y = Add (x, x_inner)
+      z, t = Loop (n, c, a, y) <body = b (int64 i, bool go, float[2] acc, float[2] x)
+        => (bool more, float[2] next, float[2] x_out) {
+          more = Identity (go)
+          next = If (go) <then_branch = p () => (float[2] u) { u = Add (acc, x) },
+                          else_branch = q () => (float[2] v) { v = Mul (y, x) }>
+          x_out = Neg (x)
+        }>
+    })");
+  Diagnostics diagnostics;
+  auto model = load_model_bytes(bytes, {}, diagnostics);
+  ASSERT_TRUE(model.ok()) << to_string(model.error().diagnostic);
+  ASSERT_EQ(diagnostics.all().size(), 1U);
+  EXPECT_EQ(diagnostics.all()[0].id, "shadowing-names-changed");
+  EXPECT_TRUE(verify(**model).ok());
+  const Graph& body = *(*model)->graph().last()->bodies().front();
+  const Value& x = *body.inputs()[3];
+  EXPECT_EQ(x.name(), "x_inner1");
+  EXPECT_EQ(x.uses().size(), 3U);  // both branches and Neg
+  Diagnostics none;
+  const std::string saved = save_model_bytes(**model).value();
+  auto again = load_model_bytes(saved, {}, none);
+  ASSERT_TRUE(again.ok()) << to_string(again.error().diagnostic);
+  EXPECT_TRUE(none.all().empty());
+  EXPECT_EQ(save_model_bytes(**again).value(), saved);
+}
+
 TEST(Load, SortsNodesAndSaysSo) {
   const std::string bytes = bytes_from_text(R"(
     <ir_version: 8, opset_import: ["" : 17]>
