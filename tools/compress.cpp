@@ -238,7 +238,7 @@ class Compression {
     precision_.whole = &whole_;
     precision_.journal = options_.resume;
     precision_.finish = [this](Model& trial, const std::vector<std::string>& whole) {
-      return run_rest(trial, recipe_, "quantize-static", whole, target_->target(), runtime_);
+      return run_rest(trial, recipe_, choosing_pass(recipe_), whole, target_->target(), runtime_);
     };
   }
 

@@ -252,6 +252,13 @@ Result<double> DropMeter::drop(Session& candidate) {
   return (1 - after.value) * 100;
 }
 
+std::string_view choosing_pass(const Recipe& recipe) {
+  const bool dynamic =
+      std::any_of(recipe.steps.begin(), recipe.steps.end(),
+                  [](const RecipeStep& step) { return step.pass == "quantize-dynamic"; });
+  return dynamic ? "quantize-dynamic" : "quantize-static";
+}
+
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
                 const std::vector<std::string>& excluded, const Target& target,
                 const std::shared_ptr<Runtime>& runtime) {

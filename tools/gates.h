@@ -69,6 +69,9 @@ class DropMeter {
 Result<GateFigures> gate_figures(const Gates& gates, const Comparison* comparison,
                                  const Quality* quality, DropMeter* meter, Judged& result);
 
+// The pass of the recipe that chooses between float32 and integers.
+std::string_view choosing_pass(const Recipe& recipe);
+
 // Does to a copy of the model what the recipe has behind `pass`, unheard; `excluded` are patterns
 // for the passes that take some.
 Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,

@@ -10,10 +10,12 @@
 // weights in int8.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/dynamic_lstm.h"
+#include "passes/common/layer_restoring.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/target_rules.h"
@@ -56,6 +58,8 @@ class QuantizeDynamic final : public Pass {
   struct Options {
     std::vector<std::string> include, exclude;
     std::int64_t min_elements = 0;
+    double min_sqnr = 0;
+    double max_drop = 100;
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
@@ -65,13 +69,25 @@ class QuantizeDynamic final : public Pass {
                    "activations costs more than the integer kernel saves, by the target's cost "
                    "model")
             .range(0, 1e12)
-            .unit("elements");
+            .unit("elements")
+            .field("min-sqnr", &Options::min_sqnr,
+                   "the worst layers go back to float32 until the model's outputs reach this "
+                   "signal to noise ratio; exit status 5 where they never do; 0: not asked for")
+            .range(0, 200)
+            .unit("dB")
+            .field("max-drop", &Options::max_drop,
+                   "layers go back to float32 until the metric of --eval, or agreement, drops by "
+                   "no more (a perplexity: rises by no more percent; exit status 5: never); 100: "
+                   "off")
+            .range(0, 100)
+            .unit("points");
     return kSchema;
   }
   explicit QuantizeDynamic(Options options) : options_(std::move(options)) {}
 
   Status run(Model& model, PassContext& context) override {
     const Selection selection(options_.include, options_.exclude);
+    MCOMPRESS_TRY(restore(model, context));
     for (Node* node : model.graph().nodes()) {
       if (context.edit().erased(*node)) continue;
       if (!node->is("MatMul") && !node->is("Gemm")) continue;
@@ -93,6 +109,23 @@ class QuantizeDynamic final : public Pass {
   }
 
  private:
+  Status restore(const Model& model, PassContext& context) {
+    const PrecisionGoal goal{options_.min_sqnr, options_.max_drop};
+    if (goal.min_sqnr <= 0 && goal.max_drop >= 100) return ok_status();
+    Options plain = options_;
+    plain.min_sqnr = 0;
+    plain.max_drop = 100;
+    const RecipeStep step{"quantize-dynamic", schema().print(plain)};
+    MCOMPRESS_ASSIGN(std::vector<std::string> patterns,
+                     layers_to_restore(model, step, goal, context));
+    restored_.emplace(std::vector<std::string>{}, std::move(patterns));
+    return ok_status();
+  }
+  std::string why_restored(const Node& node, const Value* weight) const {
+    if (!restored_ || restored_->why_not(node, weight).empty()) return {};
+    return "was restored to float32 for accuracy";
+  }
+
   // Attention multiplies two activations, neither of which is there to be quantized before.
   static void explain_no_weight(const Node& node, PassContext& context) {
     const Value* left = node.input(0);
@@ -142,6 +175,7 @@ class QuantizeDynamic final : public Pass {
       if (weight == nullptr || weight->initializer() == nullptr) continue;
       std::string why = why_not_there(*node, context.target());
       if (why.empty()) why = why_not_dynamic_lstm(*node);
+      if (why.empty()) why = why_restored(*node, node->input(1));
       if (why.empty()) why = why_excepted_there(*node, context.target());
       for (const std::size_t slot : {std::size_t{1}, std::size_t{2}}) {
         if (why.empty()) why = selection.why_not(*node, node->input(slot));
@@ -188,6 +222,7 @@ class QuantizeDynamic final : public Pass {
     if (why.empty()) why = why_not_there(node, target);
     if (why.empty()) why = why_excepted_there(node, target);
     if (why.empty()) why = selection.why_not(node, &weight);
+    if (why.empty()) why = why_restored(node, &weight);
     if (why.empty()) {
       MCOMPRESS_ASSIGN(const bool finite, is_finite(*weight.constant()));
       if (!finite) why = "holds NaN or infinity, which integers have not";
@@ -311,6 +346,7 @@ class QuantizeDynamic final : public Pass {
   }
 
   Options options_;
+  std::optional<Selection> restored_;  // excludes layers for accuracy
   std::map<std::uint32_t, Dynamic> dynamic_;
 };
 
