@@ -313,10 +313,14 @@ class Compression {
       return ok_status();
     }
     if (Status sound = check_model(model()); !sound.ok()) {
-      if (Status given = check_model(*original_); !given.ok()) {
-        return no_fault_of_ours(std::move(given).error(), Code::kInput);
-      }
-      return sound_or_ours(std::move(sound));
+      if (check_model(*original_).ok()) return sound_or_ours(std::move(sound));
+      // Runtimes take what the checker refuses: outputs without a shape, for one.
+      Diagnostics found;
+      found.warn("checker-refuses-original",
+                 "of the original, too, " + sound.error().diagnostic.message,
+                 {job_.input, sound.error().diagnostic.where.path,
+                  sound.error().diagnostic.where.subject});
+      console_.show(found);
     }
     const int threads = static_cast<int>(options_.threads);
     const bool will_run =

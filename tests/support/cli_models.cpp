@@ -77,6 +77,15 @@ std::vector<Named> models() {
                        "local.layer(a) y = local.layer(b) }\n<domain: \"local\", "
                        "opset_import: [\"\" : 17]> layer (a) => (b) { w = Constant<value = " +
                        weights("", {64, 64}, -0.1f, 0.1f) + ">() b = MatMul(a, w) }")},
+      // The checker wants a shape for its output, the runtime does without.
+      {"shapeless", bytes_from_text(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        shapeless (float[4] x, int64[N] s) => (float[] y) {
+          a = Identity(x)
+          b = Identity(a)
+          c = Relu(b)
+          y = Reshape(c, s)
+        })")},
       // Nobody can run it.
       {"custom", bytes_from_text(R"(
         <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>
