@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "judge.h"
 #include "mcompress/host.h"
@@ -26,6 +28,11 @@ std::string listed(const std::vector<std::string>& names) {
   }
   if (names.size() > kNamed) text += " and " + std::to_string(names.size() - kNamed) + " more";
   return text;
+}
+
+std::int64_t count_of(const std::map<std::string, std::int64_t>& counts, std::string_view name) {
+  const auto found = counts.find(std::string(name));
+  return found != counts.end() ? found->second : 0;
 }
 
 class Checker {
@@ -176,8 +183,9 @@ class Checker {
       if (most && decisions >= 2 && fell * 100 > *most + 100 * kSlackShare) lost.push_back(&change);
     }
     const ClassChange& worst = lost.empty() ? changes->classes.front() : *lost.front();
-    GateCheck& check = add("classes", "class " + std::to_string(worst.label),
-                           percent_text(worst.before), percent_text(worst.after),
+    GateCheck& check = add("classes", "class that lost most",
+                           std::to_string(worst.label) + ": " + percent_text(worst.before),
+                           std::to_string(worst.label) + ": " + percent_text(worst.after),
                            most ? "-" + limits_.text(GateLimit::kClassDrop) + " points" : "off");
     if (!most) check.verdict = Verdict::kSkipped;
     if (lost.empty()) return;
@@ -274,8 +282,8 @@ class Checker {
       if (!most) {
         check.verdict = Verdict::kSkipped;
       } else if (!(loss <= *most + kSlackDb)) {
-        miss(check, "fell by " + decimal_text(loss, 2) + " dB, and --max-sqnr-drop allows " +
-                        limits_.text(GateLimit::kSqnrDrop));
+        miss(check, "'" + output->name + "' fell by " + decimal_text(loss, 2) +
+                        " dB, and --max-sqnr-drop allows " + limits_.text(GateLimit::kSqnrDrop));
       }
     }
     const auto least = limit(GateLimit::kMinSqnr);
@@ -315,10 +323,14 @@ class Checker {
       }
     }
     if (falls.empty()) {
-      if (limits_.by_flag(GateLimit::kLayerDrop)) {
-        lack("layers", "layers", GateLimit::kLayerDrop, "no layer is known on both sides");
+      if (limits_.by_flag(GateLimit::kLayerDrop) || !was_.layers.empty()) {
+        lack("layers", "layer by itself", GateLimit::kLayerDrop, "no layer is known on both sides");
       }
       return;
+    }
+    if (falls.size() < was_.layers.size()) {
+      note(std::to_string(was_.layers.size() - falls.size()) + " of " +
+           counted(was_.layers.size(), "recorded layer") + " are gone");
     }
     std::stable_sort(falls.begin(), falls.end(),
                      [](const Fall& a, const Fall& b) { return a.db > b.db; });
@@ -383,8 +395,7 @@ class Checker {
                               const std::map<std::string, std::int64_t>& after) {
     std::string text;
     for (const auto& [name, count] : before) {
-      const auto found = after.find(name);
-      const std::int64_t now = found != after.end() ? found->second : 0;
+      const std::int64_t now = count_of(after, name);
       if (now >= count) continue;
       text += (text.empty() ? "" : ", ") + name + " " + std::to_string(count) + " -> " +
               std::to_string(now);
@@ -453,19 +464,17 @@ class Checker {
     }
     changed("runtime", was_.runtime, now_.runtime);
     changed("target", was_.target, now_.target);
-    std::string operators;
+    std::set<std::string_view> names;
     for (const auto* side : {&was_.operators, &now_.operators}) {
-      for (const auto& [name, ignored] : *side) {
-        const auto count = [&name](const std::map<std::string, std::int64_t>& counts) {
-          const auto found = counts.find(name);
-          return found != counts.end() ? found->second : 0;
-        };
-        const std::int64_t before = count(was_.operators), after = count(now_.operators);
-        // What both sides have was told on the first.
-        if (before == after || (side == &now_.operators && before > 0)) continue;
-        operators += (operators.empty() ? "" : ", ") + name + " " + std::to_string(before) +
-                     " -> " + std::to_string(after);
-      }
+      for (const auto& entry : *side) names.insert(entry.first);
+    }
+    std::string operators;
+    for (const std::string_view name : names) {
+      const std::int64_t before = count_of(was_.operators, name);
+      const std::int64_t after = count_of(now_.operators, name);
+      if (before == after) continue;
+      operators += (operators.empty() ? "" : ", ") + std::string(name) + " " +
+                   std::to_string(before) + " -> " + std::to_string(after);
     }
     if (!operators.empty()) note("operators: " + operators);
     if (was_.integers && now_.integers) {

@@ -1,7 +1,7 @@
 #include "gate_measure.h"
 
 #include <algorithm>
-#include <cmath>
+#include <set>
 
 #include "holdings.h"
 #include "layerwise.h"
@@ -14,12 +14,6 @@
 
 namespace mcompress::tools {
 namespace {
-
-// What can not be measured here is no failure of the model.
-bool may_be_left_out(const Error& error) {
-  return error.code == Code::kUnsupported || error.code == Code::kInput ||
-         error.code == Code::kUsage;
-}
 
 class Gauge {
  public:
@@ -161,16 +155,21 @@ class Gauge {
     const auto found = layer_errors(subject_.runtime, *subject_.reference, model(), *subject_.data,
                                     options, console_);
     if (!found.ok()) {
-      if (!may_be_left_out(found.error())) return found.error();
+      const bool none = found.error().diagnostic.id == "no-common-layer";
+      if (!none && found.error().code != Code::kUnsupported) return found.error();
       left_out("layers", found.error());
       return ok_status();
     }
     // Floats end there: what is further away is rounding, another on each machine.
     constexpr double kMostDb = 80;
     facts_.layer_samples = request_.layer_samples;
+    std::set<std::string> names;
     for (const LayerError& layer : found->layers) {
       if (!layer.own_db) continue;
-      facts_.layers.push_back({layer.value, std::clamp(*layer.own_db, -kMostDb, kMostDb)});
+      // Names of values are unique, those of nodes say more.
+      const bool unique = !layer.layer.empty() && names.insert(layer.layer).second;
+      facts_.layers.push_back(
+          {unique ? layer.layer : layer.value, std::clamp(*layer.own_db, -kMostDb, kMostDb)});
     }
     return ok_status();
   }
@@ -190,7 +189,7 @@ class Gauge {
     const auto workload = workload_of(model(), pins, console_);
     if (workload.ok()) {
       facts_.planned_bytes = workload->memory.peak_bytes;
-    } else if (may_be_left_out(workload.error())) {
+    } else if (workload.error().code == Code::kUnsupported) {
       left_out("planned memory", workload.error());
     } else {
       return workload.error();

@@ -29,6 +29,11 @@ Result<std::vector<ValuePair>> value_pairs(const Model& reference, const Model& 
   return pairs;
 }
 
+// Says no more than that this form of the model is not the one.
+bool is_no_form(const Error& error) {
+  return error.code == Code::kUnsupported || error.diagnostic.id == "no-common-layer";
+}
+
 }  // namespace
 
 Result<LayerComparison> layer_errors(const std::shared_ptr<Runtime>& runtime,
@@ -57,6 +62,9 @@ Result<LayerComparison> layer_errors(const std::shared_ptr<Runtime>& runtime,
     };
     const auto plain = nearness(*reference.model, pairs);
     const auto other = nearness(*fused.model, fused_pairs);
+    for (const auto* form : {&plain, &other}) {
+      if (!form->ok() && !is_no_form(form->error())) return form->error();
+    }
     if (other.ok() && (!plain.ok() || *other > *plain)) {
       best = fused.model.get();
       pairs = std::move(fused_pairs);

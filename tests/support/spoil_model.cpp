@@ -1,8 +1,10 @@
 // spoil_model IN OUT KIND NUMBER: a model with one mistake in it, for the tests of `gate`.
 //   scale N    the scale of the weight of the Nth DequantizeLinear with one is 10 % too large
+//   gain N     and that of the bias beside it: the whole layer is 10 % too large
 //   class N    class N of the first output is 1000 lower, and is never decided for
-//   bytes P    a tensor that nobody reads makes the file P percent larger
+//   bytes P    tensors that nobody reads make the file P percent larger
 //   weights    prints how many N there are for `scale`
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -26,18 +28,30 @@ std::vector<Node*> weight_nodes(Graph& graph) {
   return nodes;
 }
 
-bool spoil_scale(Model& model, std::size_t number) {
-  Editor editor(model, &onnx_catalog());
-  const std::vector<Node*> nodes = weight_nodes(model.graph());
-  if (number >= nodes.size()) return false;
-  Node& node = *nodes[number];
-  const Tensor& scale = *node.input(1)->constant();
-  auto values = read_floats(scale);
+// A new tensor: others may read the old one.
+bool enlarge_scale(Editor& editor, Node& node) {
+  const Tensor* scale = node.is("DequantizeLinear") ? node.input(1)->constant() : nullptr;
+  if (scale == nullptr) return false;
+  auto values = read_floats(*scale);
   if (!values.ok()) return false;
   for (float& value : *values) value *= 1.1F;
-  Tensor larger = make_float_tensor(*values, {scale.dims().begin(), scale.dims().end()});
-  // Others may read the old one.
-  editor.set_input(node, 1, &editor.add_initializer(model.graph(), "spoilt", std::move(larger)));
+  Tensor larger = make_float_tensor(*values, {scale->dims().begin(), scale->dims().end()});
+  Graph& graph = editor.model().graph();
+  editor.set_input(node, 1, &editor.add_initializer(graph, "spoilt", std::move(larger)));
+  return true;
+}
+
+bool spoil_scale(Model& model, std::size_t number, bool bias_too) {
+  Editor editor(model, &onnx_catalog());
+  const std::vector<Node*> nodes = weight_nodes(model.graph());
+  if (number >= nodes.size() || !enlarge_scale(editor, *nodes[number])) return false;
+  if (!bias_too) return true;
+  for (const Use& use : nodes[number]->output(0)->uses()) {
+    Value* bias =
+        use.node != nullptr && use.node->inputs().size() > 2 ? use.node->input(2) : nullptr;
+    Node* maker = bias != nullptr ? bias->producer() : nullptr;
+    if (maker != nullptr && !enlarge_scale(editor, *maker)) return false;
+  }
   return true;
 }
 
@@ -65,11 +79,16 @@ bool spoil_class(Model& model, std::size_t number) {
 bool spoil_bytes(Model& model, std::size_t percent) {
   const auto size = model_size_on_disk(model);
   if (!size.ok()) return false;
-  const auto more = static_cast<std::int64_t>(size->total() * percent / 100);
+  std::uint64_t more = size->total() * percent / 100;
   Editor editor(model, &onnx_catalog());
-  editor.add_initializer(model.graph(), "spoilt",
-                         make_bytes_tensor(DataType::kUint8, {more},
-                                           std::vector<std::byte>(static_cast<std::size_t>(more))));
+  // In pieces that the graph itself holds: a runtime may want larger ones to be read.
+  for (std::uint64_t piece = 0; more > 0; more -= piece) {
+    piece = std::min<std::uint64_t>(more, 512);
+    editor.add_initializer(
+        model.graph(), "spoilt",
+        make_bytes_tensor(DataType::kUint8, {static_cast<std::int64_t>(piece)},
+                          std::vector<std::byte>(static_cast<std::size_t>(piece))));
+  }
   return true;
 }
 
@@ -90,7 +109,8 @@ int run(const std::vector<std::string>& arguments) {
   if (arguments.size() != 4) return fail("usage: spoil_model IN OUT KIND NUMBER");
   const std::size_t number = std::stoul(arguments[3]);
   const std::string& kind = arguments[2];
-  const bool done = kind == "scale"   ? spoil_scale(**model, number)
+  const bool done = kind == "scale"   ? spoil_scale(**model, number, false)
+                    : kind == "gain"  ? spoil_scale(**model, number, true)
                     : kind == "class" ? spoil_class(**model, number)
                     : kind == "bytes" ? spoil_bytes(**model, number)
                                       : false;

@@ -295,7 +295,7 @@ TEST(GateChecks, AClassIsLostFromTwoDecisionsOn) {
   EXPECT_EQ(missed(lost), Ids{"classes"});
   ASSERT_EQ(lost.classes.size(), 1U);
   EXPECT_EQ(lost.classes[0].label, 1);
-  EXPECT_EQ(lost.checks[4].name, "class 1");
+  EXPECT_EQ(lost.checks[4].now, "1: 0.00 %");
   EXPECT_TRUE(against_sample([](Baseline& now) { now.quality->classes[1].correct = 0; },
                              limits_from("max-class-drop", "off"))
                   .met());
