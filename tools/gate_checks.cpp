@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "judge.h"
 #include "mcompress/host.h"
@@ -230,11 +231,36 @@ class Checker {
     sqnr();
   }
 
+  // Another way to come as near to the reference is no mistake: a better calibration moves outputs
+  // too.
+  static bool no_further_off(const BaselineOutput& before, const BaselineOutput& after) {
+    return before.sqnr_db && after.sqnr_db && *after.sqnr_db >= *before.sqnr_db - kSlackDb &&
+           before.sketch.values == after.sketch.values &&
+           before.sketch.non_finite == after.sketch.non_finite;
+  }
+
   void likeness(const std::vector<std::string>& gone) {
     const auto least = limit(GateLimit::kLikeness);
-    const auto [output, loss] = worst_output([](const auto& before, const auto& after) {
+    const auto unlike = [&](const BaselineOutput& before, const BaselineOutput& after) {
+      return least && likeness_db(before.sketch, after.sketch) < *least - kSlackDb;
+    };
+    const auto unlikeness = [](const BaselineOutput& before, const BaselineOutput& after) {
       return std::optional<double>(-likeness_db(before.sketch, after.sketch));
+    };
+    std::vector<std::string> moved;
+    auto [output, loss] = worst_output([&](const auto& before, const auto& after) {
+      if (!unlike(before, after) || !no_further_off(before, after)) {
+        return unlikeness(before, after);
+      }
+      moved.push_back(after.name);
+      return std::optional<double>();
     });
+    if (!moved.empty()) {
+      note("outputs " + listed(moved) +
+           " differ from what was recorded, and are no further from the reference's");
+    }
+    const bool all_moved = output == nullptr && !moved.empty();
+    if (all_moved) std::tie(output, loss) = worst_output(unlikeness);
     if (output == nullptr && gone.empty()) {
       return lack("likeness", "outputs as recorded", GateLimit::kLikeness,
                   "no output was recorded");
@@ -247,7 +273,7 @@ class Checker {
       check.verdict = Verdict::kSkipped;
     } else if (!gone.empty()) {
       miss(check, "the model has no output " + listed(gone));
-    } else if (db < *least - kSlackDb) {
+    } else if (!all_moved && db < *least - kSlackDb) {
       const OutputSketch &before = recorded(output->name)->sketch, &after = output->sketch;
       std::string why = "'" + output->name + "' differs from what was recorded";
       if (before.values != after.values) {
@@ -276,8 +302,8 @@ class Checker {
       }
     } else {
       const auto most = limit(GateLimit::kSqnrDrop);
-      GateCheck& check = add("sqnr", "SQNR of " + output->name,
-                             shown_db(*recorded(output->name)->sqnr_db), shown_db(*output->sqnr_db),
+      GateCheck& check = add("sqnr", "SQNR", shown_db(*recorded(output->name)->sqnr_db),
+                             shown_db(*output->sqnr_db),
                              most ? "-" + limits_.text(GateLimit::kSqnrDrop) + " dB" : "off");
       if (!most) {
         check.verdict = Verdict::kSkipped;

@@ -164,3 +164,18 @@ ends 0 "$MCOMPRESS" gate int8.onnx --baseline calib.json --update --calib "$digi
 [[ ! -s message ]] || ! grep -q 'was calibrated with' message
 ends 0 "$MCOMPRESS" gate int8.onnx --baseline eval.json --update --calib "$digits/eval.npz"
 grep -q 'was calibrated with data of digest' message
+
+# The Makefile of the documentation does what it says.
+if command -v make >/dev/null; then
+  make_gate() {
+    make -s -f "$MCOMPRESS_MODELS/../docs/examples/ci/Makefile" MCOMPRESS="$MCOMPRESS" RECIPE=server-int8 \
+      MODEL="$digits/model.onnx" CALIB="$digits/calib.npz" EVAL="$digits/eval.npz" BASELINE=made.json "$@"
+  }
+  ends 0 make_gate gate-update
+  ends 0 make_gate gate
+  grep -q '^passed: ' out
+  [[ -s build/gate.xml && -s build/gate.md ]]
+  cp lost.onnx build/compressed.onnx
+  ends 2 make_gate gate  # make's own status
+  grep -q 'Error 5' message
+fi

@@ -37,8 +37,9 @@ bool enlarge_scale(Editor& editor, Node& node) {
   for (float& value : *values) value *= 1.1F;
   Tensor larger = make_float_tensor(*values, {scale->dims().begin(), scale->dims().end()});
   Graph& graph = editor.model().graph();
+  Value& old = *node.input(1);
   editor.set_input(node, 1, &editor.add_initializer(graph, "spoilt", std::move(larger)));
-  return true;
+  return !old.uses().empty() || editor.erase_initializer(old).ok();
 }
 
 bool spoil_scale(Model& model, std::size_t number, bool bias_too) {

@@ -302,12 +302,25 @@ TEST(GateChecks, AClassIsLostFromTwoDecisionsOn) {
 }
 
 TEST(GateChecks, OutputsLayersAndReference) {
-  EXPECT_EQ(missed(against_sample([](Baseline& now) {
-              std::vector<float> values = noise(320, 1);
-              for (float& value : values) value *= 1.1F;
-              now.outputs[0].sketch = sketch_of(values);
-            })),
-            Ids{"likeness"});
+  const auto tenth_more = [](double sqnr_db) {
+    return [sqnr_db](Baseline& now) {
+      std::vector<float> values = noise(320, 1);
+      for (float& value : values) value *= 1.1F;
+      now.outputs[0].sketch = sketch_of(values);
+      now.outputs[0].sqnr_db = sqnr_db;
+    };
+  };
+  EXPECT_EQ(missed(against_sample(tenth_more(30.4))), Ids{"likeness"});
+  // As near to the reference as before, it is another model, and no worse one.
+  const GateOutcome as_near = against_sample(tenth_more(30.5));
+  EXPECT_TRUE(as_near.met());
+  EXPECT_EQ(as_near.notes.size(), 1U);
+  // Without a reference nobody can tell.
+  Baseline was = sample(), now = sample();
+  tenth_more(0)(now);
+  was.outputs[0].sqnr_db.reset();
+  now.outputs[0].sqnr_db.reset();
+  EXPECT_EQ(missed(check_gate(was, now, {})), Ids{"likeness"});
   // A thousandth is 60 dB.
   EXPECT_TRUE(against_sample([](Baseline& now) {
                 std::vector<float> values = noise(320, 1);
