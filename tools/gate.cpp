@@ -242,6 +242,8 @@ class GateCommand final : public Command {
                     0,
                     32};
     request.threads = static_cast<int>(options_.threads);
+    constexpr std::int64_t kMostValues = std::int64_t{1} << 24;  // a second of sums
+    request.most_values = compared ? 0 : kMostValues;
     if (compared) request.output_samples = std::max<std::int64_t>(was->output_samples, 1);
     request.layer_samples = options_.layer_samples;
     if (request.layer_samples < 0) {

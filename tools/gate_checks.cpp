@@ -136,21 +136,22 @@ class Checker {
     }
     const double drop = drop_between(before, after);
     drop_check("quality", metric, value_text(before), value_text(after), drop, GateLimit::kDrop,
-               is_share(after.metric) ? " points" : " %");
+               is_share(after.metric));
     if (after.metric != Metric::kAgreement) agreement(before, after);
     classes(before, after);
   }
 
   void drop_check(std::string id, std::string name, std::string before, std::string after,
-                  double drop, GateLimit which, std::string_view unit) {
+                  double drop, GateLimit which, bool share) {
     const auto most = limit(which);
+    const std::string unit = share ? " points" : " %";
     GateCheck& check = add(std::move(id), std::move(name), std::move(before), std::move(after),
-                           most ? "-" + limits_.text(which) + std::string(unit) : "off");
+                           most ? (share ? "-" : "+") + limits_.text(which) + unit : "off");
     if (!most) {
       check.verdict = Verdict::kSkipped;
     } else if (!(drop <= *most + 100 * kSlackShare)) {
-      miss(check, "lost " + decimal_text(drop, 2) + std::string(unit) + ", and " + flag(which) +
-                      " allows " + limits_.text(which));
+      miss(check, (share ? "lost " : "rose by ") + decimal_text(drop, 2) + unit + ", and " +
+                      flag(which) + " allows " + limits_.text(which));
     }
   }
 
@@ -163,7 +164,7 @@ class Checker {
     }
     drop_check("agreement", "agreement", percent_text(*before.agreement),
                percent_text(*after.agreement), (*before.agreement - *after.agreement) * 100,
-               GateLimit::kAgreementDrop, " points");
+               GateLimit::kAgreementDrop, true);
   }
 
   // The class that lost most decides. One decision more or less is no loss of a class.

@@ -86,7 +86,7 @@ class Gauge {
     MCOMPRESS_ASSIGN(Session * session, model_.session());
     const std::int64_t step = std::max<std::int64_t>(subject_.data->fixed_batch(), 1);
     const std::int64_t all = std::min(request_.output_samples, subject_.data->count());
-    const std::int64_t samples = std::max(all - all % step, std::min(step, subject_.data->count()));
+    std::int64_t samples = std::max(all - all % step, std::min(step, subject_.data->count()));
     std::vector<std::string> names;
     for (const PortInfo& port : session->outputs()) names.push_back(port.name);
     std::vector<BaselineOutput> outputs(names.size());
@@ -106,6 +106,9 @@ class Gauge {
         readable[i] = values.ok();  // texts are not
         if (values.ok()) outputs[i].sketch.add(*values);
       }
+      std::int64_t values = 0;
+      for (const BaselineOutput& output : outputs) values += output.sketch.values;
+      if (request_.most_values > 0 && values >= request_.most_values) samples = first + step;
     }
     facts_.output_samples = samples;
     for (std::size_t i = 0; i < names.size(); ++i) {

@@ -18,6 +18,8 @@ struct GateRequest {
   EvalSettings eval;
   int threads = 1;
   std::int64_t output_samples = 32;
+  // No further sample is recorded once outputs have so many values; 0: no matter how many.
+  std::int64_t most_values = 0;
   std::int64_t layer_samples = 4;  // 0: layers are left out
   bool measure_memory = false;
   bool latency = false;
