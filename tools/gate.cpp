@@ -110,7 +110,7 @@ class GateCommand final : public Command {
     flags_ = &flags;
     app.add_option("MODEL", model_path_, "ONNX model")->required()->type_name("");
     flags.add(Options::schema().specs(), "Data and work");
-    flags.add(gate_limit_specs(), "Limits: go before those of the baseline; off: none");
+    flags.add(gate_limit_specs(), "Limits (off: none), before those of the baseline");
   }
 
   Status run(Console& console) override {
