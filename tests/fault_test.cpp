@@ -195,6 +195,9 @@ class Faults : public ::testing::Test {
                               std::string("in/") + part + ".json", "-q"});
       ASSERT_EQ(made.status, 0) << made.err;
     }
+    const Ended gate = run({"gate", "in/net.onnx", "--baseline", "in/gate.json", "--reference",
+                            "in/net.onnx", "--eval", "in/stored.npz", "--update", "-q"});
+    ASSERT_EQ(gate.status, 0) << gate.err;
     for (const char* old : {"out/model.onnx", "out/model.onnx.data", "out/report.json"}) {
       write_file(old, std::string("old ") + old);
     }
@@ -417,6 +420,17 @@ class Faults : public ::testing::Test {
           "--loads", "1"},
          false,
          12},
+        {"gate",
+         {"gate", net, "--baseline", "in/gate.json", "--reference", net, "--eval", "in/stored.npz",
+          "--junit", "out/gate.xml", "--markdown", "out/gate.md"},
+         true,
+         20},
+        {"gate-update",
+         {"gate", net, "--baseline", "out/gate.json", "--reference", net, "--eval", "in/stored.npz",
+          "--calib", "in/deflated.npz", "--recipe", "in/recipe.yaml", "--junit", "out/gate.xml",
+          "--update"},
+         true,
+         20},
         {"sensitivity",
          {"sensitivity", net, "--calib", "in/stored.npz", "--mode", "weight-only", "-o",
           "out/exclude.txt"},

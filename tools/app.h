@@ -48,6 +48,7 @@ std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();
 std::unique_ptr<Command> make_compare();
 std::unique_ptr<Command> make_bench();
+std::unique_ptr<Command> make_gate();
 std::unique_ptr<Command> make_passes();
 std::unique_ptr<Command> make_targets();
 
