@@ -95,6 +95,11 @@ class FormReader {
         largest = tensor;
         form.tensor = leaf->name();
       }
+      // Scales and zero points go with the weights in front of them.
+      if (is_scale(node, slot) && !forms_.empty() && forms_.back().node == node.label()) {
+        forms_.back().bytes += form.bytes;
+        continue;
+      }
       if (largest == nullptr || largest->elements() < min_elements_) continue;
       if (data != nullptr && data->dtype() == DataType::kInt64) continue;  // shapes and indices
       form.node = node.label();
@@ -108,6 +113,11 @@ class FormReader {
       forms_.push_back(std::move(form));
     }
     return ok_status();
+  }
+
+  static bool is_scale(const Node& node, std::size_t slot) {
+    return slot >= 2 &&
+           (node.op_type() == "MatMulNBits" || node.op_type() == "GatherBlockQuantized");
   }
 
   static void set_dims(const Value& value, const Tensor& largest, const Cone& cone,
@@ -230,6 +240,7 @@ class FormReader {
     const bool coded = cone.nodes.size() > kManyNodes;
     form.compressed = true;
     if (codebook != nullptr) {
+      form.tensor = codebook->input(0)->name();  // bits of codes may have any name
       form.form = "codebook of " + std::to_string(entries->elements()) + " floats, " +
                   (coded ? "indices of several lengths (entropy-coded)" : "packed indices");
     } else if (dequantize != nullptr && data_of(dequantize->input(0)) != nullptr) {

@@ -312,12 +312,10 @@ Status check_twice(const BySubject& by) {
   for (const auto& [subject, about] : by) {
     std::set<std::string> passes;
     for (const PlannedDecision* decision : about) {
-      const bool again = !passes.insert(decision->pass).second;
+      const bool again = !passes.insert(decision->pass).second && !decision->keep();
       if (!again && (passes.size() == 1 || passes.count("") == 0)) continue;
       return Error(Code::kUsage, "plan-decided-twice",
-                   again && decision->keep() ? "is kept twice"
-                   : again                   ? "is decided twice by " + decision->pass
-                                             : "is kept and compressed",
+                   again ? "is decided twice by " + decision->pass : "is kept and compressed",
                    decision->where, "one line for each pass that works on it, or one with keep");
     }
   }

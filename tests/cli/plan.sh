@@ -66,6 +66,12 @@ form body.4.a.weight | grep -q 'int8, a scale per channel on axis 0 (DequantizeL
 edit body.4.b.weight 's/options: .*/options: {clusters: 12}/'
 apply
 form body.4.b.weight | grep -q 'codebook of 12 floats'
+# Pruned, clustered and coded: kept by all of it, and what was made of it is gone too.
+"$MCOMPRESS" plan deep-compression "$model" -o plan.yaml -q
+edit body.4.b.weight 's/do: .*/do: keep/'
+apply
+form body.4.b.weight | grep -q 'float32$'
+form '*body.4/a' | grep -q 'codebook of 16 floats, indices of several lengths'
 # Zeros: another share.
 "$MCOMPRESS" plan prune-weights "$model" -o plan.yaml -q
 edit body.4.b.weight 's/sparsity: 0.5/sparsity: 0.8/; s/storage: [a-z-]*/storage: dense/'
