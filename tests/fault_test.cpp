@@ -189,6 +189,9 @@ class Faults : public ::testing::Test {
                  tensor_file_bytes(tensor).value());
     }
     write_file("in/recipe.yaml", "name: mine\npasses: [eliminate-identity, quantize-weights]\n");
+    const Ended planned =
+        run({"plan", "in/recipe.yaml", "in/net.onnx", "-o", "in/plan.yaml", "-q"});
+    ASSERT_EQ(planned.status, 0) << planned.err;
     for (const char* part : {"a", "b"}) {
       const std::string data = std::string("in/") + (*part == 'a' ? "stored.npz" : "rows");
       const Ended made = run({"calibrate", "in/net.onnx", "--calib", data, "-o",
@@ -412,6 +415,9 @@ class Faults : public ::testing::Test {
          {"calibrate", "--merge", "in/a.json", "in/b.json", "-o", "out/table.json"},
          true,
          12},
+        {"plan", {"plan", "in/recipe.yaml", net, "-o", "out/plan.yaml"}, true, 12},
+        {"apply", {"apply", "in/plan.yaml", net, "-o", out}, true, 12},
+        {"explain", {"explain", net, "--recipe", "in/plan.yaml"}, true, 8},
         {"diff", {"diff", net, "in/other.onnx", "--json", "--dot", "out/graph.dot"}, true, 12},
         {"compare", {"compare", net, "in/other.onnx", "--data", "in/stored.npz"}, true, 12},
         {"eval", {"eval", "in/other.onnx", "--data", "in/stored.npz", "--against", net}, true, 12},

@@ -18,6 +18,7 @@ struct Options : DataFlags {
   std::string samples = "0";
   std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
+  bool dry_run = false;
 
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema = make_schema();
@@ -36,6 +37,7 @@ struct Options : DataFlags {
                    "use the first N samples; 0: as many as the ranges need, spread evenly; auto: "
                    "twice as many each time until the ranges hardly move, which is printed")
             .unit("N|auto")
+            .field("dry-run", &Options::dry_run, "observe everything, write no table")
             .field("target", &Options::target,
                    "the runtime to calibrate for, or a file of your own that describes one")
             .unit("NAME|FILE")
@@ -68,17 +70,20 @@ class Calibrate final : public Command {
     Diagnostics diagnostics;
     const auto& schema = Options::schema();
     MCOMPRESS_ASSIGN(options_, schema.parse(flags_->given(schema.specs()), diagnostics));
-    if (options_.output.empty()) {
+    if (options_.output.empty() && !options_.dry_run) {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o TABLE");
     }
     std::vector<std::string> others = {options_.calib};
     if (!merge_) others.insert(others.end(), inputs_.begin(), inputs_.end());
     MCOMPRESS_TRY(check_overwrites(options_.output, "output", others));
-    MCOMPRESS_TRY(check_writable(options_.output));
+    if (!options_.output.empty()) MCOMPRESS_TRY(check_writable(options_.output));
     MCOMPRESS_ASSIGN(const CalibrationTable table, merge_ ? merged() : calibrated(console));
     MCOMPRESS_ASSIGN(const std::string text, table.to_json());
-    MCOMPRESS_TRY(options_.output == "-" ? console.print(text) : write_file(options_.output, text));
+    if (!options_.dry_run) {
+      MCOMPRESS_TRY(options_.output == "-" ? console.print(text)
+                                           : write_file(options_.output, text));
+    }
     console.say("observed " + counted(table.all().size(), "value") + " on " +
                 counted(static_cast<std::uint64_t>(table.samples), "sample"));
     return ok_status();
@@ -91,7 +96,7 @@ class Calibrate final : public Command {
                    {{}, "--merge", {}});
     }
     for (const OptionSpec& spec : Options::schema().specs()) {
-      if (spec.name == "output" || !flags_->has(spec.name)) continue;
+      if (spec.name == "output" || spec.name == "dry-run" || !flags_->has(spec.name)) continue;
       return Error(Code::kUsage, "flag-with-merge",
                    "says nothing about merging, which only adds up what the tables hold",
                    {{}, "--" + spec.name, {}}, "leave it out, or leave out --merge");

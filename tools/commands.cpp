@@ -125,20 +125,7 @@ class Run final : public Writing {
   }
 
   Status run(Console& console) override {
-    MCOMPRESS_ASSIGN(NamedRecipe found, find_recipe(recipe_, console));
-    Recipe& recipe = found.recipe;
-    MCOMPRESS_ASSIGN(Job wanted, job("run", place_data(recipe.data, found.file, model_)));
-    recipe.data = Datum();
-    wanted.recipe_file = found.file;
-    if (!flags_->has("target")) wanted.options.target = recipe.target;
-    if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe.seed);
-    wanted.must_compress = must_compress(recipe);
-    wanted.translates = only_translates(recipe);
-    const bool has_data = has_calibration_data(wanted.options) || !wanted.options.table.empty();
-    wanted.choose_recipe = [recipe = std::move(recipe), has_data](const Model& model,
-                                                                  ReportScope&) {
-      return resolve_recipe(recipe, model, has_data);
-    };
+    MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("run", recipe_, console));
     return compress(std::move(wanted), console);
   }
 

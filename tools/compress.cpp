@@ -119,6 +119,7 @@ class Compression {
   }
 
   Status check_names() {
+    if (job_.names_are_checked) return ok_status();
     std::vector<const Model*> states = {&model()};
     std::unique_ptr<Model> inlined;
     for (const RecipeStep& step : recipe_.steps) {
@@ -199,7 +200,7 @@ class Compression {
   }
 
   Status run_passes() {
-    Services services;
+    Services& services = services_;
     services.runtime = runtime_;
     services.target = &target_->target();
     services.calibration_data = calib_.get();
@@ -221,7 +222,13 @@ class Compression {
     MCOMPRESS_TRY(
         run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
     changed_ = passes_that_changed(report_.root().facts()) > 0;
-    return ok_status();
+    return tell(job_.decided);
+  }
+
+  Status tell(const Onlooker& onlooker) {
+    return onlooker ? onlooker({explain_, recipe_, *original_, services_, loaded_.size.total(),
+                                saved_.total(), comparison_ ? &*comparison_ : nullptr})
+                    : ok_status();
   }
 
   // For passes that choose between float32 and integers.
@@ -508,6 +515,7 @@ class Compression {
   }
 
   Status finish() {
+    MCOMPRESS_TRY(tell(job_.finished));
     const bool with_model = report_text_.has_value();
     if (!with_model && !options_.report.empty() && options_.report != "-") {
       MCOMPRESS_TRY(write_file(options_.report, report_text()));
@@ -568,6 +576,7 @@ class Compression {
   SampleCount samples_;
   std::optional<CalibrationTable> table_;
   Diagnostics diagnostics_;
+  Services services_;
   Explain explain_;
   Report report_;
   Coverage coverage_;

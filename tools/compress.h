@@ -60,6 +60,17 @@ inline bool has_calibration_data(const CompressOptions& options) {
   return !options.calib.empty() || !options.input.empty();
 }
 
+// What a run has decided and made, for those who look on.
+struct RunFacts {
+  const Explain& explain;
+  const Recipe& recipe;
+  const Model& original;
+  const Services& services;                         // of the passes
+  std::uint64_t bytes_before = 0, bytes_after = 0;  // of the files; after: 0 until it is known
+  const Comparison* comparison = nullptr;           // null: not compared
+};
+using Onlooker = std::function<Status(const RunFacts&)>;
+
 // What a command wants done.
 struct Job {
   CompressOptions options;
@@ -74,6 +85,10 @@ struct Job {
   // The result does the same in other operators: it may be larger, it is compared on made-up
   // inputs when no data is given, and a runtime that lacks its operators is no error of ours.
   bool translates = false;
+  // The recipe's patterns are names of the cleaned model: not held against those of the file.
+  bool names_are_checked = false;
+  Onlooker decided;   // once passes have run, before anything is checked or written
+  Onlooker finished;  // at the end of a run that succeeds
 };
 
 Status compress(Job job, Console& console);

@@ -1,6 +1,7 @@
 // Lossless forms of a model: an archive, or operators that decode themselves.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 
 #include "mcompress/archive.h"
 #include "mcompress/host.h"
@@ -82,7 +83,10 @@ class Pack final : public Writing {
 
  private:
   Status archive(const Job& wanted, const PackFlags& given, Console& console) const {
-    const std::string& output = wanted.options.output;
+    std::string output = wanted.options.output;
+    const bool dry = wanted.options.dry_run;
+    if (dry && output.empty())
+      output = (std::filesystem::temp_directory_path() / "dry.mca").string();
     if (output.empty()) {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "write -o FILE");
@@ -98,6 +102,7 @@ class Pack final : public Writing {
     PackOptions options;
     options.only_weights = given.only_weights;
     options.allow_larger = wanted.options.allow_larger;
+    options.dry_run = dry;
     options.effort = given.effort == "fast" ? CodingEffort::kFast : CodingEffort::kThorough;
     options.threads = static_cast<int>(wanted.options.jobs);
     MCOMPRESS_ASSIGN(PackedModel packed, pack_model(*loaded.model, output, options, console));

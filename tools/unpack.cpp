@@ -1,5 +1,6 @@
 // An archive back to the model it was made of, byte for byte.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 
 #include "app.h"
 #include "mcompress/archive.h"
@@ -14,6 +15,7 @@ namespace {
 struct UnpackFlags {
   std::string output;
   bool json = false;
+  bool dry_run = false;
 
   static const Schema<UnpackFlags>& schema() {
     static const Schema<UnpackFlags> kSchema =
@@ -21,6 +23,7 @@ struct UnpackFlags {
             .field("output", &UnpackFlags::output,
                    "the model file to write; its data files go where it looks for them")
             .unit("FILE")
+            .field("dry-run", &UnpackFlags::dry_run, "decode and check all of it, write nothing")
             .field("json", &UnpackFlags::json, "sizes on standard output");
     return kSchema;
   }
@@ -37,8 +40,10 @@ class Unpack final : public Command {
   Status run(Console& console) override {
     Diagnostics diagnostics;
     const auto& schema = UnpackFlags::schema();
-    MCOMPRESS_ASSIGN(const UnpackFlags given,
-                     schema.parse(flags_->given(schema.specs()), diagnostics));
+    MCOMPRESS_ASSIGN(UnpackFlags given, schema.parse(flags_->given(schema.specs()), diagnostics));
+    if (given.dry_run && given.output.empty()) {
+      given.output = (std::filesystem::temp_directory_path() / "dry.onnx").string();
+    }
     if (given.output.empty() || given.output == "-") {
       return Error(Code::kUsage, "no-output", "the output is missing, or no file",
                    {{}, "--output", {}}, "write -o FILE");
@@ -46,7 +51,9 @@ class Unpack final : public Command {
     const std::string inputs[] = {archive_};
     MCOMPRESS_TRY(check_overwrites(given.output, "output", inputs));
     MCOMPRESS_TRY(check_writable(given.output));
-    MCOMPRESS_ASSIGN(const SavedModel saved, unpack_archive(archive_, given.output, console));
+    MCOMPRESS_ASSIGN(const SavedModel saved, given.dry_run
+                                                 ? check_archive(archive_, given.output, console)
+                                                 : unpack_archive(archive_, given.output, console));
     if (given.json) {
       Datum map = Datum::map();
       map.set("model_bytes", Datum::integer(static_cast<std::int64_t>(saved.model_bytes)));

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "mcompress/recipe.h"
+#include "recipe_files.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -27,6 +29,24 @@ Result<Job> Writing::job(std::string_view command, Datum defaults) const {
   for (const auto& [key, value] : *given.as_map()) defaults.set(key, value);
   MCOMPRESS_ASSIGN(job.options, schema.parse(defaults, diagnostics));
   return job;
+}
+
+Result<Job> Writing::job_of_recipe(std::string_view command, const std::string& name,
+                                   Console& console) const {
+  MCOMPRESS_ASSIGN(NamedRecipe found, find_recipe(name, console));
+  Recipe& recipe = found.recipe;
+  MCOMPRESS_ASSIGN(Job wanted, job(command, place_data(recipe.data, found.file, model_)));
+  recipe.data = Datum();
+  wanted.recipe_file = found.file;
+  if (!flags_->has("target")) wanted.options.target = recipe.target;
+  if (!flags_->has("seed")) wanted.options.seed = static_cast<std::int64_t>(recipe.seed);
+  wanted.must_compress = must_compress(recipe);
+  wanted.translates = only_translates(recipe);
+  const bool has_data = has_calibration_data(wanted.options) || !wanted.options.table.empty();
+  wanted.choose_recipe = [recipe = std::move(recipe), has_data](const Model& model, ReportScope&) {
+    return resolve_recipe(recipe, model, has_data);
+  };
+  return wanted;
 }
 
 std::function<Result<Recipe>(const Model&, ReportScope&)> always(Recipe recipe) {

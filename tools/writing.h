@@ -25,6 +25,9 @@ class Writing : public Command {
   // The job with input and CompressOptions as they were given; the recipe is still to be chosen.
   // `defaults`: a map of options that the flags go before.
   Result<Job> job(std::string_view command, Datum defaults = Datum::map()) const;
+  // The job of a recipe that the user names: a file or a built-in one, with its data.
+  Result<Job> job_of_recipe(std::string_view command, const std::string& recipe,
+                            Console& console) const;
 
   Flags* flags_ = nullptr;
   std::string model_;

@@ -18,7 +18,8 @@ struct PackOptions {
   bool only_weights = false;  // the initializers of the main graph, no graph
   bool allow_larger = false;
   CodingEffort effort = CodingEffort::kThorough;
-  int threads = 0;  // 0: as many as there are; the bytes do not depend on it
+  bool dry_run = false;  // do all of it, and leave no archive
+  int threads = 0;       // 0: as many as there are; the bytes do not depend on it
 };
 
 struct PackedTensor {
@@ -46,6 +47,10 @@ Result<bool> is_archive(const std::filesystem::path& path);
 // archive of weights alone.
 Result<SavedModel> unpack_archive(const std::filesystem::path& archive,
                                   const std::filesystem::path& model, Progress& progress);
+
+// The same, checks and all, without leaving a file.
+Result<SavedModel> check_archive(const std::filesystem::path& archive,
+                                 const std::filesystem::path& model, Progress& progress);
 
 // What an archive holds, tensor by tensor; damaged blocks are not noticed.
 Result<PackedModel> describe_archive(const std::filesystem::path& archive);

@@ -34,6 +34,8 @@ Result<Datum> datum_from_json(std::string_view text, std::string_view name);
 // Stable JSON with a final line break; on one line without.
 std::string json_text(const Datum& datum);
 std::string json_line(const Datum& datum);
+// The same as YAML, which read_datum_file reads back.
+std::string yaml_text(const Datum& datum);
 
 // ------------------------------------------------------------------------------------------ text
 

@@ -18,6 +18,8 @@
 #include "mcompress/options.h"
 #include "mcompress/pass.h"
 #include "mcompress/pipeline.h"
+#include "mcompress/plan.h"
+#include "mcompress/plan_check.h"
 #include "mcompress/precision.h"
 #include "mcompress/report.h"
 #include "mcompress/runtime.h"

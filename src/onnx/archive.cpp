@@ -187,8 +187,13 @@ Result<bool> is_archive(const std::filesystem::path& path) {
   return ArchivedModel::is_one(file->bytes());
 }
 
-Result<SavedModel> unpack_archive(const std::filesystem::path& archive,
-                                  const std::filesystem::path& model, Progress& progress) {
+namespace {
+
+enum class Ending : std::uint8_t { kCommit, kDrop };
+
+Result<SavedModel> unpack_files(const std::filesystem::path& archive,
+                                const std::filesystem::path& model, Progress& progress,
+                                Ending ending) {
   const auto run = [&]() -> Result<SavedModel> {
     MCOMPRESS_ASSIGN(MappedFilePtr file, map_file(real_files(), archive.string()));
     MCOMPRESS_ASSIGN(const auto packed, ArchivedModel::open(std::move(file)));
@@ -196,12 +201,24 @@ Result<SavedModel> unpack_archive(const std::filesystem::path& archive,
     AtomicOutput output(real_files());
     WriteMeter meter(progress, packed->unpacked_size().total());
     MCOMPRESS_TRY(packed->unpack(model, output, meter));
-    MCOMPRESS_TRY(output.commit());
+    if (ending == Ending::kCommit) MCOMPRESS_TRY(output.commit());
     return packed->unpacked_size();
   };
   auto result = run();
   if (!result.ok()) return std::move(result).error().in_file(archive.string());
   return result;
+}
+
+}  // namespace
+
+Result<SavedModel> unpack_archive(const std::filesystem::path& archive,
+                                  const std::filesystem::path& model, Progress& progress) {
+  return unpack_files(archive, model, progress, Ending::kCommit);
+}
+
+Result<SavedModel> check_archive(const std::filesystem::path& archive,
+                                 const std::filesystem::path& model, Progress& progress) {
+  return unpack_files(archive, model, progress, Ending::kDrop);
 }
 
 PackedTensor described(const codec::ArchivedTensor& tensor, const codec::ArchivedStream& stream) {

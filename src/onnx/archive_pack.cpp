@@ -322,7 +322,7 @@ Result<PackedModel> pack_model(const Model& model, const std::filesystem::path& 
                  "nothing was written; --allow-larger writes it anyway");
   }
   MCOMPRESS_TRY(file->finish());
-  MCOMPRESS_TRY(output.commit());
+  if (!options.dry_run) MCOMPRESS_TRY(output.commit());
   return packed;
 }
 

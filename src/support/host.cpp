@@ -37,6 +37,8 @@ std::string json_text(const Datum& datum) { return print_json(datum); }
 
 std::string json_line(const Datum& datum) { return print_json_line(datum); }
 
+std::string yaml_text(const Datum& datum) { return print_yaml(datum); }
+
 std::string nearest_name(std::string_view name, std::span<const std::string> candidates) {
   return nearest(name, candidates);
 }

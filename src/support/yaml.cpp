@@ -4,10 +4,12 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <sstream>
 
+#include "support/json.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -129,6 +131,102 @@ class Handler final : public YAML::EventHandler {
   std::vector<bool> have_key_;  // one per open container
 };
 
+class YamlPrinter {
+ public:
+  std::string print(const Datum& datum) {
+    if (is_inline(datum, 0)) {
+      text_ += flow(datum);
+    } else {
+      block(datum, 0);
+    }
+    if (text_.empty() || text_.back() != '\n') text_ += '\n';
+    return std::move(text_);
+  }
+
+ private:
+  static constexpr std::size_t kWidth = 80;
+
+  static bool is_scalar(const Datum& datum) {
+    return datum.as_map() == nullptr && datum.as_list() == nullptr;
+  }
+
+  // Quoted where it would read as something else.
+  static std::string scalar(const Datum& datum) {
+    const std::string* text = datum.as_string();
+    if (text == nullptr) return print_json_line(datum);
+    bool plain = !text->empty() && std::holds_alternative<std::string>(resolve_plain(*text));
+    for (std::size_t i = 0; plain && i < text->size(); ++i) {
+      const char c = (*text)[i];
+      const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+      const bool inside = i > 0 && (c == '-' || (c == ' ' && i + 1 < text->size()));
+      plain = word || c == '_' || c == '/' || (c == '.' && i > 0) || inside;
+    }
+    return plain ? *text : print_json_line(datum);
+  }
+
+  static std::string flow(const Datum& datum) {
+    if (const Datum::List* list = datum.as_list()) {
+      std::string text = "[";
+      for (const Datum& item : *list) text += (text.size() > 1 ? ", " : "") + flow(item);
+      return text + "]";
+    }
+    if (const Datum::Map* map = datum.as_map()) {
+      std::string text = "{";
+      for (const auto& [key, value] : *map) {
+        text += (text.size() > 1 ? ", " : "") + scalar(Datum::string(key)) + ": " + flow(value);
+      }
+      return text + "}";
+    }
+    return scalar(datum);
+  }
+
+  // Short lists and maps of scalars stand on one line.
+  static bool is_inline(const Datum& datum, std::size_t indent) {
+    if (is_scalar(datum)) return true;
+    if (const Datum::List* list = datum.as_list()) {
+      if (list->empty()) return true;
+      if (!std::all_of(list->begin(), list->end(), is_scalar)) return false;
+    }
+    if (const Datum::Map* map = datum.as_map()) {
+      if (map->empty()) return true;
+      if (indent == 0 || !std::all_of(map->begin(), map->end(),
+                                      [](const auto& entry) { return is_scalar(entry.second); })) {
+        return false;
+      }
+    }
+    return indent + flow(datum).size() <= kWidth;
+  }
+
+  void block(const Datum& datum, std::size_t indent) {
+    const std::string margin(indent, ' ');
+    if (const Datum::List* list = datum.as_list()) {
+      for (const Datum& item : *list) {
+        text_ += margin + "- ";
+        if (is_inline(item, indent + 2)) {
+          text_ += flow(item) + '\n';
+          continue;
+        }
+        // The first line of the item stands behind the dash.
+        const std::size_t start = text_.size();
+        block(item, indent + 2);
+        text_.erase(start, indent + 2);
+      }
+      return;
+    }
+    for (const auto& [key, value] : *datum.as_map()) {
+      text_ += margin + scalar(Datum::string(key)) + ':';
+      if (is_inline(value, indent + 2 + key.size())) {
+        text_ += ' ' + flow(value) + '\n';
+        continue;
+      }
+      text_ += '\n';
+      block(value, indent + 2);
+    }
+  }
+
+  std::string text_;
+};
+
 class SecondDocument final : public YAML::EventHandler {
  public:
   void OnDocumentStart(const YAML::Mark& mark) override { at = mark, seen = true, throw Stop{}; }
@@ -173,5 +271,7 @@ Result<Datum> parse_yaml(std::string_view text, std::string_view file, const Par
   if (builder.error()) return std::move(*builder.error());
   return builder.take();  // null for an empty text
 }
+
+std::string print_yaml(const Datum& datum) { return YamlPrinter().print(datum); }
 
 }  // namespace mcompress

@@ -1,6 +1,7 @@
-// YAML text -> Datum.
+// YAML text <-> Datum.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "mcompress/options.h"
@@ -13,5 +14,10 @@ namespace mcompress {
 // given twice. Locations are as in parse_json; columns count characters. Fails with Code::kInput.
 Result<Datum> parse_yaml(std::string_view text, std::string_view file,
                          const ParseLimits& limits = {.bytes = 8ULL << 20});
+
+// Stable text that parse_yaml reads back to the same: two spaces per level, short lists and maps of
+// scalars on one line, texts quoted only where they would read as something else. "nan", "inf" and
+// "-inf" are texts, as in print_json.
+std::string print_yaml(const Datum& datum);
 
 }  // namespace mcompress

@@ -12,3 +12,25 @@ cd ..
 "$MCOMPRESS" run recipe.json "$digits/model.onnx" -o run.onnx -q
 "$MCOMPRESS" quantize "$digits/model.onnx" -o direct.onnx --mode weight-only -q
 cmp run.onnx direct.onnx
+# So do commands that write no model of a recipe: everything is done but the writing.
+mkdir dry && cd dry
+"$MCOMPRESS" pack "$digits/model.onnx" -o ../packed.mca -q
+"$MCOMPRESS" pack "$digits/model.onnx" -o dry.mca --dry-run -q
+"$MCOMPRESS" pack "$digits/model.onnx" --dry-run -q
+"$MCOMPRESS" pack "$digits/model.onnx" --form onnx --dry-run -q || [[ $? == 3 ]]
+"$MCOMPRESS" unpack ../packed.mca -o dry.onnx --dry-run -q
+"$MCOMPRESS" unpack ../packed.mca --dry-run -q
+"$MCOMPRESS" calibrate "$digits/model.onnx" --calib "$digits/calib.npz" -o dry.json --dry-run -q
+"$MCOMPRESS" calibrate "$digits/model.onnx" --calib "$digits/calib.npz" --dry-run -q
+"$MCOMPRESS" prune "$digits/model.onnx" --dry-run -q --save-mask mask.npz
+"$MCOMPRESS" cluster "$digits/model.onnx" --dry-run -q
+"$MCOMPRESS" run cluster "$digits/model.onnx" --dry-run -q
+[[ -z $(ls -A) ]]
+# The checks and the exit statuses are those of a run.
+status=0
+head -c 5000 ../packed.mca >../damaged.mca
+"$MCOMPRESS" unpack ../damaged.mca -o dry.onnx --dry-run -q 2>../message || status=$?
+[[ $status == 2 ]]
+status=0
+"$MCOMPRESS" unpack ../packed.mca -o none/dry.onnx --dry-run -q 2>../message || status=$?
+[[ $status == 4 && -z $(ls -A) ]]

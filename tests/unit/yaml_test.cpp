@@ -100,5 +100,73 @@ TEST(Yaml, JsonIsYaml) {
   EXPECT_EQ(parse_yaml(text, "f").value(), parse_json(text, "f").value());
 }
 
+TEST(Yaml, PrintsWhatItReads) {
+  const std::string text =
+      "a: {x: 1, y: text, z: \"1\"}\n"
+      "b: [1, 2.5, true, null, \"true\", \"a: b\", \"\"]\n"
+      "c:\n"
+      "  - one\n"
+      "  - {k: v}\n"
+      "  - k: [1, 2]\n"
+      "    \"x*\": []\n"
+      "  - - [a]\n"
+      "    - {}\n";
+  EXPECT_EQ(print_yaml(parse_yaml(text, "f").value()), text);
+  // Everything that would read as something else comes back as the text it was.
+  for (const char* odd : {"0x10",
+                          "-1",
+                          ".5",
+                          "1e3",
+                          "~",
+                          "null",
+                          "No",
+                          "yes",
+                          "- a",
+                          "a #b",
+                          "#a",
+                          "a:",
+                          ": a",
+                          " a",
+                          "a ",
+                          "'a'",
+                          "\"",
+                          "&a",
+                          "*a",
+                          "!a",
+                          "|",
+                          ">",
+                          "%a",
+                          "@a",
+                          "`a",
+                          "{",
+                          "}",
+                          "[a",
+                          "a, b",
+                          "two\nlines",
+                          "\t",
+                          "\xc3\xa9",
+                          "?",
+                          "a - b",
+                          ".inf",
+                          "/a/b_1",
+                          "onnx::MatMul_3"}) {
+    Datum map = Datum::map();
+    map.set(odd, Datum::string(odd));
+    Datum list = Datum::list();
+    list.push(Datum::string(odd));
+    map.set("list", std::move(list));
+    const std::string printed = print_yaml(map);
+    const auto again = parse_yaml(printed, "f");
+    ASSERT_TRUE(again.ok()) << printed;
+    EXPECT_EQ(*again, map) << printed;
+  }
+  // Long lists and maps stand in lines of their own.
+  Datum names = Datum::list();
+  for (int i = 0; i < 20; ++i) names.push(Datum::string("name" + std::to_string(i)));
+  EXPECT_EQ(print_yaml(names).substr(0, 16), "- name0\n- name1\n");
+  EXPECT_EQ(print_yaml(Datum::map()), "{}\n");
+  EXPECT_EQ(print_yaml(Datum::string("x")), "x\n");
+}
+
 }  // namespace
 }  // namespace mcompress
