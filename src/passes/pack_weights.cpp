@@ -336,14 +336,32 @@ class PackWeights final : public Pass {
 
   bool made_here(const Value& value) const { return value.id() >= first_made_; }
 
+  static const Decision* maker_of(std::string_view name, const Explain& explain) {
+    for (const std::string_view ending : {"_codebook", "_quantized"}) {
+      if (!name.ends_with(ending)) continue;
+      const std::string_view weight = name.substr(0, name.size() - ending.size());
+      for (const Decision& decision : explain.all()) {
+        if (decision.applied && decision.subject == weight && decision.bytes_before > 0) {
+          return &decision;
+        }
+      }
+    }
+    return nullptr;
+  }
+
   Status pack(Packable packable, const Node& user, PassContext& context) {
     Decision decision;
     decision.subject = packable.name;
     decision.op_type = user.op_type();
     decision.bytes_before = packable.bytes_before;
+    // What another pass of this run made of a weight stands for that weight.
+    if (const Decision* const maker = maker_of(packable.name, context.explain())) {
+      decision.subject = maker->subject;
+      decision.bytes_before = std::max(decision.bytes_before, maker->bytes_before);
+    }
     const auto kept = [&](std::string why) {
       decision.why = std::move(why);
-      decision.bytes_after = decision.bytes_before;
+      decision.bytes_after = packable.bytes_before;
       context.explain().skipped(std::move(decision));
       return ok_status();
     };
@@ -465,7 +483,8 @@ class PackWeights final : public Pass {
 PassInfo pack_weights_info() {
   PassInfo info = pass_info<PackWeights>(
       "pack-weights", "entropy-code weights in operators that are computed when a model is loaded",
-      Reach::kNestedGraphs, false, {"cluster-weights", "quantize-weights", "quantize-blocks"});
+      Reach::kNestedGraphs, false,
+      {"cluster-weights", "quantize-weights", "quantize-blocks", "rdoq-weights"});
   info.keeps_results = false;
   return info;
 }
