@@ -17,10 +17,11 @@ std::optional<Buffer> zstd_encode(Bytes bytes, int level, std::size_t most) {
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_contentSizeFlag, 0);
   ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 0);
-  Buffer out(std::min(most, ZSTD_compressBound(bytes.size())));
+  // With less room than it may need zstd gives up, or stores what it could have coded.
+  Buffer out(ZSTD_compressBound(bytes.size()));
   const std::size_t size =
       ZSTD_compress2(context.get(), out.data(), out.size(), bytes.data(), bytes.size());
-  if (ZSTD_isError(size) != 0) return std::nullopt;  // of those only: no room
+  if (ZSTD_isError(size) != 0 || size > most) return std::nullopt;
   out.resize(size);
   return out;
 }

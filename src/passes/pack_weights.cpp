@@ -219,10 +219,12 @@ class PackWeights final : public Pass {
     });
     for (Node* node : lookups) {
       const auto codebook = constant_of(node->input(0));
-      if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().size() != 1 ||
-          codebook->elements() > 256) {
+      // [entries], or [entries, dimension].
+      if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().empty() ||
+          codebook->dims().size() > 2 || codebook->dims()[0] > 256) {
         continue;
       }
+      const bool vectors = codebook->dims().size() == 2;
       const auto indices = ConstantIndices::of(node->input(1));
       if (!indices || whole(indices->size()) < options_.min_elements) continue;
       if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
@@ -233,12 +235,15 @@ class PackWeights final : public Pass {
       packable.value = node->output(0);
       packable.name = node->input(0)->name();
       packable.values = *codebook;
-      MCOMPRESS_ASSIGN(packable.codebook, read_floats(*codebook));
+      if (!vectors) {
+        MCOMPRESS_ASSIGN(packable.codebook, read_floats(*codebook));
+      }
       const auto dims = dims_of(node->input(1));
       if (!dims) continue;
       packable.dims = *dims;
+      if (vectors) packable.dims.push_back(codebook->dims()[1]);
       for (const std::int32_t index : *indices) {
-        if (index < 0 || index >= codebook->elements()) break;
+        if (index < 0 || index >= codebook->dims()[0]) break;
         packable.symbols.push_back(static_cast<std::uint8_t>(index));
       }
       if (packable.symbols.size() != indices->size()) continue;
@@ -396,7 +401,7 @@ class PackWeights final : public Pass {
     MCOMPRESS_TRY(replace(packable, gaps, context, bytes));
     ++packed_;
     const double weights = static_cast<double>(packable.symbols.size());
-    ReportScope& line = context.report().item("packed", packable.name);
+    ReportScope& line = context.report().item("packed", decision.subject);
     line.count("weights", whole(packable.symbols.size()));
     line.text("form", gaps ? "gaps" : "dense");
     line.number("entropy_bits", dense.entropy_bits / weights);
@@ -457,7 +462,7 @@ class PackWeights final : public Pass {
       MCOMPRESS_ASSIGN(made,
                        emit_symbols(packable.symbols, packable.values, anchor, context, bytes));
     }
-    if (packable.dims.size() != 1) {
+    if (packable.dims.size() != packable.values.dims().size()) {
       made = add("Reshape",
                  {made, constant(make_int64_tensor(packable.dims, {whole(packable.dims.size())}))})
                  .output(0);
