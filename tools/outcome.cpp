@@ -79,7 +79,7 @@ std::vector<const Decision*> last_words(const Explain& explain) {
 
 bool compresses_weights(std::string_view pass) {
   constexpr std::string_view kFamilies[] = {"quantize-", "cast-", "factorize-", "prune-",
-                                            "cluster-",  "pack-", "compress-"};
+                                            "cluster-",  "pack-", "compress-",  "rdoq-"};
   return std::any_of(std::begin(kFamilies), std::end(kFamilies),
                      [&](std::string_view family) { return pass.starts_with(family); });
 }

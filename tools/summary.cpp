@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gates.h"
+#include "layer_table.h"
 #include "mcompress/host.h"
 
 namespace mcompress::tools {
@@ -40,6 +41,9 @@ std::vector<std::string> summary_texts(const Summary& summary) {
   if (summary.verbose || summary.planned) texts.push_back(decision_table(summary.explain).text());
   if (const Table steps = steps_table(summary.report); summary.verbose && !steps.empty()) {
     texts.push_back(steps.text());
+  }
+  if (const Table layers = layer_table(summary.report.facts()); !layers.empty()) {
+    texts.push_back(layers.text());
   }
   if (summary.coverage.of_weights > 0) {
     texts.push_back(coverage_text(summary.coverage, summary.verbose));

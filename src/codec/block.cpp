@@ -5,6 +5,7 @@
 
 #include "codec/kernels.h"
 #include "codec/plane.h"
+#include "codec/prediction.h"
 #include "codec/zstandard.h"
 #include "mcompress/codec.h"
 
@@ -19,6 +20,7 @@ enum class BlockMode : std::uint8_t {
   kSparse = 3,    // gaps between elements that are not 0, then planes of those
   kCodebook = 4,  // at most 256 different elements, then a plane of their numbers
   kNibbles = 5,
+  kPredicted = 6,  // bytes less a linear prediction from bytes before them
 };
 
 constexpr std::uint8_t kRotate = 1;  // sign bits go below the mantissa
@@ -162,6 +164,17 @@ Buffer nibble_block(const Source& source) {
   return out;
 }
 
+Buffer predicted_block(Bytes bytes, const Predictor& predictor, const PlaneOptions& options) {
+  Buffer out{static_cast<std::uint8_t>(BlockMode::kPredicted), predictor.centre,
+             static_cast<std::uint8_t>(predictor.taps.size())};
+  for (const Tap& tap : predictor.taps) {
+    put_number(out, tap.lag);
+    out.push_back(static_cast<std::uint8_t>(tap.coefficient));
+  }
+  encode_plane(predicted_away(bytes, predictor), options, out);
+  return out;
+}
+
 void keep_smaller(Buffer& best, Buffer&& other) {
   if (other.size() < best.size()) best = std::move(other);
 }
@@ -189,10 +202,15 @@ Buffer encode(Bytes bytes, const Elements& elements, CodingEffort effort) {
   }
   // Neighbours in integer weights, too, are often near each other.
   if (!elements.floating) keep_smaller(best, plane_block(source, true));
+  if (effort == CodingEffort::kThorough && !elements.floating && !elements.nibbles &&
+      source.width == 1) {
+    if (const auto predictor = find_predictor(bytes)) {
+      keep_smaller(best, predicted_block(bytes, *predictor, source.planes));
+    }
+  }
   if (elements.nibbles) keep_smaller(best, nibble_block(source));
   if (effort == CodingEffort::kThorough && bytes.size() >= 64) {
-    const std::size_t limit = best.size() + best.size() / 50;
-    if (bytes.size() <= 8192 || zstd_encode(bytes, kZstdTrial, limit)) {
+    if (bytes.size() <= 8192 || zstd_encode(bytes, kZstdTrial, best.size())) {
       if (auto frame = zstd_encode(bytes, kZstdBest, best.size())) {
         frame->insert(frame->begin(), static_cast<std::uint8_t>(BlockMode::kZstd));
         keep_smaller(best, std::move(*frame));
@@ -293,6 +311,24 @@ bool decode_nibbles(ByteReader& in, std::span<std::uint8_t> out) {
   return seen < 16;
 }
 
+bool decode_predicted(ByteReader& in, std::span<std::uint8_t> out) {
+  Predictor predictor;
+  predictor.centre = in.byte();
+  const std::size_t taps = in.byte();
+  if (taps == 0 || taps > kMostTaps) return false;
+  for (std::size_t i = 0; i < taps; ++i) {
+    const std::uint64_t lag = in.number();
+    const auto coefficient = static_cast<std::int8_t>(in.byte());
+    if (in.failed() || lag == 0 || lag > kMostLag || lag >= out.size() || coefficient == 0) {
+      return false;
+    }
+    predictor.taps.push_back({static_cast<std::uint32_t>(lag), coefficient});
+  }
+  if (!decode_plane(in, out) || in.left() != 0) return false;
+  predict_back(out, predictor);
+  return true;
+}
+
 bool decode(Bytes coded, std::span<std::uint8_t> out) {
   if (out.empty()) return coded.empty();
   if (out.size() > kMostBlockBytes || coded.empty() || coded.size() > out.size() + kBlockOverhead) {
@@ -317,6 +353,8 @@ bool decode(Bytes coded, std::span<std::uint8_t> out) {
       return decode_codebook(in, out);
     case BlockMode::kNibbles:
       return decode_nibbles(in, out);
+    case BlockMode::kPredicted:
+      return decode_predicted(in, out);
     default:
       return false;
   }

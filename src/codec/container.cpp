@@ -223,10 +223,10 @@ Result<Archive> Archive::open(std::span<const std::byte> bytes) {
     return damaged("an archive of " + std::to_string(bytes.size()) + " bytes is cut off");
   }
   const std::uint64_t version = load_le(view(bytes).data() + 8, 2);
-  if (version != kArchiveVersion) {
+  if (version == 0 || version > kArchiveVersion) {
     return Error(Code::kUnsupported, "archive-version",
-                 "the archive has format " + std::to_string(version) + ", this program reads " +
-                     std::to_string(kArchiveVersion),
+                 "the archive has format " + std::to_string(version) +
+                     ", this program reads formats up to " + std::to_string(kArchiveVersion),
                  {}, "a newer mcompress may read it");
   }
   const std::span<const std::byte> trailer = bytes.last(kArchiveTrailer);

@@ -17,7 +17,7 @@
 
 namespace mcompress::codec {
 
-inline constexpr std::uint16_t kArchiveVersion = 1;
+inline constexpr std::uint16_t kArchiveVersion = 2;  // 1 is read, too
 inline constexpr std::size_t kArchiveHeader = 16;
 inline constexpr std::size_t kArchiveTrailer = 32;
 inline constexpr std::uint32_t kNoFile = std::numeric_limits<std::uint32_t>::max();
@@ -118,10 +118,10 @@ class Archive {
     std::uint64_t stream_offset = 0;
   };
   std::vector<Piece> pieces_of(std::size_t file) const;
-
- private:
+  // The stream itself, or the one it is a copy of: the one with blocks.
   const ArchivedStream& owner(std::size_t stream) const;
 
+ private:
   std::span<const std::byte> bytes_;
   ArchiveIndex index_;
 };

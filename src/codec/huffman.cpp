@@ -56,6 +56,45 @@ bool finish_stream(const std::uint16_t* table, unsigned table_bits, BitReader& b
   return !bits.overrun() && bits.at_end() && bits.padding_is_zero();
 }
 
+// A stream that is being written: bits that do not fill a byte yet wait.
+struct StreamWriter {
+  const std::uint8_t* from = nullptr;
+  const std::uint8_t* end = nullptr;
+  std::uint8_t* start = nullptr;
+  std::uint8_t* to = nullptr;
+  std::uint64_t bits = 0;
+  unsigned filled = 0;
+
+  void add(std::uint32_t entry) {
+    bits |= std::uint64_t{entry >> 8} << filled;
+    filled += entry & 255;
+  }
+  void flush() {
+    store_le64(to, bits);
+    to += filled >> 3;
+    bits >>= filled & ~7U;
+    filled &= 7;
+  }
+  std::size_t size() const { return static_cast<std::size_t>(to - start); }
+};
+
+// `steps` times as many symbols of each stream.
+template <int kSymbols>
+void write_side_by_side(std::array<StreamWriter, kStreams>& streams, std::size_t steps,
+                        const std::array<std::uint32_t, 256>& entries) {
+  StreamWriter a = streams[0], b = streams[1], c = streams[2], d = streams[3];
+  for (std::size_t step = 0; step < steps; ++step) {
+    for (int i = 0; i < kSymbols; ++i) {
+      a.add(entries[*a.from++]);
+      b.add(entries[*b.from++]);
+      c.add(entries[*c.from++]);
+      d.add(entries[*d.from++]);
+    }
+    a.flush(), b.flush(), c.flush(), d.flush();
+  }
+  streams = {a, b, c, d};
+}
+
 }  // namespace
 
 Classes huffman_lengths(const Counts& counts, unsigned limit) {
@@ -90,50 +129,41 @@ void huffman_encode(Bytes symbols, const Classes& lengths, Buffer& out) {
     entries[s] = std::uint32_t{codes[s]} << 8 | lengths[s];
   }
   const bool short_codes = *std::max_element(lengths.begin(), lengths.end()) <= kFastHuffmanBits;
-  std::array<Buffer, kStreams> streams;
+  // Codes have 15 bits at most, and a store writes 8 bytes.
+  const std::size_t most = (symbols.size() + kStreams - 1) / kStreams * 2 + 16;
+  // Kept by the thread: fresh pages cost more than the code itself.
+  thread_local Buffer room;
+  if (room.size() < kStreams * most) room.resize(kStreams * most);
+  std::array<StreamWriter, kStreams> streams;
+  std::size_t shortest = symbols.size();
   for (std::size_t k = 0; k < kStreams; ++k) {
-    const std::size_t begin = begin_of(k, symbols.size());
-    const Bytes part = symbols.subspan(begin, begin_of(k + 1, symbols.size()) - begin);
-    Buffer& stream = streams[k];
-    stream.resize(part.size() * 2 + 16);
-    std::uint8_t* to = stream.data();
-    std::uint64_t bits = 0;
-    unsigned filled = 0;
-    std::size_t i = 0;
-    // Four codes of 12 bits, or three of 15, and up to 7 waiting ones fit into 64.
-    const auto add = [&](std::uint8_t symbol) {
-      const std::uint32_t entry = entries[symbol];
-      bits |= std::uint64_t{entry >> 8} << filled;
-      filled += entry & 255;
-    };
-    const auto flush = [&] {
-      store_le64(to, bits);
-      to += filled >> 3;
-      bits >>= filled & ~7U;
-      filled &= 7;
-    };
-    for (; short_codes && i + 4 <= part.size(); i += 4) {
-      add(part[i]);
-      add(part[i + 1]);
-      add(part[i + 2]);
-      add(part[i + 3]);
-      flush();
-    }
-    for (; i + 3 <= part.size(); i += 3) {
-      add(part[i]);
-      add(part[i + 1]);
-      add(part[i + 2]);
-      flush();
-    }
-    for (; i < part.size(); ++i) {
-      add(part[i]);
-      flush();
-    }
-    if (filled > 0) *to++ = static_cast<std::uint8_t>(bits);
-    stream.resize(static_cast<std::size_t>(to - stream.data()));
+    const std::size_t begin = begin_of(k, symbols.size()), end = begin_of(k + 1, symbols.size());
+    streams[k].from = symbols.data() + begin;
+    streams[k].end = symbols.data() + end;
+    streams[k].start = streams[k].to = room.data() + k * most;
+    shortest = std::min(shortest, end - begin);
   }
+  // Side by side: no stream waits for its own last step. Four codes of 12 bits, or three of 15, and
+  // up to 7 bits that wait fit into 64.
+  if (short_codes) {
+    write_side_by_side<4>(streams, shortest / 4, entries);
+  } else {
+    write_side_by_side<3>(streams, shortest / 3, entries);
+  }
+  for (StreamWriter& stream : streams) {
+    while (stream.from != stream.end) {
+      stream.add(entries[*stream.from++]);
+      stream.flush();
+    }
+    if (stream.filled > 0) *stream.to++ = static_cast<std::uint8_t>(stream.bits);
+  }
+  std::size_t total = 0;
+  for (const StreamWriter& stream : streams) total += stream.size() + 4;
+  out.reserve(out.size() + total);
   for (std::size_t k = 0; k + 1 < kStreams; ++k) put_number(out, streams[k].size());
-  for (const Buffer& stream : streams) out.insert(out.end(), stream.begin(), stream.end());
+  for (const StreamWriter& stream : streams) {
+    out.insert(out.end(), stream.start, stream.to);
+  }
 }
 
 bool huffman_decode(Bytes coded, std::span<std::uint8_t> out) {

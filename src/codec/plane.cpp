@@ -122,9 +122,9 @@ void encode_plane(Bytes symbols, const PlaneOptions& options, Buffer& out) {
     best.take(PlaneMethod::kSparse, sparse_body(symbols, base, symbols.size() - *most, options));
   }
   if (options.zstd && symbols.size() >= 64) {
-    // Repeats that a fast search finds are worth a slow one.
-    const std::size_t limit = best.size + best.size / 50;
-    const bool promising = symbols.size() <= 8192 || zstd_encode(symbols, kZstdTrial, limit);
+    // Repeats that a fast search finds are worth a slow one; without any, zstd is a Huffman code.
+    const bool promising =
+        symbols.size() <= 8192 || zstd_encode(symbols, kZstdTrial, best.size).has_value();
     if (promising) {
       if (auto frame = zstd_encode(symbols, kZstdBest, best.size)) {
         best.take(PlaneMethod::kZstd, std::move(*frame));

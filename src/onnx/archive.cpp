@@ -152,6 +152,7 @@ SavedModel ArchivedModel::unpacked_size() const {
 Status ArchivedModel::unpack(const std::filesystem::path& path, AtomicOutput& output,
                              WriteMeter& meter) const {
   const codec::Archive& archive = blocks_->archive();
+  const Executor executor(0);
   std::vector<std::byte> buffer;
   // Data files first: a model file is there only when all that it names is.
   for (std::size_t i = files(); i-- > 0;) {
@@ -164,10 +165,24 @@ Status ArchivedModel::unpack(const std::filesystem::path& path, AtomicOutput& ou
     MCOMPRESS_ASSIGN(OutputFile * file, output.add(target));
     Hasher hasher;
     for (const codec::Archive::Piece& piece : archive.pieces_of(i)) {
-      constexpr std::uint64_t kStep = std::uint64_t{4} << 20;  // whole blocks of what we write
-      for (std::uint64_t at = 0; at < piece.length; at += kStep) {
-        buffer.resize(static_cast<std::size_t>(std::min(kStep, piece.length - at)));
-        MCOMPRESS_TRY(archive.read(piece.stream, piece.stream_offset + at, buffer));
+      // Some blocks at a time, each by a thread of its own; they begin where the stream's do.
+      const std::uint64_t block = archive.owner(piece.stream).block_bytes;
+      constexpr std::uint64_t kStep = std::uint64_t{16} << 20;
+      const std::uint64_t blocks = std::max<std::uint64_t>(1, kStep / block);
+      for (std::uint64_t at = 0; at < piece.length;) {
+        const std::uint64_t from = piece.stream_offset + at, first = from / block;
+        const std::uint64_t end =
+            std::min(piece.stream_offset + piece.length, (first + blocks) * block);
+        buffer.resize(static_cast<std::size_t>(end - from));
+        const auto count = static_cast<std::size_t>((end + block - 1) / block - first);
+        MCOMPRESS_TRY(executor.try_parallel_for(count, 1, [&](std::size_t begin, std::size_t) {
+          const std::uint64_t low = std::max(from, (first + begin) * block);
+          const std::uint64_t high = std::min(end, (first + begin + 1) * block);
+          return archive.read(piece.stream, low,
+                              std::span(buffer).subspan(static_cast<std::size_t>(low - from),
+                                                        static_cast<std::size_t>(high - low)));
+        }));
+        at += buffer.size();
         hasher.bytes(buffer);
         MCOMPRESS_TRY(file->write(buffer));
         MCOMPRESS_TRY(meter.advance(buffer.size()));

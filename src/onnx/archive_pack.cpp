@@ -68,6 +68,9 @@ std::uint32_t block_bytes_for(std::span<const std::byte> bytes, const Elements& 
       best = count;
     }
   }
+  // Of a large tensor still enough for many threads; tables count a quarter.
+  constexpr std::size_t kLarge = 16 * kBlockElements, kFold = 4;
+  if (best == kBlockElements && bytes.size() / elements.width >= kLarge) best *= kFold;
   return best * elements.width;
 }
 

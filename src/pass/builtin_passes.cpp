@@ -55,6 +55,7 @@ const PassRegistry& builtin_passes() {
                                quantize_static_info,
                                quantize_weights_info,
                                raise_opset_info,
+                               rdoq_weights_info,
                                simplify_arithmetic_info,
                                simplify_recurrent_info,
                                smooth_info}) {

@@ -30,6 +30,8 @@ class ClusterWeights final : public Pass {
     std::int64_t max_bytes = 0;
     double min_sqnr = 0;
     double rate = 0;
+    std::int64_t dimension = 1;
+    bool share = false;
     bool refit = true;
     bool keep_zero = false;
     std::int64_t samples = 64;
@@ -59,6 +61,13 @@ class ClusterWeights final : public Pass {
                    "rate-distortion: what a bit after entropy coding counts against the mean "
                    "error; 0: the nearest entry is taken")
             .range(0, 16)
+            .field("dimension", &Options::dimension,
+                   "weights that share an index and an entry; sparse weights, first and depthwise "
+                   "convolutions keep an entry for each weight")
+            .range(1, 4)
+            .field("share", &Options::share,
+                   "one codebook for all weights, so that they share the code that packing gives "
+                   "them; entries are not fitted to outputs then")
             .field("refit", &Options::refit,
                    "with data: entries by least squares on the outputs of the layer")
             .field("keep-zero", &Options::keep_zero,
@@ -73,6 +82,18 @@ class ClusterWeights final : public Pass {
               if (options.clusters == 1) {
                 return Error(Code::kUsage, "one-cluster", "a codebook of 1 entry says nothing",
                              {{}, "clusters", {}}, "2 to 256");
+              }
+              const bool budget =
+                  options.avg_bits > 0 || options.max_bytes > 0 || options.min_sqnr > 0;
+              if ((options.dimension > 1 || options.share) && budget) {
+                return Error(Code::kUsage, "budget-of-vectors",
+                             "a budget chooses codebooks of single weights, one for each tensor",
+                             {{}, options.share ? "share" : "dimension", {}},
+                             "give --bits or --clusters");
+              }
+              if (options.dimension > 1 && options.share) {
+                return Error(Code::kUsage, "shared-vectors", "vectors do not share a codebook",
+                             {{}, "share", {}});
               }
               return ok_status();
             });
@@ -106,17 +127,24 @@ class ClusterWeights final : public Pass {
     }
     MCOMPRESS_TRY(count_clusters(model, units, energies, context));
     std::vector<ClusterCodes> codes(units.size());
-    for (std::size_t i = 0; i < units.size(); ++i) {
+    if (options_.share) {
+      MCOMPRESS_ASSIGN(codes, share_codebook(units, energies, context));
+    }
+    for (std::size_t i = 0; i < units.size() && !options_.share; ++i) {
       context.progress().update("cluster weights", i, units.size(), "tensors");
       if (context.progress().cancelled()) {
         return Error(Code::kCancelled, "cancelled", "interrupted while weights were clustered");
       }
       MCOMPRESS_ASSIGN(const ClusterInput input,
                        cluster_input(units[i], energies[i], options_.keep_zero));
-      codes[i] = fit_clusters(input, units[i].clusters, options_.rate, context.executor());
+      codes[i] = takes_vectors(units[i], input)
+                     ? fit_vector_clusters(input, units[i].clusters,
+                                           static_cast<std::size_t>(options_.dimension),
+                                           options_.rate, context.seed(), context.executor())
+                     : fit_clusters(input, units[i].clusters, options_.rate, context.executor());
     }
     std::vector<bool> refitted(units.size());
-    if (has_data && options_.refit) {
+    if (has_data && options_.refit && !options_.share) {
       MCOMPRESS_TRY(refit(model, units, places, energies, codes, refitted, context));
     }
     for (std::size_t i = 0; i < units.size(); ++i) {
@@ -129,6 +157,50 @@ class ClusterWeights final : public Pass {
   }
 
  private:
+  bool takes_vectors(const ClusterUnit& unit, const ClusterInput& input) const {
+    const auto dimension = static_cast<std::size_t>(options_.dimension);
+    return dimension > 1 && unit.why_fewest.empty() && !input.zero &&
+           input.values.size() % dimension == 0;
+  }
+
+  // As if all weights were one.
+  Result<std::vector<ClusterCodes>> share_codebook(const std::vector<ClusterUnit>& units,
+                                                   const std::vector<std::vector<float>>& energies,
+                                                   PassContext& context) const {
+    std::vector<ClusterCodes> codes(units.size());
+    ClusterInput all;
+    std::size_t clusters = 2;
+    const bool weighted = std::ranges::all_of(
+        energies, [](const std::vector<float>& energy) { return !energy.empty(); });
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      MCOMPRESS_ASSIGN(const ClusterInput input,
+                       cluster_input(units[i], energies[i], options_.keep_zero));
+      all.values.insert(all.values.end(), input.values.begin(), input.values.end());
+      if (weighted) {
+        all.importance.insert(all.importance.end(), input.importance.begin(),
+                              input.importance.end());
+      }
+      all.zero = all.zero || input.zero;
+      clusters = std::max(clusters, units[i].clusters);
+    }
+    if (units.empty()) return codes;
+    const ClusterCodes whole = fit_clusters(all, clusters, options_.rate, context.executor());
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < units.size(); ++i) {
+      const auto count = static_cast<std::size_t>(units[i].tensor().elements());
+      codes[i].codebook = whole.codebook;
+      codes[i].codes.assign(whole.codes.begin() + static_cast<std::ptrdiff_t>(at),
+                            whole.codes.begin() + static_cast<std::ptrdiff_t>(at + count));
+      for (std::size_t e = at; e < at + count; ++e) {
+        const double x = double{all.values[e]};
+        const double off = x - double{whole.codebook[whole.codes[e]]};
+        codes[i].signal += x * x, codes[i].noise += off * off;
+      }
+      at += count;
+    }
+    return codes;
+  }
+
   Status count_clusters(Model& model, std::vector<ClusterUnit>& units,
                         const std::vector<std::vector<float>>& energies,
                         PassContext& context) const {
@@ -191,6 +263,7 @@ class ClusterWeights final : public Pass {
       for (std::size_t i = 0; i < part.size(); ++i) {
         const auto& gram = grams[first[i]];
         if (gram == nullptr || gram->rows() == 0) continue;
+        if (codes[part[i].unit].dimension > 1) continue;
         const std::size_t u = part[i].unit, columns = part[i].rows.columns();
         std::vector<double> moments = gram->moments();
         if (!part[i].column.empty()) {
@@ -214,23 +287,26 @@ class ClusterWeights final : public Pass {
   // The line of Deep Compression's tables.
   static void report(const ClusterUnit& unit, const ClusterCodes& codes, PassContext& context) {
     const std::vector<std::uint64_t> counts = codes.counts();
-    const auto total = static_cast<double>(codes.codes.size());
+    const auto total = static_cast<double>(unit.tensor().elements());
     std::uint64_t zeros = 0;
-    for (std::size_t c = 0; c < counts.size(); ++c) {
+    for (std::size_t c = 0; c < counts.size() && codes.dimension == 1; ++c) {
       if (codes.codebook[c] == 0) zeros += counts[c];
     }
     const double bits =
         static_cast<double>(coded_bits(counts, codec::code_lengths(counts, 15))) / total;
     const double entropy = entropy_bits(counts) / total;
     ReportScope& line = context.report().item("layers", unit.value().name());
-    line.count("weights", static_cast<std::int64_t>(codes.codes.size()));
+    line.count("weights", unit.tensor().elements());
     line.number("kept", 1 - static_cast<double>(zeros) / total);
-    line.count("clusters", static_cast<std::int64_t>(codes.codebook.size()));
-    line.count("index_bits", index_bits(codes.codebook.size()));
+    line.count("clusters", static_cast<std::int64_t>(codes.entries()));
+    line.count("dimension", static_cast<std::int64_t>(codes.dimension));
+    line.count("index_bits", index_bits(codes.entries()));
     line.number("huffman_bits", bits);
     line.number("entropy_bits", entropy);
+    const std::size_t rest = 4 * codes.codebook.size() - 4 * codes.entries();
     line.count("bytes", static_cast<std::int64_t>(
-                            clustered_bytes(unit.tensor().elements(), codes.codebook.size())));
+                            rest + clustered_bytes(static_cast<std::int64_t>(codes.codes.size()),
+                                                   codes.entries())));
     line.number("sqnr_db", codes.sqnr_db());
   }
 

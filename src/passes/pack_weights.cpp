@@ -219,10 +219,12 @@ class PackWeights final : public Pass {
     });
     for (Node* node : lookups) {
       const auto codebook = constant_of(node->input(0));
-      if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().size() != 1 ||
-          codebook->elements() > 256) {
+      // [entries], or [entries, dimension].
+      if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().empty() ||
+          codebook->dims().size() > 2 || codebook->dims()[0] > 256) {
         continue;
       }
+      const bool vectors = codebook->dims().size() == 2;
       const auto indices = ConstantIndices::of(node->input(1));
       if (!indices || whole(indices->size()) < options_.min_elements) continue;
       if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
@@ -233,12 +235,15 @@ class PackWeights final : public Pass {
       packable.value = node->output(0);
       packable.name = node->input(0)->name();
       packable.values = *codebook;
-      MCOMPRESS_ASSIGN(packable.codebook, read_floats(*codebook));
+      if (!vectors) {
+        MCOMPRESS_ASSIGN(packable.codebook, read_floats(*codebook));
+      }
       const auto dims = dims_of(node->input(1));
       if (!dims) continue;
       packable.dims = *dims;
+      if (vectors) packable.dims.push_back(codebook->dims()[1]);
       for (const std::int32_t index : *indices) {
-        if (index < 0 || index >= codebook->elements()) break;
+        if (index < 0 || index >= codebook->dims()[0]) break;
         packable.symbols.push_back(static_cast<std::uint8_t>(index));
       }
       if (packable.symbols.size() != indices->size()) continue;
@@ -336,14 +341,32 @@ class PackWeights final : public Pass {
 
   bool made_here(const Value& value) const { return value.id() >= first_made_; }
 
+  static const Decision* maker_of(std::string_view name, const Explain& explain) {
+    for (const std::string_view ending : {"_codebook", "_quantized"}) {
+      if (!name.ends_with(ending)) continue;
+      const std::string_view weight = name.substr(0, name.size() - ending.size());
+      for (const Decision& decision : explain.all()) {
+        if (decision.applied && decision.subject == weight && decision.bytes_before > 0) {
+          return &decision;
+        }
+      }
+    }
+    return nullptr;
+  }
+
   Status pack(Packable packable, const Node& user, PassContext& context) {
     Decision decision;
     decision.subject = packable.name;
     decision.op_type = user.op_type();
     decision.bytes_before = packable.bytes_before;
+    // What another pass of this run made of a weight stands for that weight.
+    if (const Decision* const maker = maker_of(packable.name, context.explain())) {
+      decision.subject = maker->subject;
+      decision.bytes_before = std::max(decision.bytes_before, maker->bytes_before);
+    }
     const auto kept = [&](std::string why) {
       decision.why = std::move(why);
-      decision.bytes_after = decision.bytes_before;
+      decision.bytes_after = packable.bytes_before;
       context.explain().skipped(std::move(decision));
       return ok_status();
     };
@@ -378,7 +401,7 @@ class PackWeights final : public Pass {
     MCOMPRESS_TRY(replace(packable, gaps, context, bytes));
     ++packed_;
     const double weights = static_cast<double>(packable.symbols.size());
-    ReportScope& line = context.report().item("packed", packable.name);
+    ReportScope& line = context.report().item("packed", decision.subject);
     line.count("weights", whole(packable.symbols.size()));
     line.text("form", gaps ? "gaps" : "dense");
     line.number("entropy_bits", dense.entropy_bits / weights);
@@ -439,7 +462,7 @@ class PackWeights final : public Pass {
       MCOMPRESS_ASSIGN(made,
                        emit_symbols(packable.symbols, packable.values, anchor, context, bytes));
     }
-    if (packable.dims.size() != 1) {
+    if (packable.dims.size() != packable.values.dims().size()) {
       made = add("Reshape",
                  {made, constant(make_int64_tensor(packable.dims, {whole(packable.dims.size())}))})
                  .output(0);
@@ -465,7 +488,8 @@ class PackWeights final : public Pass {
 PassInfo pack_weights_info() {
   PassInfo info = pass_info<PackWeights>(
       "pack-weights", "entropy-code weights in operators that are computed when a model is loaded",
-      Reach::kNestedGraphs, false, {"cluster-weights", "quantize-weights", "quantize-blocks"});
+      Reach::kNestedGraphs, false,
+      {"cluster-weights", "quantize-weights", "quantize-blocks", "rdoq-weights"});
   info.keeps_results = false;
   return info;
 }

@@ -52,6 +52,7 @@ PassInfo quantize_dynamic_info();
 PassInfo quantize_static_info();
 PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
+PassInfo rdoq_weights_info();
 PassInfo simplify_arithmetic_info();
 PassInfo simplify_recurrent_info();
 PassInfo smooth_info();

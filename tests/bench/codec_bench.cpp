@@ -18,10 +18,10 @@ using namespace mcompress::codec;
 constexpr std::size_t kSize = 1 << 18;
 
 // deviation x 10: 0 stands for one byte in ten that is not zero.
-Buffer symbols(std::int64_t tenths) {
+Buffer symbols(std::int64_t tenths, std::size_t size = kSize) {
   std::mt19937 random(1);
   std::normal_distribution<double> normal(0, static_cast<double>(tenths) / 10);
-  Buffer data(kSize);
+  Buffer data(size);
   for (std::uint8_t& byte : data) {
     byte = tenths == 0
                ? static_cast<std::uint8_t>(random() % 10 == 0 ? 1 + random() % 15 : 0)
@@ -53,7 +53,7 @@ Buffer rans(const Buffer& data) {
 
 template <Buffer (*kEncode)(const Buffer&)>
 void encode(benchmark::State& state) {
-  const Buffer data = symbols(state.range(0));
+  const Buffer data = symbols(state.range(0), static_cast<std::size_t>(state.range(1)));
   for (auto _ : state) benchmark::DoNotOptimize(kEncode(data).data());
   report(state, data, kEncode(data).size());
 }
@@ -90,10 +90,17 @@ void zstd_back(benchmark::State& state) {
   report(state, data, coded.size());
 }
 
+// Blocks of most tensors, and of large ones.
+void sizes(benchmark::internal::Benchmark* bench) {
+  for (const std::int64_t tenths : {0, 20, 300}) {
+    for (const std::int64_t size : {1 << 18, 1 << 20}) bench->Args({tenths, size});
+  }
+}
+
 BENCHMARK(copy)->Arg(300);
-BENCHMARK(encode<huffman>)->Name("huffman_encode")->Arg(0)->Arg(20)->Arg(300);
+BENCHMARK(encode<huffman>)->Name("huffman_encode")->Apply(sizes);
 BENCHMARK(huffman_back)->Name("huffman_decode")->Arg(0)->Arg(20)->Arg(300);
-BENCHMARK(encode<rans>)->Name("rans_encode")->Arg(0)->Arg(20)->Arg(300);
+BENCHMARK(encode<rans>)->Name("rans_encode")->Apply(sizes);
 BENCHMARK(rans_back)
     ->Name("rans_decode")
     ->Args({0, 0})

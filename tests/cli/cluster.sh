@@ -21,6 +21,15 @@ status=0
 "$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --max-bytes 5000 >out 2>messages || status=$?
 [[ $status == 5 && ! -e none.onnx ]]
 
+# Pairs of weights with an index of 8 bits: as small as 4 bits each; no budget.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o pairs.onnx --bits 8 --dimension 2 >out 2>messages
+(( $(size pairs.onnx) * 2 < $(size "$digits/model.onnx") ))
+"$MCOMPRESS" eval pairs.onnx --data "$digits/eval.npz" >out 2>/dev/null
+grep -q '^top1 9[5678]\.' out
+status=0
+"$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --dimension 2 --avg-bits 3 >out 2>messages || status=$?
+[[ $status == 1 && ! -e none.onnx ]]
+
 # A runtime that would look entries up on every run is refused.
 status=0
 "$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --target tensorrt >out 2>messages || status=$?
@@ -30,6 +39,9 @@ grep -q 'does not compute constants when it loads a model' messages
 # A built-in recipe by its name; a name of none is a usage error.
 "$MCOMPRESS" run deep-compression "$digits/model.onnx" -o deep.onnx >out 2>messages
 (( $(size deep.onnx) < $(size "$digits/model.onnx") ))
+# The table of the layers: weights, what is kept, bits before and after coding, bytes, entropy. Each weight counts once.
+grep -q '^layer .*weights .*kept .*bits .*Huffman .*index .*bytes .*entropy .*of float32' messages
+grep -q '^all ' messages
 status=0
 "$MCOMPRESS" run deep-compresion "$digits/model.onnx" -o none.onnx >out 2>messages || status=$?
 [[ $status == 1 && ! -e none.onnx ]]

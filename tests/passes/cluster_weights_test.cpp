@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "numeric/vector_kmeans.h"
 #include "passes/common/cluster_choice.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
@@ -86,6 +87,78 @@ TEST(ClusterWeights, ElementsTakeTheNearestEntry) {
       EXPECT_LE(std::fabs(real[i] - now[i]), std::fabs(real[i] - e) + 1e-6);
     }
   }
+}
+
+TEST(VectorKmeans, FindsSeparatedClustersAndTakesTheFirstOfEqualOnes) {
+  // Four corners, 50 points close to each.
+  std::vector<float> values;
+  for (int i = 0; i < 200; ++i) {
+    const float x = i % 2 == 0 ? 5.0F : -5.0F, y = i % 4 < 2 ? 3.0F : -3.0F;
+    values.push_back(x + static_cast<float>(i % 7 - 3) / 100);
+    values.push_back(y + static_cast<float>(i % 5 - 2) / 100);
+  }
+  const VectorSet vectors{values, {}, 2};
+  const Executor one(1), four(4);
+  const std::vector<float> codebook = vector_codebook(vectors, 4, 9, one);
+  ASSERT_EQ(codebook.size(), 8U);
+  EXPECT_EQ(codebook, vector_codebook(vectors, 4, 9, four));
+  std::vector<std::uint8_t> codes;
+  nearest_entries(vectors, codebook, {}, codes, four);
+  for (int i = 4; i < 200; ++i) EXPECT_EQ(codes[i], codes[i % 4]) << i;
+  for (std::size_t c = 0; c < 4; ++c) {
+    EXPECT_NEAR(std::fabs(codebook[2 * c]), 5, 0.02);
+    EXPECT_NEAR(std::fabs(codebook[2 * c + 1]), 3, 0.02);
+  }
+  // Midway, and on two entries that are the same: the first one.
+  const std::vector<float> tied = {1, 1, 1, 1, -1, 1}, middle = {0, 1, -1, 1};
+  nearest_entries({middle, {}, 2}, tied, {}, codes, one);
+  EXPECT_EQ(codes, (std::vector<std::uint8_t>{0, 2}));
+  const std::vector<double> penalty = {0.5, 0, 9};
+  nearest_entries({middle, {}, 2}, tied, penalty, codes, one);
+  EXPECT_EQ(codes, (std::vector<std::uint8_t>{1, 1}));
+  // Fewer different vectors than entries.
+  EXPECT_EQ(vector_codebook({middle, {}, 2}, 16, 1, one).size(), 4U);
+}
+
+TEST(ClusterWeights, VectorsShareAnEntry) {
+  for (const int opset : {11, 17, 21}) {
+    for (const auto& [dimension, bits] :
+         std::vector<std::pair<int, int>>{{2, 8}, {2, 4}, {2, 5}, {3, 6}, {4, 8}}) {
+      const std::string options = "{\"dimension\": " + std::to_string(dimension) +
+                                  ", \"bits\": " + std::to_string(bits) + "}";
+      const auto plain = clustered(product(opset, 96, 128), options, {}, 1000);
+      ASSERT_EQ(plain.run->applied("cluster-weights"), 1) << options;
+      const auto real = original(*plain.before), now = weight_of(*plain.after, 96, 128);
+      std::set<std::vector<float>> entries;
+      for (std::size_t i = 0; i < now.size(); i += static_cast<std::size_t>(dimension)) {
+        entries.insert({now.begin() + static_cast<std::ptrdiff_t>(i),
+                        now.begin() + static_cast<std::ptrdiff_t>(i) + dimension});
+      }
+      EXPECT_LE(entries.size(), std::size_t{1} << bits) << options;
+      // Uniform numbers: as good as single ones of as many bits, nearly.
+      EXPECT_GT(sqnr(real, now), 6.02 * bits / dimension - 0.6) << options;
+      const auto packed = clustered(product(opset, 96, 128), options,
+                                    {R"(pack-weights:{"min-elements": 2})"}, 1000);
+      EXPECT_EQ(now, weight_of(*packed.after, 96, 128)) << options;
+    }
+  }
+}
+
+TEST(ClusterWeights, OneCodebookForAll) {
+  const std::string text =
+      "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,80] x) => (float[N,64] y) <" +
+      weights("v", {80, 80}) + ", " + weights("w", {80, 64}) +
+      "> { t = MatMul(x, v) y = MatMul(t, w) }";
+  const auto shared = check_passes(text,
+                                   {"lift-constants", "infer-shapes",
+                                    R"(cluster-weights:{"share": true})", "dedup-initializers"},
+                                   1000);
+  EXPECT_EQ(shared.run->applied("cluster-weights"), 2);
+  std::size_t codebooks = 0;
+  for (const Value* value : shared.after->graph().initializers()) {
+    codebooks += value->name().find("codebook") != std::string_view::npos ? 1 : 0;
+  }
+  EXPECT_EQ(codebooks, 1U);
 }
 
 TEST(ClusterWeights, ReasonsWhyWeightsStay) {
@@ -170,7 +243,7 @@ TEST(PackWeights, IntegerWeightsComeBackBitForBit) {
 TEST(PackWeights, SaysWhyItWouldNotShrink) {
   const auto flat = clustered(product(17), R"({"bits": 8})", {"pack-weights"});
   EXPECT_EQ(flat.run->applied("pack-weights"), 0);
-  EXPECT_NE(flat.run->why("w_codebook").find("would not shrink"), std::string::npos);
+  EXPECT_NE(flat.run->why("w").find("would not shrink"), std::string::npos);
   const auto excluded = clustered(product(17, 256, 128), R"({"bits": 3, "rate": 4})",
                                   {R"(pack-weights:{"exclude": ["w_*"]})"}, 1000);
   EXPECT_EQ(excluded.run->applied("pack-weights"), 0);

@@ -4,11 +4,13 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <random>
 
 #include "codec/huffman.h"
 #include "codec/kernels.h"
 #include "codec/plane.h"
+#include "codec/prediction.h"
 #include "codec/rans.h"
 
 namespace mcompress::codec {
@@ -319,6 +321,79 @@ TEST(Block, ScatteredBitsOfAStepByStepSequenceAreDifferences) {
   std::vector<std::int64_t> steps(20000);
   for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<std::int64_t>(3 * i + 5);
   EXPECT_LT(ratio_of(std::as_bytes(std::span(steps)), {8, false, false}), 0.001);
+}
+
+// Numbers that follow the one before and the one a row above: s[i] = 0.5 s[i-1] + 0.3 s[i-37] +
+// noise.
+Buffer rows_of_neighbours(std::size_t count, std::uint8_t centre) {
+  std::mt19937 random(21);
+  std::normal_distribution<double> normal(0, 12);
+  std::vector<double> s(count);
+  Buffer bytes(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    s[i] = (i > 0 ? 0.5 * s[i - 1] : 0) + (i >= 37 ? 0.3 * s[i - 37] : 0) + normal(random);
+    s[i] = std::clamp(s[i], -127.0, 127.0);
+    bytes[i] = static_cast<std::uint8_t>(std::lround(s[i]) + centre);
+  }
+  return bytes;
+}
+
+TEST(Prediction, FindsTheNeighboursAndComesBack) {
+  for (const std::uint8_t centre : {std::uint8_t{0}, std::uint8_t{128}}) {
+    const Buffer bytes = rows_of_neighbours(60000, centre);
+    const auto predictor = find_predictor(bytes);
+    ASSERT_TRUE(predictor.has_value());
+    std::map<std::uint32_t, int> taps;
+    for (const Tap& tap : predictor->taps) taps[tap.lag] = tap.coefficient;
+    EXPECT_NEAR(taps[1], 32, 3);
+    EXPECT_NEAR(taps[37], 19, 3);
+    Buffer left = predicted_away(bytes, *predictor);
+    // The noise is what is left: log2(12 sqrt(2 pi e)) = 5.63 bits.
+    EXPECT_NEAR(entropy_bytes(left) * 8 / 60000, 5.63, 0.03);
+    predict_back(left, *predictor);
+    EXPECT_EQ(left, bytes);
+    const auto view = std::as_bytes(std::span(bytes));
+    expect_block(view, {1, false, false}, "predicted");
+    const auto coded = encode_block(view, {1, false, false}, CodingEffort::kThorough);
+    EXPECT_EQ(std::to_integer<int>(coded[0]), 6);
+    EXPECT_LT(static_cast<double>(coded.size()), 60000 * 5.68 / 8);
+  }
+}
+
+TEST(Prediction, ComesBackWhateverTheTapsAre) {
+  std::mt19937 random(22);
+  const Buffer bytes = normal_bytes(3000, 60, 23);
+  for (int round = 0; round < 50; ++round) {
+    Predictor predictor;
+    predictor.centre = static_cast<std::uint8_t>(random());
+    for (unsigned t = 0; t < 1 + random() % kMostTaps; ++t) {
+      const auto coefficient =
+          static_cast<std::int8_t>(random() % 2 == 0 ? -128 : random() % 127 + 1);
+      predictor.taps.push_back({static_cast<std::uint32_t>(1 + random() % 2999), coefficient});
+    }
+    Buffer left = predicted_away(bytes, predictor);
+    predict_back(left, predictor);
+    ASSERT_EQ(left, bytes);
+  }
+  // Noise has no neighbours.
+  EXPECT_FALSE(find_predictor(normal_bytes(60000, 30, 24)).has_value());
+  EXPECT_FALSE(find_predictor(normal_bytes(100, 30, 24)).has_value());
+}
+
+TEST(Prediction, HostileTapsAreRefused) {
+  const Buffer plane = {1, 1, 7};  // 20 bytes of 7
+  const auto refused = [&](Buffer head) {
+    head.insert(head.end(), plane.begin(), plane.end());
+    std::vector<std::byte> out(20);
+    return !decode_block(std::as_bytes(std::span(head)), out).ok();
+  };
+  EXPECT_FALSE(refused({6, 0, 1, 3, 64}));
+  EXPECT_TRUE(refused({6, 0, 0}));                                // no tap
+  EXPECT_TRUE(refused({6, 0, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}));  // too many
+  EXPECT_TRUE(refused({6, 0, 1, 0, 64}));                         // of itself
+  EXPECT_TRUE(refused({6, 0, 1, 20, 64}));                        // in front of the block
+  EXPECT_TRUE(refused({6, 0, 1, 1, 0}));                          // for nothing
+  EXPECT_TRUE(refused({6, 0, 1, 0x80, 0x80, 0x04, 64}));          // lag of 65536
 }
 
 TEST(Block, NibblesReachTheirEntropy) {

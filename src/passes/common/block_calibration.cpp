@@ -31,7 +31,7 @@ std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit) {
       if (node->input(0) == nullptr || node->input(0)->initializer() != nullptr) continue;
       const auto view = weight_view(*node, use.slot, holder.tensor.dims());
       if (!view || view->length() != static_cast<std::int64_t>(unit.columns())) continue;
-      auto rows = LayerRows::of(*node, *view);
+      auto rows = LayerRows::of(*node, *view, holder.tensor.dims());
       if (!rows || rows->groups() != 1) continue;
       UnitInput input{place, node, std::string(node->input(0)->name()), std::move(*rows), {}};
       if (view->taps > 1) input.column = convolution_columns(*view);
@@ -111,7 +111,13 @@ Result<std::vector<std::vector<float>>> column_energies(const Model& model,
                                                         const std::vector<BlockUnit>& units,
                                                         std::int64_t samples,
                                                         PassContext& context) {
-  const std::vector<UnitInput> inputs = unit_inputs(units);
+  return input_energies(model, unit_inputs(units), units.size(), samples, context);
+}
+
+Result<std::vector<std::vector<float>>> input_energies(const Model& model,
+                                                       const std::vector<UnitInput>& inputs,
+                                                       std::size_t units, std::int64_t samples,
+                                                       PassContext& context) {
   std::vector<std::vector<double>> sums(inputs.size());
   std::vector<std::int64_t> counts(inputs.size());
   ObservedRows how;
@@ -126,7 +132,7 @@ Result<std::vector<std::vector<float>>> column_energies(const Model& model,
         counts[i] += static_cast<std::int64_t>(rows.size() / columns);
       }));
   const std::vector<std::size_t> first = shared_with(inputs);
-  std::vector<std::vector<float>> energies(units.size());
+  std::vector<std::vector<float>> energies(units);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const std::vector<double>& sum = sums[first[i]];
     if (counts[first[i]] == 0) continue;

@@ -49,5 +49,10 @@ std::vector<std::size_t> shared_with(const std::vector<UnitInput>& inputs);
 Result<std::vector<std::vector<float>>> column_energies(const Model& model,
                                                         const std::vector<BlockUnit>& units,
                                                         std::int64_t samples, PassContext& context);
+// The same for given inputs of so many units.
+Result<std::vector<std::vector<float>>> input_energies(const Model& model,
+                                                       const std::vector<UnitInput>& inputs,
+                                                       std::size_t units, std::int64_t samples,
+                                                       PassContext& context);
 
 }  // namespace mcompress

@@ -50,12 +50,12 @@ class ClusterEmitter {
     const auto count = codes_.codes.size();
     const std::vector<std::int64_t> dims(unit_.tensor().dims().begin(),
                                          unit_.tensor().dims().end());
-    const unsigned bits = index_bits(codes_.codebook.size());
+    const unsigned bits = index_bits(codes_.entries());
     Value* index = nullptr;
-    bool flat = false;
+    bool flat = codes_.dimension > 1;
     if (bits == 8 || (bits == 4 && graph_.model().opset("") >= kFourBitOpset)) {
-      MCOMPRESS_ASSIGN(Tensor tensor,
-                       packed(bits, 0, dims, bits == 4 ? DataType::kUint4 : DataType::kUint8));
+      MCOMPRESS_ASSIGN(Tensor tensor, packed(bits, 0, flat ? std::vector{whole(count)} : dims,
+                                             bits == 4 ? DataType::kUint4 : DataType::kUint8));
       if (bits == 4) edit_.require_ir_version(10);
       index = &cast(constant("_codes", std::move(tensor)), anchor);
     } else {
@@ -73,8 +73,9 @@ class ClusterEmitter {
                                        .output(0);
       }
     }
-    Value& codebook =
-        constant("_codebook", make_float_tensor(codes_.codebook, {whole(codes_.codebook.size())}));
+    std::vector<std::int64_t> book = {whole(codes_.entries())};
+    if (codes_.dimension > 1) book.push_back(whole(codes_.dimension));
+    Value& codebook = constant("_codebook", make_float_tensor(codes_.codebook, std::move(book)));
     Value* real = edit_
                       .insert_before(anchor, {.op_type = "Gather",
                                               .inputs = {&codebook, index},
@@ -199,7 +200,7 @@ class ClusterEmitter {
 }  // namespace
 
 std::vector<std::uint64_t> ClusterCodes::counts() const {
-  std::vector<std::uint64_t> counts(codebook.size());
+  std::vector<std::uint64_t> counts(entries());
   for (const std::uint8_t code : codes) ++counts[code];
   return counts;
 }
@@ -213,8 +214,10 @@ Status emit_clusters(const ClusterUnit& unit, const ClusterCodes& codes, const s
   Decision decision;
   decision.subject = unit.value().name();
   decision.op_type = unit.place.holders.front().user->op_type();
-  decision.what = std::to_string(codes.codebook.size()) + " clusters, indices of " +
-                  std::to_string(index_bits(codes.codebook.size())) + " bits, " + how;
+  decision.what =
+      std::to_string(codes.entries()) + " clusters" +
+      (codes.dimension > 1 ? " of " + std::to_string(codes.dimension) + " weights" : "") +
+      ", indices of " + std::to_string(index_bits(codes.entries())) + " bits, " + how;
   decision.why = "restored to float32 when the model is loaded";
   if (unit.clusters == unit.fewest && !unit.why_fewest.empty()) {
     decision.why += "; no fewer for a " + unit.why_fewest;

@@ -6,6 +6,7 @@
 
 #include "numeric/entropy_code.h"
 #include "numeric/fixed_math.h"
+#include "numeric/vector_kmeans.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -229,6 +230,35 @@ ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, doubl
   }
   drop_unused(codes);
   codes.signal = sums.signal, codes.noise = sums.plain_noise;
+  return codes;
+}
+
+ClusterCodes fit_vector_clusters(const ClusterInput& input, std::size_t clusters,
+                                 std::size_t dimension, double rate, std::uint64_t seed,
+                                 const Executor& executor) {
+  const VectorSet vectors{input.values, input.importance, dimension};
+  ClusterCodes codes;
+  codes.dimension = dimension;
+  codes.codebook = vector_codebook(vectors, clusters, seed, executor);
+  nearest_entries(vectors, codes.codebook, {}, codes.codes, executor);
+  double noise = take_vector_means(vectors, codes.codes, codes.codebook, executor);
+  constexpr int kPasses = 3;
+  const double per_bit = rate * noise / static_cast<double>(vectors.count());
+  for (int pass = 0; rate > 0 && pass < kPasses; ++pass) {
+    std::vector<double> penalty;
+    for (const std::uint64_t count : codes.counts()) {
+      const double seen = std::max(0.5, static_cast<double>(count));
+      penalty.push_back(per_bit * fixed_log2(static_cast<double>(vectors.count()) / seen));
+    }
+    nearest_entries(vectors, codes.codebook, penalty, codes.codes, executor);
+    noise = take_vector_means(vectors, codes.codes, codes.codebook, executor);
+  }
+  for (std::size_t i = 0; i < input.values.size(); ++i) {
+    const double x = double{input.values[i]};
+    const double off =
+        x - double{codes.codebook[codes.codes[i / dimension] * dimension + i % dimension]};
+    codes.signal += x * x, codes.noise += off * off;
+  }
   return codes;
 }
 

@@ -22,6 +22,12 @@ struct ClusterInput {
 Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const float> energy,
                                    bool keep_zero);
 
+// Clusters of `dimension` elements that follow each other, by k-means from a seed; of them as many
+// as divide the weight. `rate` as below.
+ClusterCodes fit_vector_clusters(const ClusterInput& input, std::size_t clusters,
+                                 std::size_t dimension, double rate, std::uint64_t seed,
+                                 const Executor& executor);
+
 // (Weighted) noise over signal of the weight for each number of clusters in `counts`.
 std::vector<double> cluster_errors(const ClusterInput& input, std::span<const std::size_t> counts,
                                    const Executor& executor);

@@ -36,9 +36,11 @@ unsigned index_bits(std::size_t clusters);
 std::uint64_t clustered_bytes(std::int64_t elements, std::size_t clusters);
 
 struct ClusterCodes {
-  std::vector<float> codebook;      // ascending
-  std::vector<std::uint8_t> codes;  // by element of the weight
-  double signal = 0, noise = 0;     // of the weights, without importance
+  std::vector<float> codebook;      // ascending; [entries, dimension]
+  std::vector<std::uint8_t> codes;  // by element of the weight, or by `dimension` of them
+  std::size_t dimension = 1;
+  std::size_t entries() const { return codebook.size() / dimension; }
+  double signal = 0, noise = 0;  // of the weights, without importance
   std::vector<std::uint64_t> counts() const;
   double sqnr_db() const;  // 200 without noise
 };

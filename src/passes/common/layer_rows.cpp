@@ -41,16 +41,27 @@ std::optional<LayerRows> LayerRows::of(const Node& node, const WeightView& view)
   const Value* weight = node.input(1);
   const Tensor* tensor = weight != nullptr ? weight->initializer() : nullptr;
   if (tensor == nullptr) return std::nullopt;
+  return of(node, view, tensor->dims());
+}
+
+std::optional<LayerRows> LayerRows::of(const Node& node, const WeightView& view,
+                                       std::span<const std::int64_t> dims) {
   LayerRows rows;
   rows.columns_ = static_cast<std::size_t>(view.length());
   if (node.is("Conv")) {
-    if (tensor->dims().size() < 3) return std::nullopt;
-    rows.conv_ = geometry_of(node, tensor->dims());
+    if (dims.size() < 3) return std::nullopt;
+    rows.conv_ = geometry_of(node, dims);
     if (!rows.conv_) return std::nullopt;
   } else if (!(node.is("Gemm") && node.int_attribute("transA", 0) == 0) &&
-             !(node.is("MatMul") && tensor->dims().size() == 2)) {
+             !(node.is("MatMul") && dims.size() == 2)) {
     return std::nullopt;
   }
+  return rows;
+}
+
+LayerRows LayerRows::of_vectors(std::size_t columns) {
+  LayerRows rows;
+  rows.columns_ = columns;
   return rows;
 }
 

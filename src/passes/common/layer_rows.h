@@ -18,6 +18,11 @@ class LayerRows {
  public:
   // Empty for other nodes. `view` is that of the weight, input 1 of the node.
   static std::optional<LayerRows> of(const Node& node, const WeightView& view);
+  // The same for a weight of these dimensions that something computes, DequantizeLinear say.
+  static std::optional<LayerRows> of(const Node& node, const WeightView& view,
+                                     std::span<const std::int64_t> dims);
+  // Vectors of the last axis, of so many numbers.
+  static LayerRows of_vectors(std::size_t columns);
   // Rows of what a node with these rows makes, `channels` numbers each: read() at the same
   // positions.
   static LayerRows made_by(const LayerRows& layer, std::size_t channels);

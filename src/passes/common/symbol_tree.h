@@ -26,9 +26,9 @@ struct SymbolCost {
 SymbolCost symbol_cost(std::span<const std::uint8_t> symbols);
 
 // Adds nodes in front of `anchor` that make a tensor [symbols] of the type of `values`: values[s]
-// for each symbol s. `values` has one dimension, and more entries than the largest symbol. At least
-// two different symbols are needed. In parts of at most 4 Mi symbols, so that what a runtime holds
-// while it computes them stays bounded. `bytes` grows by the size of the constants.
+// for each symbol s. `values` has more entries along its first dimension than the largest symbol.
+// At least two different symbols are needed. In parts of at most 4 Mi symbols, so that what a
+// runtime holds while it computes them stays bounded. `bytes` grows by the size of the constants.
 Result<Value*> emit_symbols(std::span<const std::uint8_t> symbols, const Tensor& values,
                             Node& anchor, PassContext& context, std::uint64_t& bytes);
 
