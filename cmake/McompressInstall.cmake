@@ -15,6 +15,25 @@ file(RELATIVE_PATH _to_lib "/${CMAKE_INSTALL_BINDIR}" "/${CMAKE_INSTALL_LIBDIR}"
 set_target_properties(mcompress_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${_to_private};$ORIGIN/${_to_lib}")
 install(TARGETS mcompress_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
+# Completions and manual pages are printed by the program itself.
+if(NOT CMAKE_CROSSCOMPILING)
+  set(_shell "${PROJECT_BINARY_DIR}/shell")
+  add_custom_command(OUTPUT "${_shell}/stamp"
+    COMMAND ${CMAKE_COMMAND} -E rm -rf "${_shell}"
+    COMMAND ${CMAKE_COMMAND} -E make_directory "${_shell}"
+    COMMAND mcompress_cli completions bash -o "${_shell}/mcompress"
+    COMMAND mcompress_cli completions zsh -o "${_shell}/_mcompress"
+    COMMAND mcompress_cli completions fish -o "${_shell}/mcompress.fish"
+    COMMAND mcompress_cli man -o "${_shell}/man1"
+    COMMAND ${CMAKE_COMMAND} -E touch "${_shell}/stamp"
+    DEPENDS mcompress_cli VERBATIM)
+  add_custom_target(mcompress_shell ALL DEPENDS "${_shell}/stamp")
+  install(FILES "${_shell}/mcompress" DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES "${_shell}/_mcompress" DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+  install(FILES "${_shell}/mcompress.fish" DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+  install(DIRECTORY "${_shell}/man1/" DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+endif()
+
 if(OnnxRuntime_BUNDLED)
   get_target_property(_library OnnxRuntime::OnnxRuntime IMPORTED_LOCATION)
   get_filename_component(_name "${_library}" NAME)
@@ -36,7 +55,7 @@ install(FILES
   "${PROJECT_BINARY_DIR}/mcompressConfig.cmake" "${PROJECT_BINARY_DIR}/mcompressConfigVersion.cmake"
   cmake/FindOnnxRuntime.cmake
   DESTINATION ${_package})
-foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/data.md docs/format.md docs/packing.md docs/benchmarks.md docs/mixed-precision.md docs/targets.md docs/third-party.md)
+foreach(_document LICENSE README.md CHANGELOG.md docs/manual.md docs/passes.md docs/calibration-table.md docs/data.md docs/format.md docs/json.md docs/packing.md docs/benchmarks.md docs/mixed-precision.md docs/targets.md docs/third-party.md)
   install(FILES ${_document} DESTINATION ${CMAKE_INSTALL_DOCDIR})
 endforeach()
 install(DIRECTORY docs/examples DESTINATION ${CMAKE_INSTALL_DOCDIR})

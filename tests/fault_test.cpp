@@ -463,6 +463,9 @@ class Faults : public ::testing::Test {
         {"unpack", {"unpack", "in/net.mca", "-o", out}, true, 12},
         {"passes", {"passes"}, true, 0},
         {"targets", {"targets"}, true, 0},
+        {"schema", {"schema", "recipe"}, true, 0},
+        {"completions", {"completions", "bash", "-o", "out/mcompress"}, true, 3},
+        {"man", {"man", "quantize"}, true, 0},
     };
   }
 

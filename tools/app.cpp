@@ -7,7 +7,8 @@
 #include "mcompress/host.h"
 #include "mcompress/options.h"
 #include "mcompress/version.h"
-#include "recipe_files.h"
+#include "pages.h"
+#include "topics.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -95,23 +96,12 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
     {"targets", "", "[NAME|FILE] [--json]",
      "what runtimes execute in integers, slowly or not at all", "mcompress targets onnxruntime-cpu",
      make_targets},
+    {"schema", "", "NAME | --list", "JSON Schemas of --json, reports and recipes",
+     "mcompress schema recipe", make_schema},
+    {"completions", "", "bash|zsh|fish [-o FILE]", "a script that completes command lines",
+     "mcompress completions bash", make_completions},
+    {"man", "", "[COMMAND | -o FOLDER]", "manual pages", "mcompress man quantize", make_man},
 });
-
-std::string recipes_text() {
-  std::string text =
-      "Recipes that `mcompress run NAME MODEL -o OUT` knows by name; `--print-recipe` shows what "
-      "one "
-      "does to a model.\n\n";
-  for (const bool preset : {true, false}) {
-    for (const BuiltinRecipe& recipe : builtin_recipes()) {
-      if (recipe.preset != preset) continue;
-      std::string name(recipe.name);
-      name.resize(std::max<std::size_t>(name.size() + 2, 22), ' ');
-      text += "  " + name + (preset ? recipe.summary : "as the command of that name") + "\n";
-    }
-  }
-  return text + "\ndocs/pipelines.md describes the form of a recipe of your own.\n";
-}
 
 std::string overview() {
   std::string text = "mcompress " + std::string(kVersion) +
@@ -123,6 +113,7 @@ std::string overview() {
     name.resize(std::max<std::size_t>(name.size() + 2, 18), ' ');
     text += "  " + name + std::string(command.summary) + '\n';
   }
+  text += "\nTopics, by `mcompress help TOPIC`:\n" + topics_text();
   text +=
       "\n`mcompress COMMAND --help` shows its flags, `mcompress --version` the version.\n"
       "Exit status: 0 done, 1 usage, 2 bad input, 3 not supported, 4 output not written,\n"
@@ -212,6 +203,8 @@ class Invocation {
     flags_.add(MessageOptions::schema().specs(), "Messages");
   }
 
+  CommandPage page() const { return page_of(info_, app_, flags_); }
+
   std::string help() {
     // CLI11's own usage line knows neither the order nor what goes together.
     std::string text = app_.help();
@@ -272,6 +265,20 @@ class Invocation {
   std::unique_ptr<Command> command_;
 };
 
+// A command, a topic, or both.
+Status help_on(const std::string& subject, Console& console) {
+  const CommandInfo* command = find_command(subject);
+  const HelpTopic* topic = find_topic(subject);
+  if (command == nullptr && topic == nullptr) {
+    return usage_error("unknown-topic", "no command or topic '" + subject + "'", {},
+                       meant(subject, help_subjects(), "`mcompress help` lists them"));
+  }
+  std::string text = command != nullptr ? Invocation(*command).help() : std::string();
+  if (topic != nullptr)
+    text += (text.empty() || text.ends_with("\n\n") ? "" : "\n") + topic->text();
+  return console.print(text);
+}
+
 Status dispatch(std::span<const std::string> arguments, Console& console) {
   if (arguments.empty()) {
     return usage_error("no-command", "a command is missing", {},
@@ -279,12 +286,7 @@ Status dispatch(std::span<const std::string> arguments, Console& console) {
   }
   const std::string& name = arguments.front();
   if (name == "--help" || name == "-h" || name == "help") {
-    if (name == "help" && arguments.size() > 1) {
-      if (arguments[1] == "recipes") return console.print(recipes_text());
-      const CommandInfo* command = find_command(arguments[1]);
-      if (command == nullptr) return unknown_command(arguments[1]);
-      return console.print(Invocation(*command).help());
-    }
+    if (name == "help" && arguments.size() > 1) return help_on(arguments[1], console);
     return console.print(overview());
   }
   if (name == "--version") return console.print("mcompress " + std::string(kVersion) + "\n");
@@ -308,6 +310,12 @@ int run_command_line(std::span<const std::string> arguments, Console& console) {
   if (status.ok()) return 0;
   console.error(status.error().diagnostic);
   return exit_status(status.error().code);
+}
+
+std::vector<CommandPage> command_pages() {
+  std::vector<CommandPage> pages;
+  for (const CommandInfo& command : kCommands) pages.push_back(Invocation(command).page());
+  return pages;
 }
 
 std::string commands_markdown() {

@@ -54,6 +54,9 @@ std::unique_ptr<Command> make_bench();
 std::unique_ptr<Command> make_gate();
 std::unique_ptr<Command> make_passes();
 std::unique_ptr<Command> make_targets();
+std::unique_ptr<Command> make_schema();
+std::unique_ptr<Command> make_completions();
+std::unique_ptr<Command> make_man();
 
 // In the order of the help text.
 std::span<const CommandInfo> all_commands();

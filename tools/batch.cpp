@@ -2,12 +2,14 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -15,6 +17,8 @@
 #include <thread>
 
 #include "app.h"
+#include "batch_print.h"
+#include "batch_rules.h"
 #include "journal.h"
 #include "mcompress/digest.h"
 #include "mcompress/host.h"
@@ -32,6 +36,8 @@ struct BatchOptions {
   std::int64_t jobs = 0;
   std::int64_t memory_budget = 0;
   std::string shard = "1/1";
+  std::string print_job;
+  std::int64_t shards = 4;
   bool merge = false, restart = false, json = false;
 
   static const Schema<BatchOptions>& schema() {
@@ -48,6 +54,11 @@ struct BatchOptions {
             .range(0, 9e15)
             .field("shard", &BatchOptions::shard, "do one of N equal shares: 2/4")
             .unit("I/N")
+            .field("print-job", &BatchOptions::print_job,
+                   "run nothing: print --shards tasks for a scheduler")
+            .choices({"slurm", "parallel", "kubernetes"})
+            .field("shards", &BatchOptions::shards, "tasks of --print-job")
+            .range(1, 100000)
             .field("merge", &BatchOptions::merge, "run nothing: sum up what all shares have done")
             .field("restart", &BatchOptions::restart, "do finished models again")
             .field("json", &BatchOptions::json, "a JSON line per model on standard output");
@@ -59,6 +70,7 @@ struct BatchJob {
   std::string model, name;  // the file; its place below the folder of results
   std::string key;
   std::uint64_t cost = 0;
+  const BatchRule* rule = nullptr;  // null: none fits
 };
 
 Error failed_call(const std::string& what, const std::string& path) {
@@ -74,7 +86,9 @@ class Batch final : public Command {
     app.add_option("MODELS", source_, "folder, pattern in quotes, or .txt file with a model a line")
         ->required()
         ->type_name("");
-    app.add_option("RECIPE", recipe_, "file or name of a recipe")->required()->type_name("");
+    app.add_option("RECIPE", recipe_, "file or name of a recipe, or a file of rules")
+        ->required()
+        ->type_name("");
     flags.add(BatchOptions::schema().specs(), "Output and work");
   }
 
@@ -87,7 +101,8 @@ class Batch final : public Command {
                    {{}, "--output", {}}, "give -o FOLDER");
     }
     MCOMPRESS_ASSIGN(shard_, parse_shard(options_.shard));
-    MCOMPRESS_ASSIGN(found_, find_recipe(recipe_, console));
+    MCOMPRESS_ASSIGN(rules_, read_rules(recipe_, console));
+    if (!options_.print_job.empty()) return print_job(console);
     MCOMPRESS_TRY(collect());
     state_ = fs::path(options_.output) / ".mcompress-batch";
     std::error_code error;
@@ -100,9 +115,10 @@ class Batch final : public Command {
     MCOMPRESS_TRY(read_journals());
     std::vector<std::size_t> todo;
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
-      if (!done(jobs_[i])) todo.push_back(i);
+      if (jobs_[i].rule != nullptr && !done(jobs_[i])) todo.push_back(i);
     }
-    const std::size_t kept = jobs_.size() - todo.size();
+    const auto kept = static_cast<std::size_t>(std::count_if(
+        jobs_.begin(), jobs_.end(), [&](const BatchJob& job) { return job.rule && done(job); }));
     if (kept > 0 && !options_.merge) console.say(counted(kept, "model") + " done before");
     if (!options_.merge) MCOMPRESS_TRY(work(todo, console));
     return sum_up(console);
@@ -148,12 +164,41 @@ class Batch final : public Command {
     const std::vector<std::size_t> shares = share_jobs(costs, shard_.count);
     for (std::size_t i = 0; i < models.size(); ++i) {
       if (!options_.merge && shares[i] != shard_.index) continue;
-      jobs_.push_back({models[i].first, models[i].second, {}, costs[i]});
+      const BatchRule* rule = choose_rule(rules_, models[i].first, models[i].second);
+      if (rule != nullptr && rule->skip) continue;
+      jobs_.push_back({models[i].first, models[i].second, {}, costs[i], rule});
     }
     std::stable_sort(jobs_.begin(), jobs_.end(),
                      [](const BatchJob& a, const BatchJob& b) { return a.cost > b.cost; });
-    for (BatchJob& job : jobs_) job.key = key_of(job);
+    for (BatchJob& job : jobs_) {
+      if (job.rule != nullptr) job.key = key_of(job);
+    }
     return ok_status();
+  }
+
+  Status print_job(Console& console) const {
+    if (options_.merge || options_.restart || flags_->has("shard")) {
+      return Error(Code::kUsage, "print-job-alone",
+                   "goes with neither --shard, --merge nor --restart", {{}, "--print-job", {}});
+    }
+    const auto absolute = [](const std::string& path) {
+      std::error_code error;
+      return fs::absolute(path, error).lexically_normal().string();
+    };
+    BatchPlan plan;
+    std::error_code error;
+    plan.program = fs::read_symlink("/proc/self/exe", error).string();
+    if (error) plan.program = "mcompress";
+    plan.models = absolute(source_);
+    // What is no name of a built-in recipe was read from a file.
+    plan.recipe_is_file = rules_.size() > 1 || !rules_[0].found.file.empty();
+    plan.recipe = plan.recipe_is_file ? absolute(recipe_) : recipe_;
+    plan.output = absolute(options_.output);
+    plan.shares = options_.shards;
+    plan.jobs = options_.jobs;
+    plan.memory_budget = options_.memory_budget;
+    MCOMPRESS_ASSIGN(const std::string text, print_batch_job(options_.print_job, plan));
+    return console.print(text);
   }
 
   // Hidden folders and the results are left out.
@@ -232,9 +277,9 @@ class Batch final : public Command {
   // Changes with the model, the recipe, the data or the program.
   std::string key_of(const BatchJob& job) const {
     std::string text = std::string(kVersion) + "\n" +
-                       json_line(print_recipe(found_.recipe, builtin_passes())) + "\n";
+                       json_line(print_recipe(job.rule->found.recipe, builtin_passes())) + "\n";
     std::vector<std::string> files = files_of(job.model);
-    const Datum data = place_data(found_.recipe.data, found_.file, job.model);
+    const Datum data = place_data(job.rule->found.recipe.data, job.rule->found.file, job.model);
     for (const auto& [key, value] : *data.as_map()) {
       if (value.as_string() == nullptr) continue;
       std::error_code error;
@@ -269,7 +314,13 @@ class Batch final : public Command {
     const int flags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC;
     journal_ = ::open(path.c_str(), flags, 0666);
     if (journal_ < 0) return failed_call("can not be opened", path);
-    if (::flock(journal_, LOCK_EX | LOCK_NB) != 0) {
+    // Jobs of a batch that was killed hold it until they have ended too.
+    bool locked = ::flock(journal_, LOCK_EX | LOCK_NB) == 0;
+    for (int tries = 0; tries < 20 && !locked; ++tries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      locked = ::flock(journal_, LOCK_EX | LOCK_NB) == 0;
+    }
+    if (!locked) {
       return Error(Code::kUsage, "batch-running", "another batch works on this share",
                    {options_.output, {}, {}}, "wait for it, or take another folder");
     }
@@ -315,8 +366,9 @@ class Batch final : public Command {
   }
 
   // The job's process: the command line of one model, and its line in the journal.
-  [[noreturn]] void child(const BatchJob& job, const std::string& log) const {
+  [[noreturn]] void child(const BatchJob& job, const std::string& log, pid_t parent) const {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(70);  // it ended before that call
     const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (out >= 0) {
       ::dup2(out, STDOUT_FILENO);
@@ -326,13 +378,18 @@ class Batch final : public Command {
     int status = 70;
     try {
       Console console;
-      const std::vector<std::string> arguments = {"run",          recipe_,  job.model, "-o",
-                                                  output_of(job), "--jobs", "1"};
+      const std::vector<std::string> arguments = {"run",          job.rule->recipe, job.model, "-o",
+                                                  output_of(job), "--jobs",         "1"};
       status = run_command_line(arguments, console);
     } catch (...) {
       status = 70;
     }
-    append(entry_of(job, status, log));
+    JournalEntry entry = entry_of(job, status, log);
+    struct rusage usage = {};
+    if (::getrusage(RUSAGE_SELF, &usage) == 0) {
+      entry.peak_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+    }
+    append(entry);
     ::_exit(status);
   }
 
@@ -341,6 +398,7 @@ class Batch final : public Command {
     entry.job = job.name;
     entry.key = job.key;
     entry.status = status;
+    if (rules_.size() > 1) entry.recipe = job.rule->recipe;
     entry.bytes_before = static_cast<std::int64_t>(bytes_of(job.model));
     if (status == 0) {
       entry.bytes_after = static_cast<std::int64_t>(bytes_of(output_of(job)));
@@ -384,25 +442,33 @@ class Batch final : public Command {
     const std::uint64_t budget = options_.memory_budget > 0
                                      ? static_cast<std::uint64_t>(options_.memory_budget)
                                      : memory / 4 * 3;
+    for (const std::size_t i : todo) {
+      if (need_of(jobs_[i]) <= budget) continue;
+      console.say(jobs_[i].name + " may take " + bytes_text(need_of(jobs_[i])) +
+                  " of memory, more than the budget of " + bytes_text(budget) +
+                  ": it runs with nothing beside it");
+    }
     std::map<pid_t, std::size_t> running;
     std::uint64_t used = 0;
     std::size_t finished = 0;
     std::vector<std::size_t> waiting = todo;
+    std::vector<std::uint64_t> needs;
+    needs.reserve(waiting.size());
+    for (const std::size_t i : waiting) needs.push_back(need_of(jobs_[i]));
     while (!waiting.empty() || !running.empty()) {
-      // The dearest that fits; one alone always does.
-      const auto fits = std::find_if(waiting.begin(), waiting.end(), [&](std::size_t i) {
-        return running.empty() || used + need_of(jobs_[i]) <= budget;
-      });
-      if (running.size() < slots && fits != waiting.end()) {
-        const std::size_t index = *fits;
-        waiting.erase(fits);
+      const std::size_t next = pick_job(needs, used, budget, running.empty());
+      if (running.size() < slots && next < waiting.size()) {
+        const std::size_t index = waiting[next];
+        waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(next));
+        needs.erase(needs.begin() + static_cast<std::ptrdiff_t>(next));
         const BatchJob& job = jobs_[index];
         std::error_code error;
         fs::create_directories(fs::path(output_of(job)).parent_path(), error);
         const std::string log = (state_ / ("log-" + std::to_string(index) + ".txt")).string();
         logs_[index] = log;
+        const pid_t parent = ::getpid();
         const pid_t child_id = ::fork();
-        if (child_id == 0) child(job, log);
+        if (child_id == 0) child(job, log, parent);
         if (child_id < 0) return failed_call("no process can be started", job.model);
         running[child_id] = index;
         used += need_of(job);
@@ -436,14 +502,14 @@ class Batch final : public Command {
     for (const BatchJob& job : sorted) {
       const auto found = entries_.find(job.name);
       JournalEntry entry;
-      if (found != entries_.end() && found->second.key == job.key) {
+      if (job.rule != nullptr && found != entries_.end() && found->second.key == job.key) {
         entry = found->second;
       } else {
         entry.job = job.name;
-        entry.status = exit_status(Code::kInternal);
-        entry.message = "was not run";
+        entry.status = exit_status(job.rule != nullptr ? Code::kInternal : Code::kUnsupported);
+        entry.message = job.rule != nullptr ? "was not run" : "no rule fits";
       }
-      if (options_.json) MCOMPRESS_TRY(console.print(journal_line(entry)));
+      if (options_.json) MCOMPRESS_TRY(console.print(result_line(entry)));
       if (entry.status != 0) {
         ++failed;
         worst = std::max(worst, entry.status > 128 ? exit_status(Code::kInternal) : entry.status);
@@ -480,7 +546,7 @@ class Batch final : public Command {
   std::string source_, recipe_;
   BatchOptions options_;
   Shard shard_;
-  NamedRecipe found_;
+  std::vector<BatchRule> rules_;
   std::vector<BatchJob> jobs_;
   fs::path state_;
   int journal_ = -1;

@@ -95,7 +95,7 @@ class Bench final : public Judging {
       if (both) map.set("reference", model_datum(times[0], seen[0]));
       map.set("model", model_datum(times.back(), seen.back()));
       if (both) map.set("speedup_p50", Datum::real(ratio));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     std::string text = std::string(runtime->name()) + ", " +
                        counted(static_cast<std::uint64_t>(options_.threads), "thread") + ", " +
@@ -144,7 +144,7 @@ class Bench final : public Judging {
       map.set("runtime", Datum::string(runtime.name()));
       map.set("threads", Datum::integer(options_.threads));
       map.set("tokens", Datum::integer(request.options.tokens));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     return console.print(std::string(runtime.name()) + ", " +
                          counted(static_cast<std::uint64_t>(options_.threads), "thread") + ", " +

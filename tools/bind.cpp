@@ -91,6 +91,11 @@ const Flags::Bound* Flags::find(std::string_view name) const {
   return nullptr;
 }
 
+const OptionSpec* Flags::spec(std::string_view name) const {
+  const Bound* bound = find(name);
+  return bound != nullptr ? &bound->spec : nullptr;
+}
+
 Datum Flags::datum_of(const Bound& bound) const {
   const Location where{{}, "--" + bound.spec.name, {}};
   if (bound.spec.kind != Kind::kStringList) return Datum::text(bound.text, where);

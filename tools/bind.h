@@ -33,6 +33,8 @@ class Flags {
   Datum value(std::string_view name) const;
   // All flags, with their dashes.
   std::vector<std::string> names() const;
+  // What declares a flag, named without dashes; null for others.
+  const OptionSpec* spec(std::string_view name) const;
 
  private:
   struct Bound {

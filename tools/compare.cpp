@@ -72,7 +72,7 @@ class Compare final : public Judging {
       map.set("data", Datum::string(file_name(options_.data)));
       map.set("comparison", to_datum(comparison));
       if (layers) map.set("layers", layers_datum(*layers));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     std::string text = file_name(model_) + " (" + bytes_text(loaded.size.total()) + ") against " +
                        file_name(reference_) + " (" + bytes_text(reference.size.total()) + "), " +

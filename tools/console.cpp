@@ -198,6 +198,13 @@ void Console::update(std::string_view stage, std::uint64_t done, std::uint64_t t
   line_shown.store(true);
 }
 
+std::string result_json(const Datum& result, std::int64_t schema_version) {
+  Datum map = Datum::map();
+  map.set("schema_version", Datum::integer(schema_version));
+  for (const auto& [key, value] : *result.as_map()) map.set(key, value);
+  return json_text(map);
+}
+
 std::string grouped(std::uint64_t number) {
   std::string text = std::to_string(number);
   for (std::size_t i = text.size(); i > 3; i -= 3) text.insert(i - 3, ",");

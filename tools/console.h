@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mcompress/options.h"
 #include "mcompress/status.h"
 
 namespace mcompress::tools {
@@ -73,6 +74,9 @@ class Console final : public Progress {
   bool show_progress_ = false;
   bool colours_ = false;
 };
+
+// What --json prints: a map with the version of its form in front (docs/json.md).
+std::string result_json(const Datum& result, std::int64_t schema_version = 1);
 
 // "695,485".
 std::string grouped(std::uint64_t number);

@@ -143,7 +143,7 @@ class Diff final : public Command {
           write_drawings(draw_diff(*before.model, *after.model, diff, {}), drawings, console));
     }
     if (options_.dot != "-") {
-      MCOMPRESS_TRY(console.print(options_.json ? json_text(as_datum(before, after, diff))
+      MCOMPRESS_TRY(console.print(options_.json ? result_json(as_datum(before, after, diff))
                                                 : as_text(before, after, diff)));
     }
     if (options_.exit_code && !diff.identical()) {

@@ -100,7 +100,7 @@ class DriftCommand final : public Command {
     MCOMPRESS_ASSIGN(const CalibrationTable seen, observe(table, console));
     auto drift = find_drift(table, seen);
     if (!drift.ok()) return std::move(drift).error().in_file(table_);
-    MCOMPRESS_TRY(console.print(options_.json ? json_text(to_datum(*drift)) : text(*drift)));
+    MCOMPRESS_TRY(console.print(options_.json ? result_json(to_datum(*drift)) : text(*drift)));
     if (options_.max_psi <= 0 || drift->values.empty()) return ok_status();
     const ValueDrift& worst = drift->values.front();
     if (worst.psi <= options_.max_psi) return ok_status();

@@ -84,7 +84,7 @@ class Eval final : public Judging {
         const auto found = disparity_of(*quality.reference, quality.candidate);
         if (found) map.set("classes", to_datum(*found));
       }
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     return console.print(text(quality));
   }
@@ -126,7 +126,7 @@ class Eval final : public Judging {
       result.set("scores", Datum::string(found.scores));
       result.set("classes", Datum::string(found.classes));
       map.set("result", std::move(result));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     std::string text = "detections F1 " + percent_text(found.f1) + " (precision " +
                        percent_text(found.precision) + ", recall " + percent_text(found.recall) +

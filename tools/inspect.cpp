@@ -122,7 +122,7 @@ class Inspect final : public Command {
       add_holdings(loaded, holdings, map);
       add_workload(workload, map);
       if (chances) map.set("passes", to_datum(*chances));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     std::string text = head_text(loaded, holdings) + "\n" + workload_text(workload, options_.top);
     if (!holdings.weights.empty()) text += "\n" + largest_text(holdings);
@@ -144,7 +144,7 @@ class Inspect final : public Command {
     if (!options_.json) return console.print(groups_text(groups));
     Datum map = Datum::map();
     map.set("groups", to_datum(groups));
-    return console.print(json_text(map));
+    return console.print(result_json(map));
   }
 
   // Shapes of the sample hold for the analysis too, where none were given.

@@ -25,10 +25,7 @@ bool read(const Datum& map, std::string_view key, std::int64_t& into) {
   return true;
 }
 
-}  // namespace
-
-std::string journal_line(const JournalEntry& entry) {
-  Datum map = Datum::map();
+void add(const JournalEntry& entry, Datum& map) {
   map.set("job", Datum::string(entry.job));
   map.set("key", Datum::string(entry.key));
   map.set("status", Datum::integer(entry.status));
@@ -36,6 +33,22 @@ std::string journal_line(const JournalEntry& entry) {
   map.set("bytes_after", Datum::integer(entry.bytes_after));
   map.set("output_digest", Datum::string(entry.output_digest));
   map.set("message", Datum::string(entry.message));
+  if (!entry.recipe.empty()) map.set("recipe", Datum::string(entry.recipe));
+  if (entry.peak_bytes > 0) map.set("peak_bytes", Datum::integer(entry.peak_bytes));
+}
+
+}  // namespace
+
+std::string journal_line(const JournalEntry& entry) {
+  Datum map = Datum::map();
+  add(entry, map);
+  return json_line(map) + "\n";
+}
+
+std::string result_line(const JournalEntry& entry) {
+  Datum map = Datum::map();
+  map.set("schema_version", Datum::integer(1));
+  add(entry, map);
   return json_line(map) + "\n";
 }
 
@@ -59,6 +72,9 @@ Result<std::map<std::string, JournalEntry>> parse_journal(std::string_view text,
       return Error(Code::kInput, "journal-unreadable", "is no entry of a batch's journal",
                    {label, {}, {}}, "--restart begins anew");
     }
+    // Journals of before have neither.
+    if (datum->find("recipe") != nullptr) read(*datum, "recipe", entry.recipe);
+    if (datum->find("peak_bytes") != nullptr) read(*datum, "peak_bytes", entry.peak_bytes);
     entries[entry.job] = std::move(entry);
   }
   return entries;
@@ -77,6 +93,15 @@ std::vector<std::size_t> share_jobs(const std::vector<std::uint64_t>& costs, std
     *least += costs[job];
   }
   return shares;
+}
+
+std::size_t pick_job(const std::vector<std::uint64_t>& needs, std::uint64_t used,
+                     std::uint64_t budget, bool nothing_runs) {
+  if (nothing_runs) return 0;
+  const std::uint64_t left = budget - std::min(used, budget);
+  const auto fits =
+      std::find_if(needs.begin(), needs.end(), [&](std::uint64_t need) { return need <= left; });
+  return static_cast<std::size_t>(fits - needs.begin());
 }
 
 Result<Shard> parse_shard(const std::string& text) {

@@ -106,7 +106,7 @@ class Pack final : public Writing {
     options.effort = given.effort == "fast" ? CodingEffort::kFast : CodingEffort::kThorough;
     options.threads = static_cast<int>(wanted.options.jobs);
     MCOMPRESS_ASSIGN(PackedModel packed, pack_model(*loaded.model, output, options, console));
-    if (wanted.options.json) MCOMPRESS_TRY(console.print(json_text(as_datum(packed))));
+    if (wanted.options.json) MCOMPRESS_TRY(console.print(result_json(as_datum(packed))));
     if (!console.options().quiet) console.say(as_text(output, std::move(packed), given.top));
     return ok_status();
   }

@@ -104,13 +104,71 @@ std::string page(const PassInfo& pass) {
   return text;
 }
 
+std::string_view kind_name(OptionSpec::Kind kind) {
+  switch (kind) {
+    case OptionSpec::Kind::kBool:
+      return "boolean";
+    case OptionSpec::Kind::kInt:
+      return "integer";
+    case OptionSpec::Kind::kReal:
+      return "number";
+    case OptionSpec::Kind::kStringList:
+      return "list";
+    case OptionSpec::Kind::kString:
+      break;
+  }
+  return "string";
+}
+
+Datum option_datum(const OptionSpec& spec) {
+  Datum map = Datum::map();
+  map.set("name", Datum::string(spec.name));
+  map.set("help", Datum::string(spec.help));
+  map.set("kind", Datum::string(kind_name(spec.kind)));
+  map.set("default", Datum::string(spec.default_text));
+  const std::string_view level = level_text(spec.level);
+  map.set("level", Datum::string(level.empty() ? "basic" : level));
+  if (!spec.unit.empty()) map.set("unit", Datum::string(spec.unit));
+  if (!spec.choices.empty()) {
+    Datum choices = Datum::list();
+    for (const std::string& choice : spec.choices) choices.push(Datum::string(choice));
+    map.set("choices", std::move(choices));
+  }
+  if (spec.minimum) map.set("minimum", Datum::real(*spec.minimum));
+  if (spec.maximum) map.set("maximum", Datum::real(*spec.maximum));
+  if (!spec.replaced_by.empty()) map.set("replaced_by", Datum::string(spec.replaced_by));
+  return map;
+}
+
+Datum passes_datum(const std::vector<const PassInfo*>& passes) {
+  Datum list = Datum::list();
+  for (const PassInfo* pass : passes) {
+    Datum entry = Datum::map();
+    entry.set("name", Datum::string(pass->name));
+    entry.set("summary", Datum::string(pass->summary));
+    entry.set("nested_graphs", Datum::boolean(pass->reach == Reach::kNestedGraphs));
+    Datum after = Datum::list();
+    for (const std::string_view name : pass->runs_after) after.push(Datum::string(name));
+    entry.set("runs_after", std::move(after));
+    Datum options = Datum::list();
+    for (const OptionSpec& spec : pass->options) options.push(option_datum(spec));
+    entry.set("options", std::move(options));
+    list.push(std::move(entry));
+  }
+  Datum map = Datum::map();
+  map.set("passes", std::move(list));
+  return map;
+}
+
 struct PassesOptions {
+  bool json = false;
   bool markdown = false;
   bool manual = false;
 
   static const Schema<PassesOptions>& schema() {
     static const Schema<PassesOptions> kSchema =
         Schema<PassesOptions>()
+            .field("json", &PassesOptions::json, "as JSON")
             .field("markdown", &PassesOptions::markdown, "all passes, as docs/passes.md")
             .field("manual", &PassesOptions::manual, "all commands, as docs/manual.md");
     return kSchema;
@@ -135,8 +193,9 @@ class Passes final : public Command {
     if (!name_.empty()) {
       const PassInfo* pass = builtin_passes().find(name_);
       if (pass == nullptr) return builtin_passes().unknown(name_, {});
-      return console.print(page(*pass));
+      return console.print(options.json ? result_json(passes_datum({pass})) : page(*pass));
     }
+    if (options.json) return console.print(result_json(passes_datum(builtin_passes().all())));
     std::string text;
     for (const PassInfo* pass : builtin_passes().all()) {
       std::string name(pass->name);

@@ -136,7 +136,7 @@ class Sensitivity final : public Command {
                                            : write_file(options_.output, text));
     }
     if (options_.json) {
-      MCOMPRESS_TRY(console.print(json_text(datum_of(*effects))));
+      MCOMPRESS_TRY(console.print(result_json(datum_of(*effects))));
     } else if (options_.output != "-") {
       MCOMPRESS_TRY(console.print(table_of(*effects).text()));
     }

@@ -58,7 +58,7 @@ class Unpack final : public Command {
       Datum map = Datum::map();
       map.set("model_bytes", Datum::integer(static_cast<std::int64_t>(saved.model_bytes)));
       map.set("data_bytes", Datum::integer(static_cast<std::int64_t>(saved.data_bytes)));
-      MCOMPRESS_TRY(console.print(json_text(map)));
+      MCOMPRESS_TRY(console.print(result_json(map)));
     }
     if (!console.options().quiet) {
       console.say(file_name(given.output) + ": " + bytes_text(saved.total()) +

@@ -63,7 +63,7 @@ class Report {
   // Lists the notes, warnings and errors under "diagnostics". Files are named without folders.
   void add_diagnostics(const Diagnostics& diagnostics);
 
-  // {"schema": "mcompress-report", "version": 1, <facts of the root>, "times": [...]}.
+  // {"schema": "mcompress-report", "schema_version": 1, <facts of the root>, "times": [...]}.
   Datum to_datum(Times times = Times::kOmit) const;
 
  private:

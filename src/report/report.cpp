@@ -131,7 +131,7 @@ void Report::add_diagnostics(const Diagnostics& diagnostics) {
 Datum Report::to_datum(Times times) const {
   Datum::Map map;
   map.emplace_back("schema", Datum::string("mcompress-report"));
-  map.emplace_back("version", Datum::integer(kSchemaVersion));
+  map.emplace_back("schema_version", Datum::integer(kSchemaVersion));
   Datum facts = root_.facts();
   for (auto& entry : std::get<Datum::Map>(facts.value())) map.push_back(std::move(entry));
   if (times == Times::kInclude) map.emplace_back("times", root_.times());

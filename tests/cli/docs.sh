@@ -2,3 +2,4 @@
 docs=$MCOMPRESS_MODELS/../docs
 "$MCOMPRESS" passes --markdown | cmp - "$docs/passes.md"
 "$MCOMPRESS" passes --manual | cmp - "$docs/manual.md"
+"$MCOMPRESS" schema --markdown | cmp - "$docs/json.md"

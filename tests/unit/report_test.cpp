@@ -21,7 +21,7 @@ TEST(Report, FactsInTheOrderGiven) {
   report.root().child("model").count("bytes", 13);
   EXPECT_EQ(print_json(report.to_datum()), R"({
   "schema": "mcompress-report",
-  "version": 1,
+  "schema_version": 1,
   "tool": "mcompress",
   "model": {
     "bytes": 13

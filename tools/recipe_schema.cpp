@@ -1,0 +1,189 @@
+// The JSON Schema of recipes, from the declarations of passes and options.
+#include "mcompress/host.h"
+#include "mcompress/pass.h"
+#include "mcompress/recipe.h"
+#include "mcompress/target.h"
+#include "recipe_files.h"
+#include "schemas.h"
+
+namespace mcompress::tools {
+namespace {
+
+Datum texts(const std::vector<std::string>& words) {
+  Datum list = Datum::list();
+  for (const std::string& word : words) list.push(Datum::string(word));
+  return list;
+}
+
+Datum typed(std::string_view type, std::string_view description = {}) {
+  Datum map = Datum::map();
+  if (!type.empty()) map.set("type", Datum::string(type));
+  if (!description.empty()) map.set("description", Datum::string(description));
+  return map;
+}
+
+// Whole numbers without a fraction, so that editors show them as people write them.
+Datum bound(double value) {
+  const auto whole = static_cast<std::int64_t>(value);
+  return static_cast<double>(whole) == value ? Datum::integer(whole) : Datum::real(value);
+}
+
+// The keys of sizes also take plain numbers.
+bool is_size(const OptionSpec& spec) {
+  return spec.name == "bytes-above" || spec.name == "bytes-below" || spec.name == "max-bytes";
+}
+
+Datum option_schema(const OptionSpec& spec) {
+  std::string help = spec.help;
+  if (!spec.unit.empty()) help += " (" + spec.unit + ")";
+  Datum map = typed({}, help);
+  using Kind = OptionSpec::Kind;
+  switch (spec.kind) {
+    case Kind::kBool:
+      map.set("type", Datum::string("boolean"));
+      break;
+    case Kind::kInt:
+      map.set("type", Datum::string("integer"));
+      break;
+    case Kind::kReal:
+      map.set("type", Datum::string("number"));
+      break;
+    case Kind::kString:
+      map.set("type", is_size(spec) ? texts({"string", "integer"}) : Datum::string("string"));
+      if (!spec.choices.empty()) map.set("enum", texts(spec.choices));
+      break;
+    case Kind::kStringList: {
+      Datum item = typed("string");
+      if (!spec.choices.empty()) item.set("enum", texts(spec.choices));
+      map.set("type", Datum::string("array"));
+      map.set("items", std::move(item));
+      break;
+    }
+  }
+  if (spec.minimum) map.set("minimum", bound(*spec.minimum));
+  if (spec.maximum) map.set("maximum", bound(*spec.maximum));
+  if (spec.level == OptionSpec::Level::kDeprecated) map.set("deprecated", Datum::boolean(true));
+  return map;
+}
+
+void add_options(Datum& properties, std::span<const OptionSpec> specs) {
+  for (const OptionSpec& spec : specs) properties.set(spec.name, option_schema(spec));
+}
+
+Datum closed_map(Datum properties, std::string_view description) {
+  Datum map = typed("object", description);
+  map.set("properties", std::move(properties));
+  map.set("additionalProperties", Datum::boolean(false));
+  return map;
+}
+
+Datum part(std::span<const OptionSpec> specs, std::string_view description) {
+  Datum properties = Datum::map();
+  add_options(properties, specs);
+  return closed_map(std::move(properties), description);
+}
+
+Datum reference(std::string_view name) {
+  Datum map = Datum::map();
+  map.set("$ref", Datum::string("#/$defs/" + std::string(name)));
+  return map;
+}
+
+Datum constant(std::string_view value, std::string_view description) {
+  Datum map = typed({}, description);
+  map.set("const", Datum::string(value));
+  return map;
+}
+
+// One shape of `passes` per pass: with its name, editors know its options.
+Datum pass_entry(const PassInfo& pass) {
+  Datum properties = Datum::map();
+  properties.set("pass", constant(pass.name, pass.summary));
+  properties.set("when", reference("when"));
+  add_options(properties, pass.options);
+  Datum map = closed_map(std::move(properties), pass.summary);
+  map.set("required", texts({"pass"}));
+  return map;
+}
+
+Datum recipe_entry(const BuiltinRecipe& recipe) {
+  Datum properties = Datum::map();
+  properties.set(
+      "recipe",
+      constant(recipe.name, recipe.preset ? recipe.summary : "what the command of that name runs"));
+  properties.set("when", reference("when"));
+  if (const auto made = builtin_recipe(recipe.name); made.ok()) {
+    add_options(properties, pass_options({&made.value(), 1}));
+  }
+  Datum map = closed_map(std::move(properties), "all passes of a built-in recipe");
+  map.set("required", texts({"recipe"}));
+  return map;
+}
+
+}  // namespace
+
+Datum recipe_schema() {
+  Datum defs = Datum::map();
+  defs.set("when", part(StepCondition::schema().specs(), "the step runs where all of it holds"));
+  Datum shapes = Datum::list();
+  std::vector<std::string> bare;
+  for (const PassInfo* pass : builtin_passes().all()) {
+    const std::string name = "pass-" + std::string(pass->name);
+    defs.set(name, pass_entry(*pass));
+    shapes.push(reference(name));
+    bare.emplace_back(pass->name);
+  }
+  for (const BuiltinRecipe& recipe : builtin_recipes()) {
+    const std::string name = "recipe-" + std::string(recipe.name);
+    defs.set(name, recipe_entry(recipe));
+    shapes.push(reference(name));
+  }
+  Datum name_alone = typed({}, "a pass with its defaults");
+  name_alone.set("enum", texts(bare));
+  shapes.push(std::move(name_alone));
+  Datum entry = Datum::map();
+  entry.set("anyOf", std::move(shapes));
+  Datum passes = typed("array", "what is done, in this order");
+  passes.set("items", std::move(entry));
+  passes.set("minItems", Datum::integer(1));
+
+  Datum version = typed("integer", "of this form");
+  version.set("minimum", Datum::integer(1));
+  version.set("maximum", Datum::integer(kRecipeVersion));
+  std::vector<std::string> names;
+  for (const Target* target : all_targets()) names.push_back(target->name);
+  Datum known = Datum::map(), own = Datum::map(),
+        target = typed("string", "the runtime to compress for, or a file that describes one");
+  known.set("enum", texts(names));
+  own.set("pattern", Datum::string("\\.(json|ya?ml)$"));
+  Datum either = Datum::list();
+  either.push(std::move(known));
+  either.push(std::move(own));
+  target.set("anyOf", std::move(either));
+  Datum seed = typed("integer", "of what is random");
+  seed.set("minimum", Datum::integer(0));
+
+  Datum properties = Datum::map();
+  properties.set("version", std::move(version));
+  properties.set("name", typed("string", "in messages and in the model's metadata"));
+  properties.set("summary", typed("string", "what it is for"));
+  properties.set("target", std::move(target));
+  properties.set("seed", std::move(seed));
+  properties.set("converge",
+                 typed("boolean",
+                       "repeat neighbouring passes that keep results until none changes "
+                       "anything"));
+  properties.set("data", part(RecipeData::schema().specs(), "paths from the recipe's folder"));
+  properties.set("gates", part(RecipeGates::schema().specs(), "what the result has to satisfy"));
+  properties.set("passes", std::move(passes));
+  Datum schema = Datum::map();
+  schema.set("$schema", Datum::string("https://json-schema.org/draft/2020-12/schema"));
+  schema.set("title", Datum::string("a recipe of mcompress"));
+  Datum rest = closed_map(std::move(properties), "");
+  for (const auto& [key, value] : *rest.as_map()) schema.set(key, value);
+  schema.set("required", texts({"passes"}));
+  schema.set("$defs", std::move(defs));
+  return schema;
+}
+
+}  // namespace mcompress::tools
