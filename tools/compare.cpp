@@ -5,9 +5,8 @@
 #include <map>
 #include <numeric>
 
-#include "compress.h"
 #include "judging.h"
-#include "mcompress/analysis.h"
+#include "layer_forms.h"
 #include "mcompress/host.h"
 #include "try.h"
 
@@ -88,67 +87,17 @@ class Compare final : public Judging {
   }
 
  private:
-  // Names survive fusion with another meaning: the output of a Conv may by now be that of the
-  // BatchNormalization behind it. So the model is compared with the reference as it stands and as
-  // `quantize` fuses it, and the form whose values are nearer is taken.
   Result<LayerComparison> layer_errors(const std::shared_ptr<Runtime>& runtime,
                                        const LoadedModel& reference, const Model& candidate,
                                        DataSource& data, Console& console) const {
-    LoadedModel fused;
-    fused.path = reference.path;
-    fused.model = reference.model->clone();
-    const Model* best = reference.model.get();
-    MCOMPRESS_ASSIGN(std::vector<ValuePair> pairs, value_pairs(*best, candidate));
-    const auto layers_of = [&](const Model& form, std::span<const ValuePair> paired,
-                               std::int64_t limit, std::int64_t own_limit) {
-      LayerOptions options;
-      options.limit = limit;
-      options.own_limit = own_limit;
-      options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
-      options.threads = static_cast<int>(options_.threads);
-      return compare_layers(*runtime, form, candidate, paired, data, options, console);
-    };
-    if (prepare_for_calibration(fused, default_target().name, runtime, console).ok()) {
-      MCOMPRESS_ASSIGN(std::vector<ValuePair> fused_pairs, value_pairs(*fused.model, candidate));
-      const auto nearness = [&](const Model& form,
-                                std::span<const ValuePair> paired) -> Result<double> {
-        const std::int64_t one_run = std::max<std::int64_t>(data.fixed_batch(), 1);
-        MCOMPRESS_ASSIGN(const LayerComparison found, layers_of(form, paired, one_run, 0));
-        std::vector<double> all;
-        for (const LayerError& layer : found.layers) all.push_back(layer.accumulated_db);
-        std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2),
-                         all.end());
-        return all[all.size() / 2];
-      };
-      const auto plain = nearness(*reference.model, pairs);
-      const auto other = nearness(*fused.model, fused_pairs);
-      if (other.ok() && (!plain.ok() || *other > *plain)) {
-        best = fused.model.get();
-        pairs = std::move(fused_pairs);
-      }
-    }
-    return layers_of(*best, pairs, options_.samples, options_.layer_samples);
-  }
-
-  static Result<std::vector<ValuePair>> value_pairs(const Model& reference,
-                                                    const Model& candidate) {
-    std::vector<ValuePair> pairs = shared_values(reference, candidate);
-    // What other tools renamed is found by its place in the graph.
-    MCOMPRESS_ASSIGN(const ModelDiff diff, diff_models(reference, candidate));
-    for (const NodePair& pair : diff.pairs) {
-      if (pair.before == nullptr || pair.after == nullptr ||
-          pair.before->op_type() != pair.after->op_type()) {
-        continue;
-      }
-      const std::size_t count =
-          std::min(pair.before->outputs().size(), pair.after->outputs().size());
-      for (std::size_t i = 0; i < count; ++i) {
-        const Value *before = pair.before->output(i), *after = pair.after->output(i);
-        if (before == nullptr || after == nullptr) continue;
-        pairs.push_back({std::string(before->name()), std::string(after->name())});
-      }
-    }
-    return pairs;
+    LayerOptions options;
+    options.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
+    options.threads = static_cast<int>(options_.threads);
+    MCOMPRESS_ASSIGN(const ComparableForm form,
+                     comparable_form(runtime, reference, candidate, data, options, console));
+    options.limit = options_.samples;
+    options.own_limit = options_.layer_samples;
+    return compare_layers(*runtime, *form.reference, candidate, form.pairs, data, options, console);
   }
 
   std::string layers_text(const LayerComparison& comparison) const {
