@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "judging.h"
-#include "layerwise.h"
+#include "layer_forms.h"
 #include "mcompress/host.h"
 #include "try.h"
 

@@ -37,7 +37,7 @@ class Compression {
     }
     MCOMPRESS_ASSIGN(loaded_, load(job_.input, console_));
     root().text("command", job_.command);
-    root().text("version", kVersion);
+    root().text("tool_version", kVersion);  // "version" is the schema's
     root().child("input").text("file", file_name(job_.input));
     root().child("input").count("bytes", static_cast<std::int64_t>(loaded_.size.total()));
     MCOMPRESS_ASSIGN(recipe_, job_.choose_recipe(*loaded_.model, root()));

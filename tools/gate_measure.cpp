@@ -4,7 +4,7 @@
 #include <set>
 
 #include "holdings.h"
-#include "layerwise.h"
+#include "layer_forms.h"
 #include "mcompress/digest.h"
 #include "mcompress/executed.h"
 #include "mcompress/host.h"

@@ -8,10 +8,8 @@
 #include "mcompress/host.h"
 
 namespace mcompress::tools {
-namespace {
 
-// Reasons that differ in numbers and quoted names only are one group.
-std::string group_key(const std::string& why) {
+std::string reason_key(const std::string& why) {
   std::string key;
   bool quoted = false;
   for (std::size_t i = 0; i < why.size(); ++i) {
@@ -30,11 +28,13 @@ std::string group_key(const std::string& why) {
   return key;
 }
 
+namespace {
+
 std::vector<Coverage::Group> grouped_by_reason(const std::vector<const Decision*>& decisions) {
   std::vector<Coverage::Group> groups;
   std::map<std::string, std::size_t> places;
   for (const Decision* decision : decisions) {
-    const auto [place, added] = places.try_emplace(group_key(decision->why), groups.size());
+    const auto [place, added] = places.try_emplace(reason_key(decision->why), groups.size());
     if (added) groups.push_back({decision->why, decision->subject, 0, 0});
     Coverage::Group& group = groups[place->second];
     ++group.count;

@@ -22,6 +22,8 @@ struct Coverage {
   std::vector<Group> skipped;  // most bytes first
 };
 
+// Reasons that differ in numbers and quoted names only have the same key.
+std::string reason_key(const std::string& why);
 // Is a pass one whose work is to make weights smaller? Their names start alike.
 bool compresses_weights(std::string_view pass);
 // Of decisions about weights: the last word on each tensor counts.
