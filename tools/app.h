@@ -44,6 +44,7 @@ std::unique_ptr<Command> make_pack();
 std::unique_ptr<Command> make_unpack();
 std::unique_ptr<Command> make_run();
 std::unique_ptr<Command> make_batch();
+std::unique_ptr<Command> make_search();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();
 std::unique_ptr<Command> make_compare();
