@@ -34,6 +34,7 @@ const Allowed kLayers = {
     {"calibration", {"calibration", "runtime", "onnx", "ir", "numeric", "support"}},
     {"pass", {"pass", "passes", "calibration", "ir", "numeric", "support"}},
     {"passes", {"passes", "ir", "numeric", "codec", "support"}},
+    {"search", {"search", "passes", "ir", "numeric", "support"}},  // runs recipes
 };
 const Allowed kPublicFor = {
     {"support", {"status.h", "options.h", "host.h", "digest.h"}},

@@ -63,6 +63,11 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "what each layer alone in integers does to the outputs",
      "mcompress sensitivity model.onnx --calib calib.npz --min-sqnr 30 -o exclude.txt",
      make_sensitivity},
+    {"search", "", "MODEL -o OUT --calib DATA --eval DATA --max-size-ratio R",
+     "a form for each layer, so that limits of size, quality and time hold together",
+     "mcompress search model.onnx -o small.onnx --calib calib.npz --eval eval.npz "
+     "--max-size-ratio 0.15",
+     make_search},
     {"drift", "", "MODEL TABLE --data NEW", "which calibrated ranges new data leave",
      "mcompress drift model.onnx table.json --data new.npz --max-psi 0.25", make_drift},
     {"eval", "", "MODEL --data DATA", "quality on labelled data, agreement with another model",

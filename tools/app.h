@@ -48,6 +48,7 @@ std::unique_ptr<Command> make_apply();
 std::unique_ptr<Command> make_explain();
 std::unique_ptr<Command> make_batch();
 std::unique_ptr<Command> make_report();
+std::unique_ptr<Command> make_search();
 std::unique_ptr<Command> make_sensitivity();
 std::unique_ptr<Command> make_eval();
 std::unique_ptr<Command> make_compare();

@@ -226,6 +226,14 @@ std::string mixed_precision_text(const Datum& facts) {
   return {};
 }
 
+KeptAnswers::KeptAnswers(Session& session)
+    : replayed_(std::make_unique<ReplayedSession>(session)) {}
+KeptAnswers::~KeptAnswers() = default;
+Session& KeptAnswers::from_the_start() {
+  static_cast<ReplayedSession&>(*replayed_).restart();
+  return *replayed_;
+}
+
 Result<double> DropMeter::drop(Session& candidate) {
   MCOMPRESS_ASSIGN(EvaluateOptions options, evaluate_options(settings_, original_.model()));
   const bool labelled = !data_.labels().texts.empty() || data_.labels().numbers.has_value();

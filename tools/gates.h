@@ -1,6 +1,7 @@
 // What a result has to satisfy (--min-sqnr, --max-drop), and files of patterns.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -63,6 +64,20 @@ class DropMeter {
   std::unique_ptr<Session> kept_;  // replays the original's answers
   std::optional<Evaluation> reference_;
   std::string metric_;
+};
+
+// A session whose answers are kept: asked for the same runs in the same order once more, it runs
+// nothing. What does not fit 128 MiB is run again.
+class KeptAnswers {
+ public:
+  explicit KeptAnswers(Session& session);
+  ~KeptAnswers();
+  KeptAnswers(const KeptAnswers&) = delete;
+  KeptAnswers& operator=(const KeptAnswers&) = delete;
+  Session& from_the_start();
+
+ private:
+  std::unique_ptr<Session> replayed_;
 };
 
 // What a result reached; everything but the gates and the result may be null.

@@ -15,6 +15,7 @@
 #include "app.h"
 #include "console.h"
 #include "mcompress/host.h"
+#include "patience.h"
 
 // There in builds that look for leaks or count what was executed.
 extern "C" {
@@ -29,10 +30,11 @@ constexpr int kInterrupted = 130;
 
 using mcompress::tools::Console;
 
-// Ends the process at once, unless files are just being put in place: then the flag is set and
-// the command comes to its end.
+// Ends the process at once, unless files are just being put in place or the command has something
+// to say before: then the flag is set and the command comes to its end.
 void on_signal(int) {
-  Console::interrupted.store(true);
+  const bool again = Console::interrupted.exchange(true);
+  if (mcompress::tools::waits_for_command.load() && !again) return;
   if (const int helper = Console::helper.load(); helper > 0) ::kill(helper, SIGTERM);
   if (!mcompress::remove_unfinished_files()) return;
   const char newline[] = "\n";

@@ -1,0 +1,264 @@
+#include "search/ledger.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "numeric/knapsack.h"
+#include "support/try.h"
+
+namespace mcompress {
+
+double SearchLedger::predicted_noise(std::span<const std::size_t> choice) const {
+  double sum = 0;
+  for (std::size_t layer = 0; layer < choice.size(); ++layer) {
+    sum += space_.layers()[layer].effects[choice[layer]].noise;
+  }
+  return sum;
+}
+
+double SearchLedger::predicted_bytes(std::span<const std::size_t> choice) const {
+  auto sum = static_cast<double>(space_.base_bytes());
+  for (std::size_t layer = 0; layer < choice.size(); ++layer) {
+    sum += static_cast<double>(space_.layers()[layer].effects[choice[layer]].bytes);
+  }
+  return sum;
+}
+
+// How far from holding, summed over the limits as shares of them; 0: all hold.
+double SearchLedger::violation(const SearchPoint& point) const {
+  const SearchLimits& limits = space_.options().limits;
+  double sum = 0;
+  if (limits.max_bytes > 0 && point.bytes > limits.max_bytes) {
+    sum += static_cast<double>(point.bytes) / static_cast<double>(limits.max_bytes) - 1;
+  }
+  if (limits.max_drop < 100 && !(point.quality.drop <= limits.max_drop + 1e-9)) {
+    sum += (point.quality.drop - limits.max_drop) / 10;
+  }
+  if (limits.min_sqnr > 0 && !(point.quality.sqnr_db >= limits.min_sqnr)) {
+    sum += (limits.min_sqnr - point.quality.sqnr_db) / 20;
+  }
+  if (limits.max_latency > 0 && point.latency && *point.latency > limits.max_latency) {
+    sum += *point.latency / limits.max_latency - 1;
+  }
+  return std::isnan(sum) ? std::numeric_limits<double>::infinity() : sum;
+}
+
+bool SearchLedger::finer(const SearchPoint& a, const SearchPoint& b) const {
+  const bool by_metric = space_.options().prefer == SearchPrefer::kMetric;
+  const auto key = [by_metric](const SearchPoint& point) {
+    const double drop = std::isnan(point.quality.drop) ? 1e9 : point.quality.drop;
+    const double noise = std::isnan(point.quality.sqnr_db) ? 1e9 : -point.quality.sqnr_db;
+    return by_metric ? std::pair(drop, noise) : std::pair(noise, drop);
+  };
+  if (key(a) != key(b)) return key(a) < key(b);
+  return a.bytes < b.bytes;
+}
+
+bool SearchLedger::better(const SearchPoint& a, const SearchPoint& b) const {
+  if (a.holds != b.holds) return a.holds;
+  if (!a.holds) {
+    const double x = violation(a), y = violation(b);
+    return x != y ? x < y : finer(a, b);
+  }
+  if (minimises_bytes() && a.bytes != b.bytes) return a.bytes < b.bytes;
+  return finer(a, b);
+}
+
+Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>& choice,
+                                                  std::string origin, SearchSpace::Built built) {
+  if (seen_.contains(choice)) return nullptr;
+  const SearchServices& services = space_.services();
+  Progress* progress = services.services.progress;
+  if (progress != nullptr && progress->cancelled()) {
+    return Error(Code::kCancelled, "cancelled", "interrupted");
+  }
+  SearchPoint point;
+  point.choice = choice;
+  point.origin = std::move(origin);
+  point.predicted_db = -10 * std::log10(std::max(predicted_noise(choice), 1e-20));
+  const bool timed = space_.options().limits.max_latency > 0 && services.latency != nullptr;
+  const std::string key = space_.key(choice, timed ? "quality and time" : "quality");
+  const std::vector<double>* known = nullptr;
+  if (services.memory != nullptr) {
+    const auto found = services.memory->known.find(key);
+    if (found != services.memory->known.end() && found->second.size() == 4) known = &found->second;
+  }
+  if (known != nullptr) {
+    point.bytes = static_cast<std::uint64_t>((*known)[0]);
+    point.quality = {(*known)[1], (*known)[2]};
+    if (timed) point.latency = (*known)[3];
+    ++outcome_.remembered;
+  } else {
+    if (built.model == nullptr) {
+      MCOMPRESS_ASSIGN(built, space_.build(choice));
+    }
+    point.bytes = built.bytes;
+    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*built.model));
+    MCOMPRESS_ASSIGN(point.quality, services.judge(*session));
+    if (timed) {
+      MCOMPRESS_ASSIGN(point.latency, services.latency(*built.model));
+    }
+    if (services.memory != nullptr) {
+      services.memory->known[key] = {static_cast<double>(point.bytes), point.quality.drop,
+                                     point.quality.sqnr_db, point.latency.value_or(0)};
+      if (services.memory->changed != nullptr) MCOMPRESS_TRY(services.memory->changed());
+    }
+  }
+  outcome_.evaluations += 1;
+  if (progress != nullptr) {
+    progress->update("evaluating", static_cast<std::uint64_t>(outcome_.evaluations),
+                     static_cast<std::uint64_t>(limit()), "evaluations");
+  }
+  point.holds = violation(point) <= 0;
+  seen_.emplace(choice, outcome_.points.size());
+  outcome_.points.push_back(std::move(point));
+  const SearchPoint& added = outcome_.points.back();
+  if (!outcome_.best || better(added, *best())) outcome_.best = outcome_.points.size() - 1;
+  return &outcome_.points.back();
+}
+
+std::vector<std::vector<double>> noise_losses(const SearchSpace& space) {
+  std::vector<std::vector<double>> losses;
+  for (const SearchLayer& layer : space.layers()) {
+    auto& row = losses.emplace_back();
+    for (const SearchEffect& effect : layer.effects) row.push_back(effect.noise);
+  }
+  return losses;
+}
+
+namespace {
+
+// What applies, as items of a knapsack.
+class Items {
+ public:
+  Items(const SearchSpace& space, const std::vector<std::vector<double>>& losses) {
+    for (std::size_t layer = 0; layer < space.layers().size(); ++layer) {
+      auto& row = problem.items.emplace_back();
+      auto& names = forms_.emplace_back();
+      const auto& effects = space.layers()[layer].effects;
+      for (std::size_t form = 0; form < effects.size(); ++form) {
+        if (!effects[form].applies) continue;
+        row.push_back({static_cast<double>(effects[form].bytes), losses[layer][form], 0});
+        names.push_back(form);
+      }
+    }
+  }
+
+  std::vector<std::size_t> choice_of(std::span<const std::size_t> chosen) const {
+    std::vector<std::size_t> choice;
+    for (std::size_t layer = 0; layer < chosen.size(); ++layer) {
+      choice.push_back(forms_[layer][chosen[layer]]);
+    }
+    return choice;
+  }
+
+  KnapsackProblem problem;
+
+ private:
+  std::vector<std::vector<std::size_t>> forms_;
+};
+
+}  // namespace
+
+std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
+                                                   const std::vector<std::vector<double>>& losses) {
+  const Items items(space, losses);
+  std::vector<std::vector<std::size_t>> choices;
+  for (const KnapsackPoint& point : knapsack_hull(items.problem)) {
+    choices.push_back(items.choice_of(point.chosen));
+  }
+  return choices;
+}
+
+std::vector<std::size_t> counted_choice(const SearchSpace& space,
+                                        const std::vector<std::vector<double>>& losses,
+                                        double bytes) {
+  Items items(space, losses);
+  items.problem.budget = bytes - static_cast<double>(space.base_bytes());
+  const auto chosen = solve_knapsack(items.problem);
+  return chosen ? items.choice_of(*chosen) : std::vector<std::size_t>{};
+}
+
+// What layers have in common (a shape, an operator set) is counted with each of them, and so the
+// sum of the layers is off, by much the same for choices that are much the same.
+Result<FittedChoice> SearchLedger::fit(const std::vector<std::vector<double>>& losses,
+                                       std::uint64_t bytes, int rounds) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  FittedChoice fitted;
+  const auto allowed = static_cast<double>(bytes);
+  double budget = allowed - off_, fits = -kInfinity, exceeds = kInfinity;
+  std::vector<std::size_t> last;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<std::size_t> choice = counted_choice(space_, losses, budget);
+    if (choice.empty() || choice == last) break;
+    last = choice;
+    if (knows(choice)) {
+      if (fitted.choice.empty()) fitted.choice = std::move(choice);
+      break;
+    }
+    const double counted = predicted_bytes(choice);
+    MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+    const auto got = static_cast<double>(built.bytes);
+    double next = allowed - (got - counted);
+    if (got > allowed) {
+      exceeds = budget;
+      next = std::min(next, budget - (got - allowed));
+      if (next <= fits) next = (fits + budget) / 2;
+    } else {
+      fits = budget;
+      off_ = got - counted;
+      if (fitted.built.model == nullptr || built.bytes > fitted.built.bytes) {
+        fitted = {std::move(choice), std::move(built)};
+      }
+      // Hardly anything is left: good enough.
+      if ((allowed - got) * 300 < allowed || next <= budget) break;
+      if (next >= exceeds) next = (budget + exceeds) / 2;
+    }
+    budget = next;
+  }
+  return fitted;
+}
+
+Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t most) {
+  struct Uniform {
+    std::vector<std::size_t> choice;
+    std::size_t form;
+    double noise, bytes;
+  };
+  std::vector<Uniform> all;
+  for (std::size_t form = 1; form < space.options().forms.size(); ++form) {
+    Uniform uniform{space.plain(), form, 0, 0};
+    bool any = false;
+    for (std::size_t layer = 0; layer < space.layers().size(); ++layer) {
+      if (!space.layers()[layer].effects[form].applies) continue;
+      uniform.choice[layer] = form;
+      any = true;
+    }
+    if (!any) continue;
+    uniform.noise = ledger.predicted_noise(uniform.choice);
+    uniform.bytes = ledger.predicted_bytes(uniform.choice);
+    all.push_back(std::move(uniform));
+  }
+  // The best that may fit first; by size where bytes are what is looked for.
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Uniform& a, const Uniform& b) { return a.noise < b.noise; });
+  const std::uint64_t limit = space.options().limits.max_bytes;
+  std::size_t tried = 0;
+  for (const Uniform& uniform : all) {
+    if (tried == most || !ledger.can_afford()) break;
+    if (ledger.knows(uniform.choice)) continue;
+    SearchSpace::Built built;
+    if (limit > 0) {
+      if (uniform.bytes > static_cast<double>(limit) * 1.1) continue;
+      MCOMPRESS_ASSIGN(built, space.build(uniform.choice));
+      if (built.bytes > limit) continue;
+    }
+    MCOMPRESS_TRY(ledger.evaluate(
+        uniform.choice, "uniform " + space.options().forms[uniform.form].name, std::move(built)));
+    ++tried;
+  }
+  return ok_status();
+}
+
+}  // namespace mcompress

@@ -1,0 +1,87 @@
+// Evaluated points of a search: what was spent, what is best.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "search/space.h"
+
+namespace mcompress {
+
+struct FittedChoice {
+  std::vector<std::size_t> choice;
+  SearchSpace::Built built;  // null: the choice was evaluated before, or (it is empty) none fits
+};
+
+class SearchLedger {
+ public:
+  SearchLedger(SearchSpace& space, SearchOutcome& outcome) : space_(space), outcome_(outcome) {}
+
+  // Whether one more evaluation, and `reserved` ones, are left.
+  bool can_afford(double reserved = 0) const {
+    return outcome_.evaluations + 1 + reserved <= static_cast<double>(limit());
+  }
+  std::int64_t limit() const { return space_.options().evaluations; }
+
+  // Builds the choice and judges it; null where it was evaluated before. `built` may be given.
+  // kCancelled on an interruption.
+  Result<const SearchPoint*> evaluate(const std::vector<std::size_t>& choice, std::string origin,
+                                      SearchSpace::Built built = {});
+  bool knows(const std::vector<std::size_t>& choice) const { return seen_.contains(choice); }
+
+  // The choice of least loss, by `losses` of each layer and form, whose file has up to `bytes`;
+  // builds up to `rounds` models to come close to them.
+  Result<FittedChoice> fit(const std::vector<std::vector<double>>& losses, std::uint64_t bytes,
+                           int rounds = 6);
+
+  std::span<const SearchPoint> points() const { return outcome_.points; }
+  const SearchPoint* best() const {
+    return outcome_.best ? &outcome_.points[*outcome_.best] : nullptr;
+  }
+  std::size_t best_place() const { return outcome_.best.value_or(0); }
+  // Sizes and times count no further than limits ask for; without such a limit fewer bytes are
+  // better as soon as the others hold.
+  bool better(const SearchPoint& a, const SearchPoint& b) const;
+  bool minimises_bytes() const {
+    const SearchLimits& limits = space_.options().limits;
+    return limits.max_bytes == 0 && limits.max_latency == 0;
+  }
+
+  // Of the noises of layers alone; bytes of the layers alone.
+  double predicted_noise(std::span<const std::size_t> choice) const;
+  double predicted_bytes(std::span<const std::size_t> choice) const;
+
+ private:
+  double violation(const SearchPoint& point) const;
+  bool finer(const SearchPoint& a, const SearchPoint& b) const;
+
+  SearchSpace& space_;
+  SearchOutcome& outcome_;
+  std::map<std::vector<std::size_t>, std::size_t> seen_;
+  double off_ = 0;  // bytes of the last model that fitted, less the sum of its layers
+};
+
+// The ways to search; each adds points until nothing is left to try or to spend. kCancelled on an
+// interruption.
+Status search_by_knapsack(SearchSpace& space, SearchLedger& ledger);
+Status search_by_surrogate(SearchSpace& space, SearchLedger& ledger);
+Status search_all(SearchSpace& space, SearchLedger& ledger);
+
+// What these have in common.
+// Evaluates every form alone, on all layers that take it, as far as it may hold.
+Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t most);
+// The choice of least loss that fits `bytes` by the bytes of the layers alone, nothing built;
+// empty: none fits.
+std::vector<std::size_t> counted_choice(const SearchSpace& space,
+                                        const std::vector<std::vector<double>>& losses,
+                                        double bytes);
+// Corners of the lower hull of (bytes, loss), from the fewest bytes; nothing built.
+std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
+                                                   const std::vector<std::vector<double>>& losses);
+// The layers' noises: losses as they were measured.
+std::vector<std::vector<double>> noise_losses(const SearchSpace& space);
+
+}  // namespace mcompress

@@ -1,0 +1,293 @@
+#include "search/measure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::int64_t kLeastSamples = 4;
+constexpr double kNoNoise = 1e-20;
+
+// The first float32 output on some samples, and how far candidates are from it.
+class OutputMeter {
+ public:
+  static Result<OutputMeter> open(const SearchSpace& space, std::int64_t samples) {
+    OutputMeter meter;
+    DataSource& data = *space.services().data;
+    const std::int64_t at_once = std::max<std::int64_t>(1, data.fixed_batch());
+    const std::int64_t runs = std::max<std::int64_t>(1, samples / at_once);
+    const std::int64_t all = std::max<std::int64_t>(1, data.count() / at_once);
+    for (std::int64_t i = 0; i < std::min(runs, all); ++i) {
+      const std::int64_t at = (2 * i + 1) * all / (2 * std::min(runs, all));
+      MCOMPRESS_ASSIGN(auto feed, data.batch(at * at_once, at_once));
+      meter.feeds_.push_back(std::move(feed));
+    }
+    meter.samples_ = static_cast<std::int64_t>(meter.feeds_.size()) * at_once;
+    MCOMPRESS_ASSIGN(const auto session, space.open_session(space.prepared()));
+    for (const PortInfo& port : session->outputs()) {
+      if (port.type.element != DataType::kFloat || !meter.fetch_.empty()) continue;
+      meter.fetch_.push_back(port.name);
+    }
+    if (meter.fetch_.empty()) {
+      return Error(Code::kUnsupported, "no-float-output",
+                   "the model has no float32 output by which layers could be judged");
+    }
+    for (const auto& feed : meter.feeds_) {
+      std::vector<float>& kept = meter.wanted_.emplace_back();
+      MCOMPRESS_TRY(
+          session->run(feed, meter.fetch_, [&kept](std::size_t, const TensorView& view) -> Status {
+            kept.resize(view.bytes.size() / sizeof(float));
+            std::memcpy(kept.data(), view.bytes.data(), kept.size() * sizeof(float));
+            return ok_status();
+          }));
+      for (const float value : kept) {
+        if (std::isfinite(value)) meter.energy_ += static_cast<double>(value) * value;
+      }
+    }
+    return meter;
+  }
+
+  std::int64_t samples() const { return samples_; }
+
+  // Energy of the difference as a share of that of the reference; what is not finite, or has
+  // another shape, counts as all of it.
+  Result<double> noise(Session& session) const {
+    double sum = 0;
+    bool lost = false;
+    for (std::size_t i = 0; i < feeds_.size(); ++i) {
+      MCOMPRESS_TRY(
+          session.run(feeds_[i], fetch_, [&](std::size_t, const TensorView& view) -> Status {
+            const std::vector<float>& wanted = wanted_[i];
+            if (view.bytes.size() != wanted.size() * sizeof(float)) {
+              lost = true;
+              return ok_status();
+            }
+            for (std::size_t k = 0; k < wanted.size(); ++k) {
+              float value = 0;
+              std::memcpy(&value, view.bytes.data() + k * sizeof(float), sizeof(float));
+              if (!std::isfinite(wanted[k])) continue;
+              const double apart = static_cast<double>(value) - wanted[k];
+              if (!std::isfinite(apart)) lost = true;
+              sum += apart * apart;
+            }
+            return ok_status();
+          }));
+    }
+    if (lost) return 1.0;
+    return sum / std::max(energy_, std::numeric_limits<double>::min());
+  }
+
+ private:
+  OutputMeter() = default;
+  std::vector<std::vector<NamedTensor>> feeds_;
+  std::vector<std::string> fetch_;
+  std::vector<std::vector<float>> wanted_;
+  double energy_ = 0;
+  std::int64_t samples_ = 0;
+};
+
+// Which forms are run when not all can be: the ends of the range of bytes and what lies between.
+std::vector<bool> chosen_forms(const SearchLayer& layer, std::size_t count) {
+  std::vector<std::size_t> order;
+  for (std::size_t form = 1; form < layer.effects.size(); ++form) {
+    if (layer.effects[form].applies) order.push_back(form);
+  }
+  std::stable_sort(order.begin(), order.end(), [&layer](std::size_t a, std::size_t b) {
+    return layer.effects[a].bytes < layer.effects[b].bytes;
+  });
+  std::vector<bool> run(layer.effects.size(), false);
+  const std::size_t n = std::min(count, order.size());
+  for (std::size_t i = 0; i < n; ++i) {
+    run[order[n == 1 ? order.size() / 2 : i * (order.size() - 1) / (n - 1)]] = true;
+  }
+  return run;
+}
+
+}  // namespace
+
+std::vector<double> interpolated_noise(const std::vector<double>& bits,
+                                       const std::vector<std::optional<double>>& noise) {
+  const double slope = -2 * std::log(2.0);       // an error half as large for each bit more
+  std::vector<std::pair<double, double>> known;  // bits, log noise
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    if (noise[i]) known.emplace_back(bits[i], std::log(std::max(*noise[i], kNoNoise)));
+  }
+  std::sort(known.begin(), known.end());
+  std::vector<double> filled(bits.size());
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    if (noise[i]) {
+      filled[i] = *noise[i];
+      continue;
+    }
+    const auto right =
+        std::lower_bound(known.begin(), known.end(), std::make_pair(bits[i], -1e300));
+    double y = 0;
+    if (right == known.begin()) {
+      y = known.front().second + slope * (bits[i] - known.front().first);
+    } else if (right == known.end()) {
+      y = known.back().second + slope * (bits[i] - known.back().first);
+    } else {
+      const auto left = right - 1;
+      const double width = right->first - left->first;
+      const double share = width > 0 ? (bits[i] - left->first) / width : 0;
+      y = left->second + share * (right->second - left->second);
+    }
+    filled[i] = std::exp(y);
+  }
+  return filled;
+}
+
+namespace {
+
+class Measuring {
+ public:
+  Measuring(SearchSpace& space, double evaluations) : space_(space), evaluations_(evaluations) {}
+
+  Result<MeasureCost> run() {
+    const std::size_t layers = space_.layers().size(), forms = space_.options().forms.size();
+    const std::size_t all = layers * (forms - 1);
+    const auto judged =
+        static_cast<double>(std::max<std::int64_t>(1, space_.services().judged_samples));
+    const double samples_to_run = evaluations_ * judged;
+    std::int64_t samples = std::min(space_.options().samples, space_.services().data->count());
+    const auto affordable = static_cast<std::int64_t>(samples_to_run / static_cast<double>(all));
+    samples = std::min(samples, std::max(affordable, kLeastSamples));
+    samples = std::max<std::int64_t>(samples, 1);
+    MCOMPRESS_ASSIGN(meter_, OutputMeter::open(space_, samples));
+    cost_.samples = meter_->samples();
+    std::size_t per_layer = forms - 1;
+    const double trials = samples_to_run / static_cast<double>(cost_.samples);
+    if (trials < static_cast<double>(all)) {
+      per_layer =
+          std::max<std::size_t>(1, static_cast<std::size_t>(trials / static_cast<double>(layers)));
+    }
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      MCOMPRESS_TRY(find_bytes(layer));
+      MCOMPRESS_TRY(find_noise(layer, per_layer));
+      show("measuring layers", layer + 1);
+    }
+    cost_.evaluations = static_cast<double>(cost_.trials * cost_.samples) / judged;
+    return cost_;
+  }
+
+ private:
+  Status check() const {
+    const Progress* progress = space_.services().services.progress;
+    if (progress != nullptr && progress->cancelled()) {
+      return Error(Code::kCancelled, "cancelled", "interrupted");
+    }
+    return ok_status();
+  }
+
+  void show(std::string_view stage, std::size_t done) {
+    Progress* progress = space_.services().services.progress;
+    if (progress != nullptr) progress->update(stage, done, space_.layers().size(), "layers");
+  }
+
+  std::vector<std::size_t> alone(std::size_t layer, std::size_t form) const {
+    std::vector<std::size_t> choice = space_.plain();
+    choice[layer] = form;
+    return choice;
+  }
+
+  const std::vector<double>* remembered(const std::string& key) const {
+    const SearchMemory* memory = space_.services().memory;
+    if (memory == nullptr) return nullptr;
+    const auto found = memory->known.find(key);
+    return found != memory->known.end() && found->second.size() == 1 ? &found->second : nullptr;
+  }
+
+  void remember(const std::string& key, double number) {
+    SearchMemory* memory = space_.services().memory;
+    if (memory != nullptr) memory->known[key] = {number};
+  }
+
+  // Keeps the models for find_noise.
+  Status find_bytes(std::size_t layer) {
+    auto& effects = space_.layers()[layer].effects;
+    effects.assign(space_.options().forms.size(), {});
+    effects[0].applies = effects[0].measured = true;
+    models_.clear();
+    models_.resize(effects.size());
+    for (std::size_t form = 1; form < effects.size(); ++form) {
+      MCOMPRESS_TRY(check());
+      const std::vector<std::size_t> choice = alone(layer, form);
+      const std::string key = space_.key(choice, "bytes");
+      if (const auto* known = remembered(key)) {
+        effects[form].bytes = static_cast<std::int64_t>(known->front());
+      } else {
+        MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+        effects[form].bytes =
+            static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
+        remember(key, static_cast<double>(effects[form].bytes));
+        models_[form] = std::move(built.model);
+      }
+      const bool integers = space_.options().forms[form].integers;
+      effects[form].applies = integers ? effects[form].bytes != 0 : effects[form].bytes < 0;
+    }
+    return ok_status();
+  }
+
+  Status find_noise(std::size_t layer, std::size_t per_layer) {
+    SearchLayer& at = space_.layers()[layer];
+    const std::vector<bool> run = chosen_forms(at, per_layer);
+    std::vector<std::optional<double>> noise(at.effects.size());
+    std::vector<double> bits(at.effects.size(), 32);
+    bool any = false;
+    for (std::size_t form = 1; form < at.effects.size(); ++form) {
+      SearchEffect& effect = at.effects[form];
+      const auto whole = static_cast<double>(std::max<std::uint64_t>(at.weight_bytes, 1));
+      bits[form] = 32 * (1 + static_cast<double>(effect.bytes) / whole);
+      if (!run[form]) continue;
+      MCOMPRESS_TRY(check());
+      MCOMPRESS_ASSIGN(noise[form], noise_of(layer, form));
+      ++cost_.trials;
+      any = effect.measured = true;
+    }
+    models_.clear();
+    if (!any) return ok_status();
+    const std::vector<double> filled = interpolated_noise(bits, noise);
+    for (std::size_t form = 1; form < at.effects.size(); ++form) {
+      at.effects[form].noise = filled[form];
+    }
+    const SearchMemory* memory = space_.services().memory;
+    return memory != nullptr && memory->changed != nullptr ? memory->changed() : ok_status();
+  }
+
+  Result<double> noise_of(std::size_t layer, std::size_t form) {
+    const std::vector<std::size_t> choice = alone(layer, form);
+    const std::string key =
+        space_.key(choice, "noise of " + std::to_string(cost_.samples) + " samples");
+    if (const auto* known = remembered(key)) {
+      ++cost_.remembered;
+      return known->front();
+    }
+    if (models_[form] == nullptr) {
+      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+      models_[form] = std::move(built.model);
+    }
+    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*models_[form]));
+    MCOMPRESS_ASSIGN(const double noise, meter_->noise(*session));
+    remember(key, noise);
+    return noise;
+  }
+
+  SearchSpace& space_;
+  double evaluations_;
+  std::optional<OutputMeter> meter_;
+  std::vector<std::unique_ptr<Model>> models_;  // of one layer, by form
+  MeasureCost cost_;
+};
+
+}  // namespace
+
+Result<MeasureCost> measure_layers_and_forms(SearchSpace& space, double evaluations) {
+  return Measuring(space, evaluations).run();
+}
+
+}  // namespace mcompress

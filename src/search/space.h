@@ -1,0 +1,62 @@
+// The layers of a model that have a choice, and models made by one.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mcompress/search.h"
+
+namespace mcompress {
+
+class SearchSpace {
+ public:
+  // Prepares the original and finds the layers. `services` outlives this.
+  static Result<std::unique_ptr<SearchSpace>> open(const Model& original,
+                                                   const SearchOptions& options,
+                                                   const SearchServices& services);
+
+  const SearchOptions& options() const { return options_; }
+  const SearchServices& services() const { return services_; }
+  const Model& prepared() const { return *prepared_; }
+  std::vector<SearchLayer>& layers() { return layers_; }
+  const std::vector<SearchLayer>& layers() const { return layers_; }
+  std::vector<std::string>& left_out() { return left_out_; }
+  std::uint64_t base_bytes() const { return base_bytes_; }
+
+  struct Built {
+    std::unique_ptr<Model> model;
+    std::uint64_t bytes = 0;  // of its file
+  };
+  // The model of a choice, made as its recipe makes it.
+  Result<Built> build(std::span<const std::size_t> choice) const;
+  Result<std::unique_ptr<Session>> open_session(const Model& model) const;
+
+  // All layers as they are.
+  std::vector<std::size_t> plain() const { return std::vector<std::size_t>(layers_.size(), 0); }
+  // A digest of what build() makes of it, and of `what` is asked about it.
+  std::string key(std::span<const std::size_t> choice, std::string_view what) const;
+
+ private:
+  SearchSpace(const SearchOptions& options, const SearchServices& services)
+      : options_(options), services_(services) {}
+  Status prepare(const Model& original);
+  Status find_layers();
+  Status run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const;
+  std::vector<std::string> patterns_of(std::string_view weight) const;
+
+  const SearchOptions& options_;
+  const SearchServices& services_;
+  std::unique_ptr<Model> prepared_;
+  std::vector<SearchLayer> layers_;
+  std::vector<std::string> left_out_;
+  std::uint64_t base_bytes_ = 0;
+};
+
+// The steps of a choice: each form's passes, on the layers that take it.
+std::vector<RecipeStep> steps_of_choice(const std::vector<SearchForm>& forms,
+                                        const std::vector<SearchLayer>& layers,
+                                        std::span<const std::size_t> choice);
+
+}  // namespace mcompress
