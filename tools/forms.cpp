@@ -64,16 +64,25 @@ class FormReader {
     return folded;
   }
 
-  void gather(const Value* value, Cone& cone, std::set<const void*>& seen) const {
-    if (value == nullptr || !seen.insert(value).second) return;
-    if (data_of(value) != nullptr) {
-      cone.leaves.push_back(value);
-      return;
+  static Cone gather(const Value* value) {
+    constexpr std::size_t kMostNodes = 4096;  // far more than any form has
+    Cone cone;
+    std::set<const void*> seen;
+    std::vector<const Value*> open = {value};
+    while (!open.empty() && cone.nodes.size() < kMostNodes) {
+      const Value* next = open.back();
+      open.pop_back();
+      if (next == nullptr || !seen.insert(next).second) continue;
+      if (data_of(next) != nullptr) {
+        cone.leaves.push_back(next);
+        continue;
+      }
+      const Node* node = next->producer();
+      if (node == nullptr || !seen.insert(node).second) continue;
+      cone.nodes.push_back(node);
+      for (std::size_t i = node->inputs().size(); i-- > 0;) open.push_back(node->input(i));
     }
-    const Node* node = value->producer();
-    if (node == nullptr || !seen.insert(node).second) return;
-    cone.nodes.push_back(node);
-    for (const Value* input : node->inputs()) gather(input, cone, seen);
+    return cone;
   }
 
   Status look_at(const Node& node) {
@@ -83,9 +92,7 @@ class FormReader {
       const Tensor* data = data_of(value);
       const bool folded = value->producer() != nullptr && is_folded(*value->producer());
       if (data == nullptr && !folded) continue;
-      Cone cone;
-      std::set<const void*> seen;
-      gather(value, cone, seen);
+      const Cone cone = gather(value);
       WeightForm form;
       const Tensor* largest = nullptr;
       for (const Value* leaf : cone.leaves) {
