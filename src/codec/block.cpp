@@ -21,6 +21,7 @@ enum class BlockMode : std::uint8_t {
   kCodebook = 4,  // at most 256 different elements, then a plane of their numbers
   kNibbles = 5,
   kPredicted = 6,  // bytes less a linear prediction from bytes before them
+  kPredictedNibbles = 7,
 };
 
 constexpr std::uint8_t kRotate = 1;  // sign bits go below the mantissa
@@ -152,20 +153,25 @@ Buffer codebook_block(const Source& source, const std::vector<std::uint64_t>& wo
   return out;
 }
 
-Buffer nibble_block(const Source& source) {
-  Buffer out{static_cast<std::uint8_t>(BlockMode::kNibbles)};
+Buffer halves_of(Bytes bytes) {
   Buffer symbols;
-  symbols.reserve(2 * source.whole.size());
-  for (const std::uint8_t byte : source.whole) {
+  symbols.reserve(2 * bytes.size());
+  for (const std::uint8_t byte : bytes) {
     symbols.push_back(byte & 15);
     symbols.push_back(byte >> 4);
   }
-  encode_plane(symbols, source.planes, out);
+  return symbols;
+}
+
+Buffer nibble_block(const Source& source) {
+  Buffer out{static_cast<std::uint8_t>(BlockMode::kNibbles)};
+  encode_plane(halves_of(source.whole), source.planes, out);
   return out;
 }
 
-Buffer predicted_block(Bytes bytes, const Predictor& predictor, const PlaneOptions& options) {
-  Buffer out{static_cast<std::uint8_t>(BlockMode::kPredicted), predictor.centre,
+Buffer predicted_block(BlockMode mode, Bytes bytes, const Predictor& predictor,
+                       const PlaneOptions& options) {
+  Buffer out{static_cast<std::uint8_t>(mode), predictor.centre,
              static_cast<std::uint8_t>(predictor.taps.size())};
   for (const Tap& tap : predictor.taps) {
     put_number(out, tap.lag);
@@ -202,10 +208,15 @@ Buffer encode(Bytes bytes, const Elements& elements, CodingEffort effort) {
   }
   // Neighbours in integer weights, too, are often near each other.
   if (!elements.floating) keep_smaller(best, plane_block(source, true));
-  if (effort == CodingEffort::kThorough && !elements.floating && !elements.nibbles &&
-      source.width == 1) {
-    if (const auto predictor = find_predictor(bytes)) {
-      keep_smaller(best, predicted_block(bytes, *predictor, source.planes));
+  if (effort == CodingEffort::kThorough && !elements.floating && source.width == 1) {
+    if (const auto predictor = find_predictor(bytes); predictor && !elements.nibbles) {
+      keep_smaller(best, predicted_block(BlockMode::kPredicted, bytes, *predictor, source.planes));
+    }
+    // Indices of codebooks are packed in bytes, two each.
+    const Buffer halves = halves_of(bytes);
+    if (const auto predictor = find_predictor(halves)) {
+      keep_smaller(
+          best, predicted_block(BlockMode::kPredictedNibbles, halves, *predictor, source.planes));
     }
   }
   if (elements.nibbles) keep_smaller(best, nibble_block(source));
@@ -300,17 +311,6 @@ bool decode_codebook(ByteReader& in, std::span<std::uint8_t> out) {
   return take_tail(in, out, width);
 }
 
-bool decode_nibbles(ByteReader& in, std::span<std::uint8_t> out) {
-  Buffer symbols(2 * out.size());
-  if (!decode_plane(in, symbols) || in.left() != 0) return false;
-  std::uint8_t seen = 0;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    seen = static_cast<std::uint8_t>(seen | symbols[2 * i] | symbols[2 * i + 1]);
-    out[i] = static_cast<std::uint8_t>(symbols[2 * i] | symbols[2 * i + 1] << 4);
-  }
-  return seen < 16;
-}
-
 bool decode_predicted(ByteReader& in, std::span<std::uint8_t> out) {
   Predictor predictor;
   predictor.centre = in.byte();
@@ -327,6 +327,25 @@ bool decode_predicted(ByteReader& in, std::span<std::uint8_t> out) {
   if (!decode_plane(in, out) || in.left() != 0) return false;
   predict_back(out, predictor);
   return true;
+}
+
+bool join_halves(const Buffer& symbols, std::span<std::uint8_t> out) {
+  std::uint8_t seen = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    seen = static_cast<std::uint8_t>(seen | symbols[2 * i] | symbols[2 * i + 1]);
+    out[i] = static_cast<std::uint8_t>(symbols[2 * i] | symbols[2 * i + 1] << 4);
+  }
+  return seen < 16;
+}
+
+bool decode_predicted_nibbles(ByteReader& in, std::span<std::uint8_t> out) {
+  Buffer symbols(2 * out.size());
+  return decode_predicted(in, symbols) && join_halves(symbols, out);
+}
+
+bool decode_nibbles(ByteReader& in, std::span<std::uint8_t> out) {
+  Buffer symbols(2 * out.size());
+  return decode_plane(in, symbols) && in.left() == 0 && join_halves(symbols, out);
 }
 
 bool decode(Bytes coded, std::span<std::uint8_t> out) {
@@ -355,6 +374,8 @@ bool decode(Bytes coded, std::span<std::uint8_t> out) {
       return decode_nibbles(in, out);
     case BlockMode::kPredicted:
       return decode_predicted(in, out);
+    case BlockMode::kPredictedNibbles:
+      return decode_predicted_nibbles(in, out);
     default:
       return false;
   }

@@ -360,6 +360,25 @@ TEST(Prediction, FindsTheNeighboursAndComesBack) {
   }
 }
 
+TEST(Prediction, HalvesOfBytesFollowTheirNeighboursToo) {
+  const Buffer wide = rows_of_neighbours(60000, 0);
+  Buffer halves(wide.size()), bytes(wide.size() / 2);
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    halves[i] =
+        static_cast<std::uint8_t>(std::clamp(8 + static_cast<std::int8_t>(wide[i]) / 8, 0, 15));
+  }
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::uint8_t>(halves[2 * i] | halves[2 * i + 1] << 4);
+  }
+  const auto view = std::as_bytes(std::span(bytes));
+  for (const bool nibbles : {false, true}) {
+    expect_block(view, {1, false, nibbles}, "predicted halves");
+    const auto coded = encode_block(view, {1, false, nibbles}, CodingEffort::kThorough);
+    EXPECT_EQ(std::to_integer<int>(coded[0]), 7);
+    EXPECT_LT(static_cast<double>(coded.size()), 0.93 * entropy_bytes(halves));
+  }
+}
+
 TEST(Prediction, ComesBackWhateverTheTapsAre) {
   std::mt19937 random(22);
   const Buffer bytes = normal_bytes(3000, 60, 23);
@@ -388,6 +407,7 @@ TEST(Prediction, HostileTapsAreRefused) {
     return !decode_block(std::as_bytes(std::span(head)), out).ok();
   };
   EXPECT_FALSE(refused({6, 0, 1, 3, 64}));
+  EXPECT_TRUE(refused({7, 0, 1, 3, 64}));                         // a half of 7 + ... above 15
   EXPECT_TRUE(refused({6, 0, 0}));                                // no tap
   EXPECT_TRUE(refused({6, 0, 5, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}));  // too many
   EXPECT_TRUE(refused({6, 0, 1, 0, 64}));                         // of itself

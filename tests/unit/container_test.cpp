@@ -122,11 +122,21 @@ class ArchiveTest : public ::testing::Test {
     add_bytes({1, false, false}, 30000, [&] {  // rANS
       return random() % 100 < 58 ? 0 : 1 + random() % 3;
     });
-    add_bytes({1, false, false}, 600, [&] { return std::lround(5 * normal(random)); });  // Huffman
+    add_bytes({1, false, false}, 6000,
+              [&] { return std::lround(12 * normal(random)); });  // Huffman
     float before = 0;
     add_bytes({1, false, false}, 9000, [&] {  // predicted
       before = 0.8F * before + 10 * normal(random);
       return std::lround(std::clamp(before, -120.0F, 120.0F));
+    });
+
+    add_bytes({1, false, true}, 6000, [&] {  // predicted nibbles
+      const auto half = [&] {
+        before = 0.9F * before + normal(random);
+        return std::clamp(8 + std::lround(before), 0L, 15L);
+      };
+      const long low = half();
+      return low | half() << 4;
     });
 
     file_.clear();
@@ -294,7 +304,7 @@ TEST_F(ArchiveTest, TheGoldenArchiveOfFormat2IsReadAsItWas) {
   EXPECT_EQ(read(path("out")), read(golden / "archive-v2.bin"));
   const auto bytes = read(golden / "archive-v2.mca");
   EXPECT_TRUE(reads_well(bytes));
-  // Planes, sparse, codebook, nibbles and predicted blocks; Huffman and rANS planes.
+  // Planes, sparse, codebook, nibbles and predicted blocks of both kinds; Huffman and rANS planes.
   const auto archive = Archive::open(bytes);
   ASSERT_TRUE(archive.ok());
   std::set<int> modes, methods;
@@ -306,7 +316,7 @@ TEST_F(ArchiveTest, TheGoldenArchiveOfFormat2IsReadAsItWas) {
       if (mode == 5) methods.insert(std::to_integer<int>(bytes[block.offset + 1]));
     }
   }
-  for (const int mode : {2, 3, 4, 5, 6}) EXPECT_TRUE(modes.contains(mode)) << mode;
+  for (const int mode : {2, 3, 4, 5, 6, 7}) EXPECT_TRUE(modes.contains(mode)) << mode;
   EXPECT_TRUE(methods.contains(2));
   EXPECT_TRUE(methods.contains(3));
 }
