@@ -21,8 +21,12 @@ readonly system_packages=(
   libhwy-dev libtbb-dev libxxhash-dev libzip-dev libzstd-dev libstb-dev
   libgtest-dev libbenchmark-dev
 )
-# Wanted by the checks of .ci/run and by the fuzz preset, not by a build.
-readonly check_packages=(clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev)
+# Wanted by the checks of .ci/run and by the fuzz preset, not by a build. The second line is what tests of the command line
+# use where it is there.
+readonly check_packages=(
+  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev
+  zsh fish mandoc groff parallel slurm-wlm munge python3-jsonschema
+)
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

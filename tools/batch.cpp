@@ -114,11 +114,15 @@ class Batch final : public Command {
     if (!options_.merge) MCOMPRESS_TRY(lock());
     MCOMPRESS_TRY(read_journals());
     std::vector<std::size_t> todo;
+    std::size_t kept = 0;
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
-      if (jobs_[i].rule != nullptr && !done(jobs_[i])) todo.push_back(i);
+      if (jobs_[i].rule == nullptr) continue;
+      if (done(jobs_[i])) {
+        ++kept;
+      } else {
+        todo.push_back(i);
+      }
     }
-    const auto kept = static_cast<std::size_t>(std::count_if(
-        jobs_.begin(), jobs_.end(), [&](const BatchJob& job) { return job.rule && done(job); }));
     if (kept > 0 && !options_.merge) console.say(counted(kept, "model") + " done before");
     if (!options_.merge) MCOMPRESS_TRY(work(todo, console));
     return sum_up(console);
