@@ -60,7 +60,14 @@ Status add_activations(Runtime& runtime, const ComparableForm& form, const Model
                        Console& console) {
   LayerOptions layers;
   layers.limit = std::max(options.samples, data.fixed_batch());
-  layers.own_limit = layers.limit;
+  // Each layer by itself is a session of its own.
+  constexpr std::size_t kMostAlone = 1000;
+  layers.own_limit = form.pairs.size() > kMostAlone ? 0 : layers.limit;
+  if (layers.own_limit == 0) {
+    content.notes.push_back("layers were not run by themselves: there are " +
+                            std::to_string(form.pairs.size()) + ", more than " +
+                            std::to_string(kMostAlone));
+  }
   layers.threads = static_cast<int>(options.threads);
   MCOMPRESS_ASSIGN(const LayerComparison found, compare_layers(runtime, *form.reference, candidate,
                                                                form.pairs, data, layers, console));
