@@ -178,6 +178,14 @@ Status add_runs(const std::shared_ptr<Runtime>& runtime, const LoadedModel& mode
     }
   }
   if (data == nullptr || data->count() == 0) return ok_status();
+  // Comparing every value of larger graphs takes minutes; `compare --layers` does it when asked.
+  constexpr std::size_t kMostNodes = 5000;
+  if (model.model->graph().node_count() > kMostNodes) {
+    content.notes.push_back("no activations: the model has " +
+                            std::to_string(model.model->graph().node_count()) +
+                            " nodes, more than " + std::to_string(kMostNodes));
+    return ok_status();
+  }
   LayerOptions forms;
   forms.threads = static_cast<int>(options.threads);
   auto form = comparable_form(runtime, reference, *model.model, *data, forms, console);
