@@ -120,7 +120,11 @@ std::string scatter_svg(const ScatterPlot& plot, std::string_view id) {
     svg += "\"/>\n";
   }
   std::vector<Box> taken;
-  for (const ScatterPoint& point : plot.points) {
+  // The front on top of what lies in the same place.
+  std::vector<ScatterPoint> drawn = plot.points;
+  std::stable_partition(drawn.begin(), drawn.end(),
+                        [](const ScatterPoint& point) { return !point.front; });
+  for (const ScatterPoint& point : drawn) {
     const double x = across.at(point.x), y = up.at(point.y);
     taken.push_back({x - kRadius, y - kRadius, x + kRadius, y + kRadius});
     svg += "<circle class=\"" + std::string(point.front ? "point" : "plain") + "\"" +

@@ -113,6 +113,12 @@ void add_layers(ReportContent& content) {
       [](const ReportLayer& a, const ReportLayer& b) { return a.bytes_before > b.bytes_before; });
 }
 
+std::optional<double> relative_latency_of(const ReportResult& result) {
+  if (result.relative_latency) return result.relative_latency;
+  if (!result.latency_ms || result.latency_before_ms.value_or(0) <= 0) return std::nullopt;
+  return *result.latency_ms / *result.latency_before_ms;
+}
+
 }  // namespace
 
 Result<ReportResult> result_of_report(const Datum& report, const std::string& file) {
@@ -252,7 +258,9 @@ Status add_batch(const std::string& path, ReportContent& content) {
     MCOMPRESS_ASSIGN(auto found, parse_journal(text, file));
     for (auto& [name, entry] : found) entries[name] = std::move(entry);
   }
+  std::string lines;
   for (const auto& [name, entry] : entries) {
+    lines += journal_line(entry);
     ReportResult result;
     result.label = name;
     result.model = name;
@@ -262,6 +270,8 @@ Status add_batch(const std::string& path, ReportContent& content) {
     result.message = entry.message;
     content.results.push_back(std::move(result));
   }
+  content.provenance.emplace_back("models", std::to_string(entries.size()));
+  content.provenance.emplace_back("digest of the journal", digest_text(text_digest(lines)));
   return ok_status();
 }
 
@@ -312,7 +322,7 @@ TradeOff trade_off_of(const ReportContent& content) {
     plot.quality = metric + ", %";
     kind = 1;
   } else if (drop) {
-    plot.quality = share ? "points lost (up is better)" : "rise in percent (up is better)";
+    plot.quality = share ? "change in points" : "change in % (up is better)";
     kind = 2;
   } else if (std::any_of(usable.begin(), usable.end(),
                          [&](std::size_t i) { return has_db(content.results[i]); })) {
@@ -336,7 +346,7 @@ TradeOff trade_off_of(const ReportContent& content) {
                     : kind == 2 ? -result.drop.value_or(0)
                                 : *result.sqnr_db;
     absolute = absolute && result.latency_ms.has_value();
-    relative = relative && (result.relative_latency || result.original);
+    relative = relative && (result.original || relative_latency_of(result));
     plot.points.push_back(point);
     points.push_back({point.size, point.quality});
   }
@@ -345,7 +355,7 @@ TradeOff trade_off_of(const ReportContent& content) {
   plot.latency = absolute ? "latency p50, ms" : "latency, of the original's";
   for (TradeOff::Point& point : plot.points) {
     const ReportResult& result = content.results[point.result];
-    point.latency = absolute ? result.latency_ms : result.relative_latency.value_or(1);
+    point.latency = absolute ? result.latency_ms : relative_latency_of(result).value_or(1);
   }
   return plot;
 }

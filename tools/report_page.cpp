@@ -215,9 +215,11 @@ class Page {
       } else {
         rows += cell(result.original                    ? "original"
                      : front.contains(i) && front.at(i) ? "on the front"
-                                                        : "done");
+                                                        : "done",
+                     "tag");
       }
-      rows += bytes_cell(result.bytes_before);
+      rows += bytes_cell(result.bytes_before, bar_svg(static_cast<double>(result.bytes_before),
+                                                      static_cast<double>(most), "before"));
       rows += result.failed ? number_cell(-1, "-")
                             : bytes_cell(result.bytes_after,
                                          bar_svg(bytes, static_cast<double>(most), "after"));

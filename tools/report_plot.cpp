@@ -156,7 +156,7 @@ PlotScale scale_of(std::span<const double> values, double margin, double from, d
   }
   if (low > high) return {0, 1, from, to};
   double more = (high - low) * margin;
-  if (more == 0) more = low == 0 ? 1 : std::abs(low) * 0.1;
+  if (high == low) more = low == 0 ? 1 : std::abs(low) * 0.01;
   return {low - more, high + more, from, to};
 }
 

@@ -60,7 +60,14 @@ Status add_activations(Runtime& runtime, const ComparableForm& form, const Model
                        Console& console) {
   LayerOptions layers;
   layers.limit = std::max(options.samples, data.fixed_batch());
-  layers.own_limit = layers.limit;
+  // Each layer by itself is a session of its own.
+  constexpr std::size_t kMostAlone = 1000;
+  layers.own_limit = form.pairs.size() > kMostAlone ? 0 : layers.limit;
+  if (layers.own_limit == 0) {
+    content.notes.push_back("layers were not run by themselves: there are " +
+                            std::to_string(form.pairs.size()) + ", more than " +
+                            std::to_string(kMostAlone));
+  }
   layers.threads = static_cast<int>(options.threads);
   MCOMPRESS_ASSIGN(const LayerComparison found, compare_layers(runtime, *form.reference, candidate,
                                                                form.pairs, data, layers, console));
@@ -171,6 +178,14 @@ Status add_runs(const std::shared_ptr<Runtime>& runtime, const LoadedModel& mode
     }
   }
   if (data == nullptr || data->count() == 0) return ok_status();
+  // Comparing every value of larger graphs takes minutes; `compare --layers` does it when asked.
+  constexpr std::size_t kMostNodes = 5000;
+  if (model.model->graph().node_count() > kMostNodes) {
+    content.notes.push_back("no activations: the model has " +
+                            std::to_string(model.model->graph().node_count()) +
+                            " nodes, more than " + std::to_string(kMostNodes));
+    return ok_status();
+  }
   LayerOptions forms;
   forms.threads = static_cast<int>(options.threads);
   auto form = comparable_form(runtime, reference, *model.model, *data, forms, console);

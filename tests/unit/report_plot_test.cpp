@@ -61,8 +61,8 @@ TEST(ReportPlot, ScalesAreLinearAndNeverOfNoWidth) {
   EXPECT_DOUBLE_EQ(wide.low, 1);
   EXPECT_DOUBLE_EQ(wide.high, 13);
   const PlotScale one = scale_of(std::vector<double>{50}, 0.1, 0, 1);
-  EXPECT_DOUBLE_EQ(one.low, 45);
-  EXPECT_DOUBLE_EQ(one.high, 55);
+  EXPECT_DOUBLE_EQ(one.low, 49.5);
+  EXPECT_DOUBLE_EQ(one.high, 50.5);
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const PlotScale finite = scale_of(std::vector<double>{kInfinity, 4, 6}, 0, 0, 1);
   EXPECT_DOUBLE_EQ(finite.low, 4);
