@@ -84,8 +84,10 @@ const Schema<Options>& Options::schema() {
           .range(1, 1e6)
           .field("front", &Options::front, "write all that was evaluated, and the Pareto front")
           .unit("FILE")
-          .field("front-points", &Options::front_points,
-                 "evaluations for sizes other than the one asked for; -1: 8 with --front, else 0")
+          .field(
+              "front-points", &Options::front_points,
+              "evaluations for sizes other than the one asked for; -1: with --front a seventh of "
+              "all, 8 at most, else 0")
           .range(-1, 1e4)
           .field("recipe", &Options::recipe, "write the recipe found, for `mcompress run`")
           .unit("FILE")
@@ -201,8 +203,9 @@ class Search final : public Writing {
     search.evaluations = options_.evaluations;
     search.samples = options_.rank_samples;
     search.front_points = options_.front_points >= 0 ? options_.front_points
-                          : options_.front.empty()   ? 0
-                                                     : 8;
+                          : options_.front.empty()
+                              ? 0
+                              : std::min<std::int64_t>(8, options_.evaluations / 7);
     search.seed = static_cast<std::uint64_t>(job_.seed);
     search.pipeline.guard = job_.guard_mode();
     search.pipeline.guard_tolerance = job_.guard_tolerance;
@@ -285,7 +288,11 @@ class Search final : public Writing {
     services.services.reference = [&original] { return original.session(); };
     services.data = calib_ != nullptr ? calib_.get() : eval_.get();
     services.judged_samples = judged.count();
-    services.judge = [&judge](Session& candidate) { return judge.quality(candidate); };
+    services.judge = [this, &judge](Session& candidate) -> Result<SearchQuality> {
+      MCOMPRESS_ASSIGN(const SearchQuality quality, judge.quality(candidate));
+      memory_.metric = judge.metric();
+      return quality;
+    };
     services.latency = [&](const Model& candidate) {
       return judge.latency(*runtime, candidate, static_cast<int>(job_.threads));
     };
@@ -302,7 +309,7 @@ class Search final : public Writing {
     auto found = search_forms_of_layers(model, search, services);
     console.show(diagnostics);
     if (!found.ok()) return std::move(found).error().in_file(model_);
-    return decide(search, *found, {judge.metric(), input_bytes_}, report, console);
+    return decide(search, *found, {memory_.metric, input_bytes_}, report, console);
   }
 
   Result<Recipe> decide(const SearchOptions& search, const SearchOutcome& outcome,

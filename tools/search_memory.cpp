@@ -32,6 +32,9 @@ Status open_memory(const std::string& path, SearchMemory& memory) {
         known == nullptr || known->as_map() == nullptr) {
       return no_memory(path);
     }
+    if (const Datum* metric = read->find("metric"); metric != nullptr && metric->as_string()) {
+      memory.metric = *metric->as_string();
+    }
     for (const auto& [key, numbers] : *known->as_map()) {
       if (numbers.as_list() == nullptr) return no_memory(path);
       std::vector<double>& kept = memory.known[key];
@@ -55,6 +58,7 @@ Status open_memory(const std::string& path, SearchMemory& memory) {
     }
     Datum map = Datum::map();
     map.set("schema", Datum::string(kSchema));
+    map.set("metric", Datum::string(memory.metric));
     map.set("known", std::move(known));
     return write_file(path, json_text(map));
   };

@@ -24,6 +24,7 @@
 #include "mcompress/report.h"
 #include "mcompress/runtime.h"
 #include "mcompress/sampling.h"
+#include "mcompress/search.h"
 #include "mcompress/status.h"
 #include "mcompress/target.h"
 #include "mcompress/tensor.h"

@@ -81,6 +81,7 @@ struct SearchOptions {
 // that goes on finds what an uninterrupted one would have found.
 struct SearchMemory {
   std::map<std::string, std::vector<double>> known;
+  std::string metric;               // what the judge measured, for whoever keeps this
   std::function<Status()> changed;  // after each evaluation; empty: nobody keeps it
 };
 

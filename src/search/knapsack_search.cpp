@@ -49,6 +49,7 @@ class KnapsackSearch {
   }
 
  private:
+  const SearchLimits& limits() const { return space_.options().limits; }
   double reserved() const { return static_cast<double>(space_.options().front_points); }
 
   std::vector<std::vector<double>> amplitudes() const {
@@ -98,6 +99,8 @@ class KnapsackSearch {
         low = middle + 1;
       }
     }
+    // Time does not follow bytes.
+    if (limits().max_latency > 0) return try_uniform_forms(space_, ledger_, SIZE_MAX);
     return ok_status();
   }
 

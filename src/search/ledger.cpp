@@ -47,7 +47,8 @@ double SearchLedger::violation(const SearchPoint& point) const {
 bool SearchLedger::finer(const SearchPoint& a, const SearchPoint& b) const {
   const bool by_metric = space_.options().prefer == SearchPrefer::kMetric;
   const auto key = [by_metric](const SearchPoint& point) {
-    const double drop = std::isnan(point.quality.drop) ? 1e9 : point.quality.drop;
+    // Whoever beats the original does so by chance: it is as good as the original.
+    const double drop = std::isnan(point.quality.drop) ? 1e9 : std::max(point.quality.drop, 0.0);
     const double noise = std::isnan(point.quality.sqnr_db) ? 1e9 : -point.quality.sqnr_db;
     return by_metric ? std::pair(drop, noise) : std::pair(noise, drop);
   };

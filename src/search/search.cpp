@@ -40,7 +40,7 @@ std::vector<std::size_t> front_of(const SearchOptions& options, const SearchOutc
     const bool by_metric = options.prefer == SearchPrefer::kMetric;
     auto& row = numbers.emplace_back();
     row.push_back(static_cast<double>(point.bytes));
-    row.push_back(by_metric ? point.quality.drop : -point.quality.sqnr_db);
+    row.push_back(by_metric ? std::max(point.quality.drop, 0.0) : -point.quality.sqnr_db);
     if (options.limits.max_latency > 0) row.push_back(point.latency.value_or(1e9));
   }
   return pareto_front(numbers);
