@@ -11,6 +11,7 @@
 
 #include "mcompress/precision.h"
 #include "passes/common/channel_cut.h"
+#include "passes/common/channel_effects.h"
 #include "passes/common/channel_regression.h"
 #include "passes/common/channel_scores.h"
 #include "passes/common/channel_selection.h"
@@ -28,8 +29,9 @@ class PruneChannels final : public Pass {
     std::vector<std::string> include, exclude;
     std::string kind = "all";
     double sparsity = 0, flops = 0, latency = 0, max_drop = 100;
-    std::string scope = "global";
+    std::string scope = "auto";
     std::string score = "auto";
+    std::string weigh = "auto";
     std::int64_t granularity = 0;
     double max_cut = 0.75;
     std::int64_t steps = 3;
@@ -63,13 +65,21 @@ class PruneChannels final : public Pass {
             .range(0, 100)
             .unit("points")
             .field("scope", &Options::scope,
-                   "global: groups compete by what a unit loses for what it saves; uniform: each "
-                   "gives the same share")
-            .choices({"global", "uniform"})
+                   "global: groups compete by what a unit loses for what it saves; kind: channels, "
+                   "heads and hidden units each give the same share, and those of one kind "
+                   "compete; uniform: each group gives the same share; auto: kind where sparsity "
+                   "alone is asked for, else global")
+            .choices({"auto", "global", "kind", "uniform"})
             .field("score", &Options::score,
                    "data: what readers lose on the calibration data after the other inputs made up "
                    "for it; magnitude: by the weights; auto: data where there are some")
             .choices({"auto", "data", "magnitude"})
+            .field(
+                "weigh", &Options::weigh,
+                "how groups compare: outputs: by what a trial cut of each does to the outputs of "
+                "the model; layers: by what their readers lose; auto: outputs where scores come "
+                "from data and groups compete")
+            .choices({"auto", "outputs", "layers"})
             .field("width-multiple", &Options::granularity,
                    "widths that are left are multiples; 0: 16 from 64 channels on, 8 from 16 on, 4")
             .range(0, 4096)
@@ -101,6 +111,10 @@ class PruneChannels final : public Pass {
     const auto* judged = dynamic_cast<const JudgedData*>(context.calibration_data());
     const bool by_data = options_.score == "data" ||
                          (options_.score == "auto" && context.calibration_data() != nullptr);
+    if (options_.weigh == "outputs" && context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "trials need calibration data",
+                   {{}, "weigh", {}}, "give --calib DATA, or weigh by layers");
+    }
     if (options_.score == "data" && context.calibration_data() == nullptr) {
       return Error(Code::kUsage, "no-calibration-data", "scores by data need calibration data",
                    {{}, "score", {}}, "give --calib DATA, or take magnitude");
@@ -117,6 +131,7 @@ class PruneChannels final : public Pass {
     before_ = 0;
     kept_.clear();
     decisions_.clear();
+    effects_.clear();
     double time_before = 0;
     if (options_.latency > 0) {
       MCOMPRESS_ASSIGN(time_before, kernel_time(model, context));
@@ -187,6 +202,12 @@ class PruneChannels final : public Pass {
   struct Step {
     std::int64_t units = 0;
     double macs = 1;
+  };
+
+  struct GroupDecision {
+    ChannelGroup facts;
+    std::string why;
+    double score = 0;  // mean over the units, in the first step
   };
 
   // Equal biases may be stored once, which says nothing about channels that belong together.
@@ -269,7 +290,7 @@ class PruneChannels final : public Pass {
       before_ = free_now;
       decisions_ = {};
       for (std::size_t g = 0; g < groups.size(); ++g) {
-        decisions_.push_back({groups[g].facts, why[g]});
+        decisions_.push_back({groups[g].facts, why[g], 0});
       }
     }
     const double part = static_cast<double>(number) / static_cast<double>(options_.steps);
@@ -284,19 +305,86 @@ class PruneChannels final : public Pass {
                    static_cast<double>(free_now));
       if (goal.share == 0 && goal.macs == 0) return Step{};
     }
-    goal.global = options_.scope == "global";
+    goal.scope = scope();
     goal.granularity = options_.granularity;
     ChannelScoreOptions how;
     how.by_data = by_data;
     how.samples = options_.samples;
-    MCOMPRESS_ASSIGN(const std::vector<double> scores, channel_scores(trace, how, context));
+    MCOMPRESS_ASSIGN(const std::vector<double> lost, channel_scores(trace, how, context));
+    std::vector<double> scores = lost;
+    if (options_.weigh == "outputs" ||
+        (options_.weigh == "auto" && by_data && goal.scope != ChannelScope::kUniform)) {
+      MCOMPRESS_TRY(weigh(trace, why, scores, context));
+    }
     const ChannelChoice choice = choose_channels(trace, scores, why, product_macs(model), goal);
     if (number == 1) {
-      for (std::size_t g = 0; g < groups.size(); ++g) decisions_[g].why = choice.why[g];
+      for (std::size_t g = 0; g < groups.size(); ++g) {
+        decisions_[g].why = choice.why[g];
+        for (const std::uint32_t unit : groups[g].units) decisions_[g].score += scores[unit];
+        decisions_[g].score /=
+            static_cast<double>(std::max<std::size_t>(groups[g].units.size(), 1));
+      }
+    }
+    for (const ChannelTrace::Group& group : groups) {
+      const auto effect = effects_.find(group.facts.name);
+      if (effect == effects_.end()) continue;
+      for (const std::uint32_t unit : group.units) {
+        if (choice.cut[unit]) effect->second.spent += lost[unit];
+      }
     }
     MCOMPRESS_ASSIGN(const std::int64_t units,
                      cut_channels(trace, choice.cut, context.edit(), context.tensors(), kept_));
     return Step{units, choice.macs};
+  }
+
+  // What was known of a group, for the report: one entry each.
+  void describe(const GroupDecision& decision, std::int64_t left, PassContext& context) const {
+    ReportScope& facts = context.report().item("group", decision.facts.name);
+    facts.text("kind", name_of(decision.facts.kind));
+    facts.count("units", decision.facts.units);
+    facts.count("units_left", left);
+    facts.number("density", decision.facts.units > 0 ? static_cast<double>(left) /
+                                                           static_cast<double>(decision.facts.units)
+                                                     : 1);
+    if (decision.facts.free_units > 0) facts.number("score", decision.score);
+    const auto effect = effects_.find(decision.facts.name);
+    if (effect != effects_.end()) {
+      facts.number("trial_noise", effect->second.noise);
+      facts.number("trial_exponent", effect->second.exponent);
+    }
+    if (!decision.why.empty()) facts.text("why", decision.why);
+    for (const ChannelMember& member : decision.facts.members) {
+      if (!member.tensor.empty()) facts.append("tensors", Datum::string(member.tensor));
+    }
+  }
+
+  ChannelScope scope() const {
+    if (options_.scope == "global") return ChannelScope::kGlobal;
+    if (options_.scope == "uniform") return ChannelScope::kUniform;
+    if (options_.scope == "kind") return ChannelScope::kKind;
+    const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
+    return other ? ChannelScope::kGlobal : ChannelScope::kKind;
+  }
+
+  // Scores in units of what the outputs lose. Groups are tried once: in the first step.
+  Status weigh(const ChannelTrace& trace, const std::vector<std::string>& why,
+               std::vector<double>& scores, PassContext& context) {
+    if (effects_.empty()) {
+      ChannelTrialOptions how;
+      how.repair = options_.repair;
+      how.fit_samples = std::min(how.fit_samples, options_.samples);
+      MCOMPRESS_ASSIGN(const std::vector<ChannelEffect> effects,
+                       channel_effects(trace, scores, why, how, context));
+      for (std::size_t g = 0; g < effects.size(); ++g) {
+        if (effects[g].tried) effects_[trace.groups()[g].facts.name] = effects[g];
+      }
+    }
+    for (const ChannelTrace::Group& group : trace.groups()) {
+      const auto effect = effects_.find(group.facts.name);
+      if (effect == effects_.end()) continue;
+      apply_effect(trace, group, effect->second, scores);
+    }
+    return ok_status();
   }
 
   Status explain(const Model& model, const Model& dense, PassContext& context) {
@@ -311,6 +399,7 @@ class PruneChannels final : public Pass {
       const auto now = widths.find(decision.facts.name);
       const std::int64_t left = now != widths.end() ? now->second : decision.facts.units;
       const std::string kind(name_of(decision.facts.kind));
+      describe(decision, left, context);
       if (left == decision.facts.units) {
         line.why =
             !decision.why.empty() ? decision.why : "every unit costs more than those that go";
@@ -325,7 +414,8 @@ class PruneChannels final : public Pass {
       line.why = "cheapest by " +
                  std::string(options_.score == "magnitude" || context.calibration_data() == nullptr
                                  ? "weights"
-                                 : "what readers lose");
+                             : effects_.empty() ? "what readers lose"
+                                                : "what the outputs lose");
       for (const ChannelMember& member : decision.facts.members) {
         if (const Value* value = dense.graph().find(member.tensor)) {
           if (value->initializer() != nullptr)
@@ -344,15 +434,11 @@ class PruneChannels final : public Pass {
     return ok_status();
   }
 
-  struct GroupDecision {
-    ChannelGroup facts;
-    std::string why;
-  };
-
   Options options_;
   std::map<std::string, std::int64_t> original_;  // units of each group before the first step
   std::int64_t before_ = 0;                       // free units of all groups that may be cut
   KeptByName kept_;
+  std::map<std::string, ChannelEffect> effects_;  // by name of the group
   std::vector<GroupDecision> decisions_;
 };
 
