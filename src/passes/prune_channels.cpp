@@ -34,7 +34,7 @@ class PruneChannels final : public Pass {
     std::string weigh = "auto";
     std::int64_t granularity = 0;
     double max_cut = 0.75;
-    std::int64_t steps = 3;
+    std::int64_t steps = 0;
     bool repair = true;
     std::int64_t samples = 256;
     std::int64_t levels = 12;
@@ -85,8 +85,11 @@ class PruneChannels final : public Pass {
             .range(0, 4096)
             .field("max-cut", &Options::max_cut, "share of the units of a group that may go")
             .range(0, 0.99)
-            .field("steps", &Options::steps, "judge and cut so many times, a part each")
-            .range(1, 64)
+            .field(
+                "steps", &Options::steps,
+                "judge and cut so many times, a part each; 0: 3, and 8 where latency or max-drop "
+                "says where to stop")
+            .range(0, 64)
             .field("refit", &Options::repair,
                    "fit layers behind a cut to what they made before, by least squares on the "
                    "calibration data")
@@ -119,6 +122,10 @@ class PruneChannels final : public Pass {
       return Error(Code::kUsage, "no-calibration-data", "scores by data need calibration data",
                    {{}, "score", {}}, "give --calib DATA, or take magnitude");
     }
+    if (options_.latency > 0 && context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "latency needs inputs to run on",
+                   {{}, "latency", {}}, "give --calib DATA");
+    }
     const bool repairs = options_.repair && context.calibration_data() != nullptr;
     const bool has_drop = options_.max_drop < 100;
     if (has_drop && (judged == nullptr || !judged->services().drop)) {
@@ -132,13 +139,9 @@ class PruneChannels final : public Pass {
     kept_.clear();
     decisions_.clear();
     effects_.clear();
-    double time_before = 0;
-    if (options_.latency > 0) {
-      MCOMPRESS_ASSIGN(time_before, kernel_time(model, context));
-    }
     double macs_now = 1;
     std::int64_t cut_units = 0;
-    const std::int64_t steps = options_.steps;
+    const std::int64_t steps = step_count();
     bool missed_latency = options_.latency > 0;
     for (std::int64_t step = 0; step < steps; ++step) {
       context.progress().update("cut channels", static_cast<std::uint64_t>(step),
@@ -181,9 +184,9 @@ class PruneChannels final : public Pass {
         }
       }
       if (options_.latency > 0) {
-        MCOMPRESS_ASSIGN(const double time, kernel_time(model, context));
-        curve.number("latency", time / time_before);
-        if (time <= options_.latency * time_before) {
+        MCOMPRESS_ASSIGN(const double share, kernel_time_left(*dense, model, context));
+        curve.number("latency", share);
+        if (share <= options_.latency) {
           missed_latency = false;
           break;
         }
@@ -229,30 +232,40 @@ class PruneChannels final : public Pass {
     }
   }
 
-  // Kernel time of a run by the runtime's profile: the least of three sessions.
-  Result<double> kernel_time(const Model& model, PassContext& context) const {
+  std::int64_t step_count() const {
+    if (options_.steps > 0) return options_.steps;
+    return options_.latency > 0 || options_.max_drop < 100 ? 8 : 3;
+  }
+
+  // Kernel time by the runtime's profile, as a share of that of the dense model. Both take turns,
+  // and the least of several sessions counts: what else the machine does only ever adds.
+  static Result<double> kernel_time_left(const Model& dense, const Model& model,
+                                         PassContext& context) {
+    constexpr int kTurns = 8;
+    double before = std::numeric_limits<double>::infinity(), after = before;
+    for (int turn = 0; turn < kTurns; ++turn) {
+      MCOMPRESS_ASSIGN(const double was, kernel_time(dense, context));
+      MCOMPRESS_ASSIGN(const double now, kernel_time(model, context));
+      before = std::min(before, was), after = std::min(after, now);
+    }
+    return before > 0 ? after / before : 1.0;
+  }
+
+  // Microseconds of some runs of one session.
+  static Result<double> kernel_time(const Model& model, PassContext& context) {
+    constexpr int kRuns = 10;
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    if (context.calibration_data() == nullptr) {
-      return Error(Code::kUsage, "no-calibration-data", "latency needs inputs to run on",
-                   {{}, "latency", {}}, "give --calib DATA");
-    }
     MCOMPRESS_ASSIGN(const auto feeds, context.calibration_data()->sample(0));
-    double best = std::numeric_limits<double>::infinity();
-    for (int session_number = 0; session_number < 3; ++session_number) {
-      SessionOptions options;
-      options.profile = true;
-      MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
-      std::vector<std::string> fetch;
-      for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
-      for (int run = 0; run < 20; ++run) {
-        MCOMPRESS_TRY(session->run(feeds, fetch));
-      }
-      MCOMPRESS_ASSIGN(const auto events, session->profile());
-      double sum = 0;
-      for (const ProfileEvent& event : events) sum += event.microseconds;
-      best = std::min(best, sum);
-    }
-    return best;
+    SessionOptions options;
+    options.profile = true;
+    MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
+    std::vector<std::string> fetch;
+    for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
+    for (int run = 0; run < kRuns; ++run) MCOMPRESS_TRY(session->run(feeds, fetch));
+    MCOMPRESS_ASSIGN(const auto events, session->profile());
+    double sum = 0;
+    for (const ProfileEvent& event : events) sum += event.microseconds;
+    return sum;
   }
 
   std::string why_not(const ChannelTrace& trace, const ChannelTrace::Group& group) const {
@@ -293,7 +306,7 @@ class PruneChannels final : public Pass {
         decisions_.push_back({groups[g].facts, why[g], 0});
       }
     }
-    const double part = static_cast<double>(number) / static_cast<double>(options_.steps);
+    const double part = static_cast<double>(number) / static_cast<double>(step_count());
     const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
     double sparsity = options_.sparsity;
     if (sparsity == 0 && !other) sparsity = 0.25;
