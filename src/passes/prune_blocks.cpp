@@ -379,7 +379,8 @@ class PruneBlocks final : public Pass {
     for (std::size_t i = 0; i < values.size(); ++i) {
       sums[i / inner % channels] += static_cast<double>(values[i]);
     }
-    if (channels > 0) rows += static_cast<double>(values.size() / channels);
+    const std::size_t positions = channels > 0 ? values.size() / channels : 0;
+    rows += static_cast<double>(positions);
     return ok_status();
   }
 

@@ -64,21 +64,18 @@ class PruneChannels final : public Pass {
                    "that loses more is undone; 100: not asked for")
             .range(0, 100)
             .unit("points")
-            .field("scope", &Options::scope,
-                   "global: groups compete by what a unit loses for what it saves; kind: channels, "
-                   "heads and hidden units each give the same share, and those of one kind "
-                   "compete; uniform: each group gives the same share; auto: kind where sparsity "
-                   "alone is asked for, else global")
+            .field(
+                "scope", &Options::scope,
+                "global: all groups compete; kind: channels, heads and hidden units each give one "
+                "share; uniform: every group does; auto: kind if only sparsity is asked")
             .choices({"auto", "global", "kind", "uniform"})
             .field("score", &Options::score,
                    "data: what readers lose on the calibration data after the other inputs made up "
                    "for it; magnitude: by the weights; auto: data where there are some")
             .choices({"auto", "data", "magnitude"})
-            .field(
-                "weigh", &Options::weigh,
-                "how groups compare: outputs: by what a trial cut of each does to the outputs of "
-                "the model; layers: by what their readers lose; auto: outputs where scores come "
-                "from data and groups compete")
+            .field("weigh", &Options::weigh,
+                   "groups compare by what trial cuts do to the outputs, or by what readers lose "
+                   "(layers); auto: outputs where data gives scores and groups compete")
             .choices({"auto", "outputs", "layers"})
             .field("width-multiple", &Options::granularity,
                    "widths that are left are multiples; 0: 16 from 64 channels on, 8 from 16 on, 4")
