@@ -14,7 +14,9 @@ namespace mcompress::testing {
 namespace {
 
 // Passes that need data of the model at hand are tried for their options only.
-bool runs_on_any_model(std::string_view pass) { return pass != "quantize-static"; }
+bool runs_on_any_model(std::string_view pass) {
+  return pass != "quantize-static" && pass != "prune-blocks";
+}
 
 // Passes that fail where they can not do what they are for.
 bool may_refuse(std::string_view pass) { return pass == "convert-opset"; }

@@ -57,7 +57,7 @@ class Prune final : public Writing {
         spec.help =
             "unstructured; N:M: of M neighbours along the input N stay, as 2:4; block:RxC: "
             "blocks of R outputs x C inputs go whole; channels, heads, ffn, or all as structured: "
-            "tensors shrink";
+            "tensors shrink; depth: whole residual branches go";
       }
     }
     const auto [own, cleaning] = group_options(specs_, kPasses);
@@ -74,11 +74,14 @@ class Prune final : public Writing {
     const std::string text = pattern != nullptr ? option_text(*pattern) : "unstructured";
     const bool structured =
         std::find(std::begin(kStructured), std::end(kStructured), text) != std::end(kStructured);
-    MCOMPRESS_ASSIGN(Recipe recipe,
-                     builtin_recipe(structured ? "prune-channels" : "prune-weights"));
-    if (structured) {
+    MCOMPRESS_ASSIGN(Recipe recipe, builtin_recipe(text == "depth" ? "prune-blocks"
+                                                   : structured    ? "prune-channels"
+                                                                   : "prune-weights"));
+    if (structured || text == "depth") {
       std::erase_if(std::get<Datum::Map>(wanted.pass_flags.value()),
                     [](const auto& entry) { return entry.first == "pattern"; });
+    }
+    if (structured) {
       wanted.pass_flags.set("kind", Datum::string(text == "structured" ? "all" : text));
     }
     SideFile mask(wanted.pass_flags, "save-mask"), curve(wanted.pass_flags, "curve");
@@ -107,8 +110,9 @@ class Prune final : public Writing {
     return ok_status();
   }
 
-  static constexpr std::string_view kRecipes[] = {"prune-weights", "prune-channels"};
-  static constexpr std::string_view kPasses[] = {"prune-weights", "prune-channels"};
+  static constexpr std::string_view kRecipes[] = {"prune-weights", "prune-channels",
+                                                  "prune-blocks"};
+  static constexpr std::string_view kPasses[] = {"prune-weights", "prune-channels", "prune-blocks"};
   std::vector<OptionSpec> specs_;
 };
 

@@ -47,6 +47,7 @@ const PassRegistry& builtin_passes() {
                                merge_slices_info,
                                pack_weights_info,
                                pin_inputs_info,
+                               prune_blocks_info,
                                prune_weights_info,
                                push_transposes_info,
                                prune_channels_info,

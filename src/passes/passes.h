@@ -43,6 +43,7 @@ PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();
 PassInfo pack_weights_info();
 PassInfo pin_inputs_info();
+PassInfo prune_blocks_info();
 PassInfo prune_weights_info();
 PassInfo push_transposes_info();
 PassInfo prune_channels_info();

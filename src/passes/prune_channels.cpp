@@ -11,6 +11,7 @@
 
 #include "mcompress/precision.h"
 #include "passes/common/channel_cut.h"
+#include "passes/common/channel_effects.h"
 #include "passes/common/channel_regression.h"
 #include "passes/common/channel_scores.h"
 #include "passes/common/channel_selection.h"
@@ -28,11 +29,12 @@ class PruneChannels final : public Pass {
     std::vector<std::string> include, exclude;
     std::string kind = "all";
     double sparsity = 0, flops = 0, latency = 0, max_drop = 100;
-    std::string scope = "global";
+    std::string scope = "auto";
     std::string score = "auto";
+    std::string weigh = "auto";
     std::int64_t granularity = 0;
     double max_cut = 0.75;
-    std::int64_t steps = 3;
+    std::int64_t steps = 0;
     bool repair = true;
     std::int64_t samples = 256;
     std::int64_t levels = 12;
@@ -62,21 +64,29 @@ class PruneChannels final : public Pass {
                    "that loses more is undone; 100: not asked for")
             .range(0, 100)
             .unit("points")
-            .field("scope", &Options::scope,
-                   "global: groups compete by what a unit loses for what it saves; uniform: each "
-                   "gives the same share")
-            .choices({"global", "uniform"})
+            .field(
+                "scope", &Options::scope,
+                "global: all groups compete; kind: channels, heads and hidden units each give one "
+                "share; uniform: every group does; auto: kind if only sparsity is asked")
+            .choices({"auto", "global", "kind", "uniform"})
             .field("score", &Options::score,
                    "data: what readers lose on the calibration data after the other inputs made up "
                    "for it; magnitude: by the weights; auto: data where there are some")
             .choices({"auto", "data", "magnitude"})
+            .field("weigh", &Options::weigh,
+                   "groups compare by what trial cuts do to the outputs, or by what readers lose "
+                   "(layers); auto: outputs where data gives scores and groups compete")
+            .choices({"auto", "outputs", "layers"})
             .field("width-multiple", &Options::granularity,
                    "widths that are left are multiples; 0: 16 from 64 channels on, 8 from 16 on, 4")
             .range(0, 4096)
             .field("max-cut", &Options::max_cut, "share of the units of a group that may go")
             .range(0, 0.99)
-            .field("steps", &Options::steps, "judge and cut so many times, a part each")
-            .range(1, 64)
+            .field(
+                "steps", &Options::steps,
+                "judge and cut so many times, a part each; 0: 3, and 8 where latency or max-drop "
+                "says where to stop")
+            .range(0, 64)
             .field("refit", &Options::repair,
                    "fit layers behind a cut to what they made before, by least squares on the "
                    "calibration data")
@@ -101,9 +111,17 @@ class PruneChannels final : public Pass {
     const auto* judged = dynamic_cast<const JudgedData*>(context.calibration_data());
     const bool by_data = options_.score == "data" ||
                          (options_.score == "auto" && context.calibration_data() != nullptr);
+    if (options_.weigh == "outputs" && context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "trials need calibration data",
+                   {{}, "weigh", {}}, "give --calib DATA, or weigh by layers");
+    }
     if (options_.score == "data" && context.calibration_data() == nullptr) {
       return Error(Code::kUsage, "no-calibration-data", "scores by data need calibration data",
                    {{}, "score", {}}, "give --calib DATA, or take magnitude");
+    }
+    if (options_.latency > 0 && context.calibration_data() == nullptr) {
+      return Error(Code::kUsage, "no-calibration-data", "latency needs inputs to run on",
+                   {{}, "latency", {}}, "give --calib DATA");
     }
     const bool repairs = options_.repair && context.calibration_data() != nullptr;
     const bool has_drop = options_.max_drop < 100;
@@ -117,13 +135,10 @@ class PruneChannels final : public Pass {
     before_ = 0;
     kept_.clear();
     decisions_.clear();
-    double time_before = 0;
-    if (options_.latency > 0) {
-      MCOMPRESS_ASSIGN(time_before, kernel_time(model, context));
-    }
+    effects_.clear();
     double macs_now = 1;
     std::int64_t cut_units = 0;
-    const std::int64_t steps = options_.steps;
+    const std::int64_t steps = step_count();
     bool missed_latency = options_.latency > 0;
     for (std::int64_t step = 0; step < steps; ++step) {
       context.progress().update("cut channels", static_cast<std::uint64_t>(step),
@@ -166,9 +181,9 @@ class PruneChannels final : public Pass {
         }
       }
       if (options_.latency > 0) {
-        MCOMPRESS_ASSIGN(const double time, kernel_time(model, context));
-        curve.number("latency", time / time_before);
-        if (time <= options_.latency * time_before) {
+        MCOMPRESS_ASSIGN(const double share, kernel_time_left(*dense, model, context));
+        curve.number("latency", share);
+        if (share <= options_.latency) {
           missed_latency = false;
           break;
         }
@@ -187,6 +202,12 @@ class PruneChannels final : public Pass {
   struct Step {
     std::int64_t units = 0;
     double macs = 1;
+  };
+
+  struct GroupDecision {
+    ChannelGroup facts;
+    std::string why;
+    double score = 0;  // mean over the units, in the first step
   };
 
   // Equal biases may be stored once, which says nothing about channels that belong together.
@@ -208,30 +229,40 @@ class PruneChannels final : public Pass {
     }
   }
 
-  // Kernel time of a run by the runtime's profile: the least of three sessions.
-  Result<double> kernel_time(const Model& model, PassContext& context) const {
+  std::int64_t step_count() const {
+    if (options_.steps > 0) return options_.steps;
+    return options_.latency > 0 || options_.max_drop < 100 ? 8 : 3;
+  }
+
+  // Kernel time by the runtime's profile, as a share of that of the dense model. Both take turns,
+  // and the least of several sessions counts: what else the machine does only ever adds.
+  static Result<double> kernel_time_left(const Model& dense, const Model& model,
+                                         PassContext& context) {
+    constexpr int kTurns = 8;
+    double before = std::numeric_limits<double>::infinity(), after = before;
+    for (int turn = 0; turn < kTurns; ++turn) {
+      MCOMPRESS_ASSIGN(const double was, kernel_time(dense, context));
+      MCOMPRESS_ASSIGN(const double now, kernel_time(model, context));
+      before = std::min(before, was), after = std::min(after, now);
+    }
+    return before > 0 ? after / before : 1.0;
+  }
+
+  // Microseconds of some runs of one session.
+  static Result<double> kernel_time(const Model& model, PassContext& context) {
+    constexpr int kRuns = 10;
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    if (context.calibration_data() == nullptr) {
-      return Error(Code::kUsage, "no-calibration-data", "latency needs inputs to run on",
-                   {{}, "latency", {}}, "give --calib DATA");
-    }
     MCOMPRESS_ASSIGN(const auto feeds, context.calibration_data()->sample(0));
-    double best = std::numeric_limits<double>::infinity();
-    for (int session_number = 0; session_number < 3; ++session_number) {
-      SessionOptions options;
-      options.profile = true;
-      MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
-      std::vector<std::string> fetch;
-      for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
-      for (int run = 0; run < 20; ++run) {
-        MCOMPRESS_TRY(session->run(feeds, fetch));
-      }
-      MCOMPRESS_ASSIGN(const auto events, session->profile());
-      double sum = 0;
-      for (const ProfileEvent& event : events) sum += event.microseconds;
-      best = std::min(best, sum);
-    }
-    return best;
+    SessionOptions options;
+    options.profile = true;
+    MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
+    std::vector<std::string> fetch;
+    for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
+    for (int run = 0; run < kRuns; ++run) MCOMPRESS_TRY(session->run(feeds, fetch));
+    MCOMPRESS_ASSIGN(const auto events, session->profile());
+    double sum = 0;
+    for (const ProfileEvent& event : events) sum += event.microseconds;
+    return sum;
   }
 
   std::string why_not(const ChannelTrace& trace, const ChannelTrace::Group& group) const {
@@ -269,10 +300,10 @@ class PruneChannels final : public Pass {
       before_ = free_now;
       decisions_ = {};
       for (std::size_t g = 0; g < groups.size(); ++g) {
-        decisions_.push_back({groups[g].facts, why[g]});
+        decisions_.push_back({groups[g].facts, why[g], 0});
       }
     }
-    const double part = static_cast<double>(number) / static_cast<double>(options_.steps);
+    const double part = static_cast<double>(number) / static_cast<double>(step_count());
     const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
     double sparsity = options_.sparsity;
     if (sparsity == 0 && !other) sparsity = 0.25;
@@ -284,19 +315,86 @@ class PruneChannels final : public Pass {
                    static_cast<double>(free_now));
       if (goal.share == 0 && goal.macs == 0) return Step{};
     }
-    goal.global = options_.scope == "global";
+    goal.scope = scope();
     goal.granularity = options_.granularity;
     ChannelScoreOptions how;
     how.by_data = by_data;
     how.samples = options_.samples;
-    MCOMPRESS_ASSIGN(const std::vector<double> scores, channel_scores(trace, how, context));
+    MCOMPRESS_ASSIGN(const std::vector<double> lost, channel_scores(trace, how, context));
+    std::vector<double> scores = lost;
+    if (options_.weigh == "outputs" ||
+        (options_.weigh == "auto" && by_data && goal.scope != ChannelScope::kUniform)) {
+      MCOMPRESS_TRY(weigh(trace, why, scores, context));
+    }
     const ChannelChoice choice = choose_channels(trace, scores, why, product_macs(model), goal);
     if (number == 1) {
-      for (std::size_t g = 0; g < groups.size(); ++g) decisions_[g].why = choice.why[g];
+      for (std::size_t g = 0; g < groups.size(); ++g) {
+        decisions_[g].why = choice.why[g];
+        for (const std::uint32_t unit : groups[g].units) decisions_[g].score += scores[unit];
+        decisions_[g].score /=
+            static_cast<double>(std::max<std::size_t>(groups[g].units.size(), 1));
+      }
+    }
+    for (const ChannelTrace::Group& group : groups) {
+      const auto effect = effects_.find(group.facts.name);
+      if (effect == effects_.end()) continue;
+      for (const std::uint32_t unit : group.units) {
+        if (choice.cut[unit]) effect->second.spent += lost[unit];
+      }
     }
     MCOMPRESS_ASSIGN(const std::int64_t units,
                      cut_channels(trace, choice.cut, context.edit(), context.tensors(), kept_));
     return Step{units, choice.macs};
+  }
+
+  // What was known of a group, for the report: one entry each.
+  void describe(const GroupDecision& decision, std::int64_t left, PassContext& context) const {
+    ReportScope& facts = context.report().item("group", decision.facts.name);
+    facts.text("kind", name_of(decision.facts.kind));
+    facts.count("units", decision.facts.units);
+    facts.count("units_left", left);
+    facts.number("density", decision.facts.units > 0 ? static_cast<double>(left) /
+                                                           static_cast<double>(decision.facts.units)
+                                                     : 1);
+    if (decision.facts.free_units > 0) facts.number("score", decision.score);
+    const auto effect = effects_.find(decision.facts.name);
+    if (effect != effects_.end()) {
+      facts.number("trial_noise", effect->second.noise);
+      facts.number("trial_exponent", effect->second.exponent);
+    }
+    if (!decision.why.empty()) facts.text("why", decision.why);
+    for (const ChannelMember& member : decision.facts.members) {
+      if (!member.tensor.empty()) facts.append("tensors", Datum::string(member.tensor));
+    }
+  }
+
+  ChannelScope scope() const {
+    if (options_.scope == "global") return ChannelScope::kGlobal;
+    if (options_.scope == "uniform") return ChannelScope::kUniform;
+    if (options_.scope == "kind") return ChannelScope::kKind;
+    const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
+    return other ? ChannelScope::kGlobal : ChannelScope::kKind;
+  }
+
+  // Scores in units of what the outputs lose. Groups are tried once: in the first step.
+  Status weigh(const ChannelTrace& trace, const std::vector<std::string>& why,
+               std::vector<double>& scores, PassContext& context) {
+    if (effects_.empty()) {
+      ChannelTrialOptions how;
+      how.repair = options_.repair;
+      how.fit_samples = std::min(how.fit_samples, options_.samples);
+      MCOMPRESS_ASSIGN(const std::vector<ChannelEffect> effects,
+                       channel_effects(trace, scores, why, how, context));
+      for (std::size_t g = 0; g < effects.size(); ++g) {
+        if (effects[g].tried) effects_[trace.groups()[g].facts.name] = effects[g];
+      }
+    }
+    for (const ChannelTrace::Group& group : trace.groups()) {
+      const auto effect = effects_.find(group.facts.name);
+      if (effect == effects_.end()) continue;
+      apply_effect(trace, group, effect->second, scores);
+    }
+    return ok_status();
   }
 
   Status explain(const Model& model, const Model& dense, PassContext& context) {
@@ -311,6 +409,7 @@ class PruneChannels final : public Pass {
       const auto now = widths.find(decision.facts.name);
       const std::int64_t left = now != widths.end() ? now->second : decision.facts.units;
       const std::string kind(name_of(decision.facts.kind));
+      describe(decision, left, context);
       if (left == decision.facts.units) {
         line.why =
             !decision.why.empty() ? decision.why : "every unit costs more than those that go";
@@ -325,7 +424,8 @@ class PruneChannels final : public Pass {
       line.why = "cheapest by " +
                  std::string(options_.score == "magnitude" || context.calibration_data() == nullptr
                                  ? "weights"
-                                 : "what readers lose");
+                             : effects_.empty() ? "what readers lose"
+                                                : "what the outputs lose");
       for (const ChannelMember& member : decision.facts.members) {
         if (const Value* value = dense.graph().find(member.tensor)) {
           if (value->initializer() != nullptr)
@@ -344,15 +444,11 @@ class PruneChannels final : public Pass {
     return ok_status();
   }
 
-  struct GroupDecision {
-    ChannelGroup facts;
-    std::string why;
-  };
-
   Options options_;
   std::map<std::string, std::int64_t> original_;  // units of each group before the first step
   std::int64_t before_ = 0;                       // free units of all groups that may be cut
   KeptByName kept_;
+  std::map<std::string, ChannelEffect> effects_;  // by name of the group
   std::vector<GroupDecision> decisions_;
 };
 

@@ -31,3 +31,18 @@ status=0
 [[ $status == 1 ]] || fail "status $status"
 grep -q 'scores by data need calibration data' message || fail "no reason"
 [[ ! -e data.onnx ]] || fail "something was written"
+# Depth: a residual branch goes, and a goal without data is refused.
+status=0
+"$MCOMPRESS" prune "$model" -o deep.onnx --pattern depth -q 2>message || status=$?
+[[ $status == 1 ]] || fail "status $status"
+grep -q 'blocks are chosen by what the model makes without them' message || fail "no reason"
+[[ ! -e deep.onnx ]] || fail "something was written"
+# Kernel time: what is measured may differ, what is written has to run and to be smaller.
+"$MCOMPRESS" prune "$model" -o fast.onnx --pattern channels --latency 0.9 --samples 32 \
+  --calib "$digits/calib.npz" --report fast.json -q 2>/dev/null
+grep -q '"latency"' fast.json || fail "no measured time"
+[[ $(stat -c %s fast.onnx) -lt $(stat -c %s "$model") ]] || fail "no smaller"
+# Lost points: whatever step goes beyond is undone.
+"$MCOMPRESS" prune "$model" -o held.onnx --pattern channels --max-drop 1 --samples 32 \
+  --calib "$digits/calib.npz" --eval "$digits/eval.npz" --report held.json -q 2>/dev/null
+grep -q '"drop"' held.json || fail "no drop measured"

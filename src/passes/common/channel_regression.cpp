@@ -340,7 +340,7 @@ class Repair {
                       std::span<const float> prior, std::span<const float> prior_bias) const {
     double best = options_.damping;
     double least = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 6; ++i) {
       const double damping = options_.damping * std::pow(10.0, i);
       const auto fit = half.fit(prior, prior_bias, layer.can_have_bias, damping);
       if (!fit) continue;
@@ -389,7 +389,7 @@ class Repair {
         }
       }
     }
-    Editor& edit = context_.edit();
+    Editor& edit = options_.editor != nullptr ? *options_.editor : context_.edit();
     edit.set_constant(weight, make_float_tensor(values, {dims.begin(), dims.end()}));
     if (!layer.can_have_bias) return ok_status();
     if (layer.bias != nullptr) {

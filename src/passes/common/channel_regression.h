@@ -12,6 +12,7 @@ struct ChannelRepairOptions {
   std::int64_t samples = 256;
   std::int64_t levels = 12;  // parts of the network, each fitted to what the parts before it make
   double damping = 1e-3;
+  Editor* editor = nullptr;  // of `model`; null: the context's
 };
 
 struct ChannelRepair {

@@ -72,6 +72,21 @@ struct Chunk {
   double loss = 0, price = 0;
 };
 
+// Prices become the share of the units of their kind that is gone once a chunk and all cheaper ones
+// of the kind are.
+void share_among_kinds(const ChannelTrace& trace, std::vector<Chunk>& chunks) {
+  std::map<ChannelKind, double> units, gone;
+  const auto kind = [&](const Chunk& chunk) { return trace.groups()[chunk.group].facts.kind; };
+  for (const Chunk& chunk : chunks) units[kind(chunk)] += static_cast<double>(chunk.units.size());
+  for (Chunk& chunk : chunks) {
+    double& sum = gone[kind(chunk)];
+    sum += static_cast<double>(chunk.units.size());
+    chunk.price = sum / units[kind(chunk)];
+  }
+  std::stable_sort(chunks.begin(), chunks.end(),
+                   [](const Chunk& a, const Chunk& b) { return a.price < b.price; });
+}
+
 }  // namespace
 
 std::vector<double> product_macs(const Model& model) {
@@ -195,7 +210,8 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
                                             : chunk.loss / static_cast<double>(next));
       chunk.price = worst;
       // Each group gives the same share first.
-      if (!goal.global) chunk.price = static_cast<double>(done + next) / static_cast<double>(total);
+      if (goal.scope == ChannelScope::kUniform)
+        chunk.price = static_cast<double>(done + next) / static_cast<double>(total);
       done += next;
       next = step;
       chunks.push_back(std::move(chunk));
@@ -212,6 +228,7 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
   }
   std::stable_sort(chunks.begin(), chunks.end(),
                    [](const Chunk& a, const Chunk& b) { return a.price < b.price; });
+  if (goal.scope == ChannelScope::kKind) share_among_kinds(trace, chunks);
   const double total =
       static_cast<double>(std::accumulate(free_units.begin(), free_units.end(), std::size_t{0}));
   const auto take = [&](std::size_t count) {

@@ -10,10 +10,14 @@
 
 namespace mcompress {
 
+// kGlobal: all groups compete; kKind: those of one kind do, and each kind gives the same share;
+// kUniform: each group gives the same share.
+enum class ChannelScope : std::uint8_t { kGlobal, kKind, kUniform };
+
 struct ChannelGoal {
-  double share = 0;    // of units to cut, 0: not asked for
-  double macs = 0;     // of the multiplications of products that may stay; 0: not asked for
-  bool global = true;  // groups compete; else each gives the same share
+  double share = 0;  // of units to cut, 0: not asked for
+  double macs = 0;   // of the multiplications of products that may stay; 0: not asked for
+  ChannelScope scope = ChannelScope::kGlobal;
   std::int64_t granularity = 0;  // kept widths are multiples; 0: 16, or 8, or 4 for narrow ones
   std::vector<double> most;      // by group: share of its units that may go
 };
