@@ -51,6 +51,14 @@ const std::vector<JsonRun>& runs() {
       {"drift", "drift $M t.json --data $E --samples 100 --json"},
       {"targets", "targets --json"},
       {"targets", "targets onnxruntime-cpu --json"},
+      {"gate", "gate q.onnx --baseline b.json --reference $M --eval $E --update --json"},
+      {"gate", "gate q.onnx --baseline b.json --reference $M --eval $E --json"},
+      {"explain", "explain q.onnx --json"},
+      {"explain", "explain $M --recipe smallest-file --json"},
+      {"report", "apply p.yaml $M -o a.onnx --json"},
+      {"report",
+       "search $M -o f.onnx --calib $C --eval $E --max-size-ratio 0.3 --evaluations 2 --json"},
+      {"report-page", "report q.onnx --reference $M --eval $E --json"},
       {"passes", "passes --json"},
       {"passes", "passes quantize-static --json"},
   };
@@ -171,6 +179,7 @@ class Schemas : public ::testing::Test {
 
 TEST_F(Schemas, ResultsAreAsDescribed) {
   run("calibrate $M --calib $C -o t.json");
+  run("plan cluster $M -o p.yaml");
   for (const JsonRun& one : runs()) {
     const std::string text = run(one.arguments);
     const auto result = datum_from_json(text, one.arguments);

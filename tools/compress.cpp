@@ -353,7 +353,7 @@ class Compression {
       MCOMPRESS_ASSIGN(comparison_,
                        compare_outputs(*reference, **opened, *data, compare, console_));
       root().set("comparison", to_datum(*comparison_));
-      warn_about_errors();
+      console_.show(warnings_about(*comparison_));
     }
     if (eval_ != nullptr) {
       MCOMPRESS_ASSIGN(
@@ -431,24 +431,6 @@ class Compression {
         "so it is with the original; --no-verify writes the result without having checked or run "
         "it";
     return error;
-  }
-
-  void warn_about_errors() {
-    constexpr double kPoor = 10;
-    for (const OutputError& output : comparison_->outputs) {
-      Diagnostics found;
-      if (output.differing_non_finite > 0) {
-        found.warn("non-finite-differs",
-                   std::to_string(output.differing_non_finite) +
-                       " values are finite in one model and not in the other",
-                   {{}, {}, output.output});
-      } else if (output.sqnr_db < kPoor && output.values > 0) {
-        found.warn("far-from-original",
-                   "its signal is only " + decibel_text(output.sqnr_db) + " above its error",
-                   {{}, {}, output.output}, "--exclude its worst layers, or give more data");
-      }
-      console_.show(found);
-    }
   }
 
   Status write() {

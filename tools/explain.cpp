@@ -162,7 +162,7 @@ class ExplainWeights final : public Command {
     std::erase_if(*forms, [this](const WeightForm& form) {
       return !selects({form.tensor, form.node, form.op_type});
     });
-    if (work_.json) return console.print(json_text(model_datum(*loaded.model, *forms)));
+    if (work_.json) return console.print(result_json(model_datum(*loaded.model, *forms)));
     std::string text;
     for (const auto& [key, value] : loaded.model->metadata()) {
       if (key.starts_with("mcompress.")) text += key + ": " + value + "\n";
@@ -187,8 +187,6 @@ class ExplainWeights final : public Command {
 
   Datum model_datum(const Model& model, const std::vector<WeightForm>& forms) const {
     Datum map = Datum::map();
-    map.set("schema", Datum::string("mcompress-explain"));
-    map.set("version", Datum::integer(1));
     map.set("model", Datum::string(file_name(model_)));
     Datum provenance = Datum::map();
     for (const auto& [key, value] : model.metadata()) {
@@ -275,13 +273,11 @@ class ExplainWeights final : public Command {
     });
     if (work_.json) {
       Datum map = Datum::map();
-      map.set("schema", Datum::string("mcompress-explain"));
-      map.set("version", Datum::integer(1));
       map.set("model", Datum::string(plan.model));
       map.set("recipe", Datum::string(plan.recipe.name));
       const Datum printed = print_plan(plan, builtin_passes());
       map.set("decisions", *printed.find("decisions"));
-      return console.print(json_text(map));
+      return console.print(result_json(map));
     }
     WordTable table({false, false, true, true, true, false, false});
     table.row({"tensor", "node", "before", "after", "SQNR", "does", "form and reason"});

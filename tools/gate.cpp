@@ -381,7 +381,7 @@ class GateCommand final : public Command {
     map.set("updated", Datum::boolean(!more.empty()));
     const Datum found = tools::to_datum(outcome);
     for (const auto& [key, value] : *found.as_map()) map.set(key, value);
-    return console.print(json_text(map));
+    return console.print(result_json(map));
   }
 
   Status judge(const Baseline& was, const Baseline& now, Console& console) const {

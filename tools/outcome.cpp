@@ -317,4 +317,22 @@ Status sound_or_ours(Status status) {
   return error;
 }
 
+Diagnostics warnings_about(const Comparison& comparison) {
+  constexpr double kPoor = 10;
+  Diagnostics found;
+  for (const OutputError& output : comparison.outputs) {
+    if (output.differing_non_finite > 0) {
+      found.warn("non-finite-differs",
+                 std::to_string(output.differing_non_finite) +
+                     " values are finite in one model and not in the other",
+                 {{}, {}, output.output});
+    } else if (output.sqnr_db < kPoor && output.values > 0) {
+      found.warn("far-from-original",
+                 "its signal is only " + decibel_text(output.sqnr_db) + " above its error",
+                 {{}, {}, output.output}, "--exclude its worst layers, or give more data");
+    }
+  }
+  return found;
+}
+
 }  // namespace mcompress::tools

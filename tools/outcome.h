@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "console.h"
+#include "mcompress/evaluate.h"
 #include "mcompress/executed.h"
 #include "mcompress/pass.h"
 #include "mcompress/report.h"
@@ -45,6 +46,9 @@ Table decision_table(const Explain& explain);
 // The steps that passes reported (the lists "steps" of a report's "passes"): runs of the model,
 // seconds, and the signal to noise ratio of the model's outputs where it was measured.
 Table steps_table(const ReportScope& root);
+
+// Outputs that are far from the original's.
+Diagnostics warnings_about(const Comparison& comparison);
 
 // Of a report's facts. Inference only notes types that are not written: it does not count.
 std::size_t passes_that_changed(const Datum& facts);

@@ -172,7 +172,7 @@ std::string markdown_page(const ReportContent& content, const ReportLimits& limi
 Datum page_datum(const ReportContent& content, const ReportLimits& limits) {
   Datum map = Datum::map();
   map.set("schema", text("mcompress-page"));
-  map.set("version", Datum::integer(1));
+  map.set("schema_version", Datum::integer(1));
   map.set("tool_version", text(kVersion));
   map.set("title", text(content.title));
   map.set("batch", Datum::boolean(content.batch));

@@ -91,7 +91,9 @@ class QuantizeWeights final : public Pass {
       explain_kept(context, value, tensor, nullptr, "a caller of the model may override it");
       return ok_status();
     }
-    if (value.uses().empty() || belongs_to_integers(value)) return ok_status();
+    if (value.uses().empty() || belongs_to_integers(value) || restores_constants(value)) {
+      return ok_status();
+    }
     const std::int64_t opset = value.graph().model().opset("");
     if (opset < kNumpyBroadcast) {
       explain_kept(context, value, tensor, nullptr,
@@ -169,6 +171,23 @@ class QuantizeWeights final : public Pass {
     });
   }
 
+  // A table in which weights of few bits are looked up once, when the model is loaded: a part of
+  // how they are stored.
+  static bool restores_constants(const Value& value) {
+    return std::all_of(value.uses().begin(), value.uses().end(), [](const Use& use) {
+      return use.node != nullptr && use.node->is("Gather") && use.slot == 0 &&
+             is_computed_at_load(use.node->input(1), 4);
+    });
+  }
+  static bool is_computed_at_load(const Value* value, int depth) {
+    if (is_constant(value)) return true;
+    const Node* maker = value != nullptr ? value->producer() : nullptr;
+    if (maker == nullptr || depth == 0 || !maker->domain().empty()) return false;
+    return std::all_of(maker->inputs().begin(), maker->inputs().end(), [&](const Value* input) {
+      return input == nullptr || is_computed_at_load(input, depth - 1);
+    });
+  }
+
   // Read by nothing but Gather along its rows.
   static bool is_table(const Value& value) {
     return std::all_of(value.uses().begin(), value.uses().end(), [](const Use& use) {
@@ -233,7 +252,9 @@ class QuantizeWeights final : public Pass {
                                              context.tensors(), context.executor()));
     // Spatial kernels keep the symmetric form: there the sums of the rounding errors are held
     // near zero, which matters more than their size.
+    const auto zero_points = 4 * static_cast<std::uint64_t>(layout.channels);
     if (options_.scheme == "auto" && layout.taps == 1 &&
+        chosen.codes.byte_size() + 2 * zero_points + 4 * kNodeBytes < tensor.byte_size() &&
         context.target().weight_only.takes(DataType::kUint8)) {
       MCOMPRESS_ASSIGN(QuantizedWeight other,
                        quantize_weight(tensor, layout, rounding, true, {}, 1, {}, context.tensors(),
