@@ -453,7 +453,7 @@ class Faults : public ::testing::Test {
          12},
         {"search",
          {"search", net, "-o", out, "--calib", "in/stored.npz", "--max-drop", "50", "--forms",
-          "int8", "--evaluations", "3", "--front", "out/front.json", "--resume", "out/memory.json"},
+          "int8", "--evaluations", "3"},
          true,
          15},
         {"drift", {"drift", net, "in/a.json", "--data", "in/stored.npz"}, true, 12},

@@ -55,6 +55,8 @@ const std::vector<JsonRun>& runs() {
       {"gate", "gate q.onnx --baseline b.json --reference $M --eval $E --json"},
       {"explain", "explain q.onnx --json"},
       {"explain", "explain $M --recipe smallest-file --json"},
+      {"plan", "plan cluster $M --json"},
+      {"plan", "plan mobile-int8 $M --calib $C --samples 16 --json"},
       {"report", "apply p.yaml $M -o a.onnx --json"},
       {"report",
        "search $M -o f.onnx --calib $C --eval $E --max-size-ratio 0.3 --evaluations 2 --json"},

@@ -226,7 +226,8 @@ class ExplainWeights final : public Command {
         std::string_view(options_.recipe).ends_with("ml") || options_.recipe.ends_with(".json")
             ? read_datum_file(options_.recipe)
             : Result<Datum>(Datum());
-    if (datum.ok() && is_plan(*datum)) {
+    if (!datum.ok()) return std::move(datum).error();
+    if (is_plan(*datum)) {
       MCOMPRESS_ASSIGN(Plan plan, read_plan(options_.recipe, console));
       if (!flags_->has("target")) wanted.options.target = plan.recipe.target;
       if (!flags_->has("seed")) {

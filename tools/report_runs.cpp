@@ -193,7 +193,7 @@ Status add_runs(const std::shared_ptr<Runtime>& runtime, const LoadedModel& mode
       form.ok() ? add_activations(*runtime, *form, *model.model, *data, options, content, console)
                 : Status(std::move(form).error());
   // Models that share no value with their original can still be shown.
-  if (!status.ok() && status.error().code == Code::kInput) {
+  if (!status.ok() && status.error().diagnostic.id == "no-common-layer") {
     content.notes.push_back("no activations: " + status.error().diagnostic.message);
     return ok_status();
   }

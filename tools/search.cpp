@@ -253,7 +253,16 @@ class Search final : public Writing {
     MCOMPRESS_ASSIGN(const std::uint64_t model, file_digest(model_));
     std::string text = std::string(kVersion) + " " + digest_text(model);
     for (const DataSource* data : {calib_.get(), eval_.get()}) {
-      text += " " + (data != nullptr ? digest_text(data->digest()) : std::string("-"));
+      if (data == nullptr) {
+        text += " -";
+        continue;
+      }
+      const std::uint64_t digest = data->digest();
+      if (digest == 0) {
+        return Error(Code::kInput, "data-unreadable",
+                     data->description() + " could not be read again for the digest of the data");
+      }
+      text += " " + digest_text(digest);
     }
     if (!job_.table.empty()) {
       MCOMPRESS_ASSIGN(const std::uint64_t table, file_digest(job_.table));

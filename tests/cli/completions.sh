@@ -51,7 +51,7 @@ offers generic-qdq -- mcompress targets gen
 only quantize-static -- mcompress passes quantize-st
 offers exit-codes quantize -- mcompress help ''
 only bash zsh fish -- mcompress completions ''
-only recipe report -- mcompress schema re
+only recipe report report-page -- mcompress schema re
 only quantize -- mcompress man qua
 # Everything --help lists is offered.
 for command in $("$MCOMPRESS" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\).*/\1/p'); do

@@ -1,6 +1,6 @@
 # The page in a real browser: no message on the console, script and style run, nothing is asked of the network.
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
-[[ -n $browser ]] || { echo "no chromium"; exit 0; }
+[[ -n $browser ]] || { echo "no chromium" >&2; exit 0; }
 digits=$MCOMPRESS_MODELS/digits
 "$MCOMPRESS" quantize "$digits/model.onnx" -o int8.onnx --calib "$digits/calib.npz" --report int8.json -q
 "$MCOMPRESS" report int8.onnx --reference "$digits/model.onnx" --run-report int8.json --eval "$digits/eval.npz" -o page.html -q

@@ -1,6 +1,6 @@
 # The folder read back by MLflow itself, where it is installed: MLFLOW_PYTHON, or python3.
 python=${MLFLOW_PYTHON:-python3}
-"$python" -c 'import mlflow' 2>/dev/null || { echo "no mlflow"; exit 0; }
+"$python" -c 'import mlflow' 2>/dev/null || { echo "no mlflow" >&2; exit 0; }
 digits=$MCOMPRESS_MODELS/digits
 "$MCOMPRESS" quantize "$digits/model.onnx" -o wo.onnx --mode weight-only --eval "$digits/eval.npz" --report wo.json -q
 mkdir zoo && cp "$digits/model.onnx" zoo/a.onnx && head -c 1000 "$digits/model.onnx" >zoo/b.onnx

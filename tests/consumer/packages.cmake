@@ -36,7 +36,7 @@ foreach(package IN LISTS packages)
   endif()
   foreach(file bash-completion/completions/mcompress zsh/site-functions/_mcompress fish/vendor_completions.d/mcompress.fish
       man/man1/mcompress.1 man/man1/mcompress-quantize.1)
-    file(GLOB_RECURSE found "${root}/*/${file}")
+    file(GLOB_RECURSE found "${root}/*/share/${file}")
     if(NOT found)
       message(FATAL_ERROR "${package} has no ${file}")
     endif()
