@@ -1,5 +1,6 @@
 #include "onnx/runtime_bytes.h"
 
+#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
@@ -14,15 +15,40 @@ namespace {
 
 constexpr std::uint64_t kLarge = 4096;
 
-void hand_over(const Model& model, onnx::GraphProto& graph,
-               std::vector<std::pair<std::string, Tensor>>& large) {
-  std::unordered_map<std::string_view, const Tensor*> tensors;
-  for (const Value* value : model.graph().initializers()) {
-    tensors.emplace(value->name(), value->initializer());
+// Initializers from which no output is computed: the runtime drops them before it looks for those
+// that are handed over, and refuses a model that hands over what is gone (ONNX Runtime 1.32).
+class Unread {
+ public:
+  Unread(const Graph& top, std::span<const std::string> extra_outputs)
+      : top_(top), extra_(extra_outputs.begin(), extra_outputs.end()) {
+    for (const Node* node = top.last(); node != nullptr; node = top.previous(*node)) {
+      const auto unread = [this](const Value* value) { return value == nullptr || holds(*value); };
+      if (std::ranges::all_of(node->outputs(), unread)) dead_.insert(node);
+    }
   }
+
+  bool holds(const Value& value) const {
+    if (extra_.contains(value.name())) return false;
+    return std::ranges::all_of(value.uses(), [this](const Use& use) {
+      return use.node != nullptr && &use.node->graph() == &top_ && dead_.contains(use.node);
+    });
+  }
+
+ private:
+  const Graph& top_;
+  std::unordered_set<std::string_view> extra_;
+  std::unordered_set<const Node*> dead_;
+};
+
+void hand_over(const Model& model, std::span<const std::string> extra_outputs,
+               onnx::GraphProto& graph, std::vector<std::pair<std::string, Tensor>>& large) {
+  const Unread unread(model.graph(), extra_outputs);
+  std::unordered_map<std::string_view, const Value*> values;
+  for (const Value* value : model.graph().initializers()) values.emplace(value->name(), value);
   for (onnx::TensorProto& proto : *graph.mutable_initializer()) {
-    const Tensor& tensor = *tensors.at(proto.name());
-    if (tensor.is_opaque() || tensor.byte_size() < kLarge) continue;
+    const Value& value = *values.at(proto.name());
+    const Tensor& tensor = *value.initializer();
+    if (tensor.is_opaque() || tensor.byte_size() < kLarge || unread.holds(value)) continue;
     clear_data(proto);
     proto.set_data_location(onnx::TensorProto::EXTERNAL);
     const auto add = [&](const char* key, std::string value) {
@@ -72,7 +98,7 @@ Result<std::string> runtime_model_bytes(const Model& model,
                                         std::vector<std::pair<std::string, Tensor>>* large) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   onnx::GraphProto& graph = *skeleton.proto.mutable_graph();
-  if (large != nullptr) hand_over(model, graph, *large);
+  if (large != nullptr) hand_over(model, extra_outputs, graph, *large);
   MCOMPRESS_TRY(add_outputs(model, extra_outputs, graph));
   MCOMPRESS_ASSIGN(const std::string bytes, serialise(skeleton.proto));
   MCOMPRESS_ASSIGN(const wire::Rope rope,
