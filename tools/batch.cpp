@@ -38,7 +38,7 @@ struct BatchOptions {
   std::string shard = "1/1";
   std::string print_job;
   std::int64_t shards = 4;
-  bool merge = false, restart = false, json = false;
+  bool merge = false, restart = false, dry_run = false, json = false;
 
   static const Schema<BatchOptions>& schema() {
     static const Schema<BatchOptions> kSchema =
@@ -61,6 +61,9 @@ struct BatchOptions {
             .range(1, 100000)
             .field("merge", &BatchOptions::merge, "run nothing: sum up what all shares have done")
             .field("restart", &BatchOptions::restart, "do finished models again")
+            .field("dry-run", &BatchOptions::dry_run,
+                   "run nothing and write nothing: print each model with its recipe, the memory it "
+                   "may take, and whether it is done")
             .field("json", &BatchOptions::json, "a JSON line per model on standard output");
     return kSchema;
   }
@@ -105,6 +108,7 @@ class Batch final : public Command {
     if (!options_.print_job.empty()) return print_job(console);
     MCOMPRESS_TRY(collect());
     state_ = fs::path(options_.output) / ".mcompress-batch";
+    if (options_.dry_run) return foretell(console);
     std::error_code error;
     fs::create_directories(state_, error);
     if (error) {
@@ -129,6 +133,19 @@ class Batch final : public Command {
   }
 
  private:
+  Status foretell(Console& console) {
+    std::error_code error;
+    if (fs::is_directory(state_, error)) MCOMPRESS_TRY(read_journals());
+    Table table;
+    table.row({"model", "bytes", "memory", "recipe", ""});
+    for (const BatchJob& job : jobs_) {
+      table.row({job.name, bytes_text(bytes_of(job.model)), bytes_text(need_of(job)),
+                 job.rule != nullptr ? job.rule->recipe : "-",
+                 job.rule == nullptr ? "no rule fits" : done(job) ? "done before" : "to do"});
+    }
+    return console.print(table.text());
+  }
+
   // Every model once, sorted, with its place in the results; of the shard only, dearest first.
   Status collect() {
     std::vector<std::pair<std::string, std::string>> models;  // file, place
@@ -344,13 +361,14 @@ class Batch final : public Command {
       }
     }
     std::sort(files.begin(), files.end());
-    if (!options_.merge) files = {journal_of(shard_)};
+    const bool only_reads = options_.merge || options_.dry_run;
+    if (!only_reads) files = {journal_of(shard_)};
     for (const std::string& file : files) {
       constexpr std::uint64_t kMostBytes = 1ULL << 30;
       MCOMPRESS_ASSIGN(const std::string text, read_file(file, kMostBytes));
       // What was being written when the program died must not run into what comes next.
       const std::size_t whole = text.rfind('\n') + 1;  // 0 where there is none
-      if (!options_.merge && whole < text.size() &&
+      if (!only_reads && whole < text.size() &&
           ::ftruncate(journal_, static_cast<off_t>(whole)) != 0) {
         return failed_call("can not be cut", file);
       }

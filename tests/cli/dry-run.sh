@@ -34,3 +34,17 @@ head -c 5000 ../packed.mca >../damaged.mca
 status=0
 "$MCOMPRESS" unpack ../packed.mca -o none/dry.onnx --dry-run -q 2>../message || status=$?
 [[ $status == 4 && -z $(ls -A) ]]
+# A batch tells what it would do, and what is done.
+mkdir ../zoo ../none
+cp "$digits/model.onnx" ../zoo/a.onnx
+cp "$digits/model.onnx" ../zoo/b.onnx
+"$MCOMPRESS" batch ../zoo cluster -o out --dry-run >../list
+[[ -z $(ls -A) && $(grep -c ' cluster  *to do$' ../list) == 2 ]]
+rm ../zoo/b.onnx
+"$MCOMPRESS" batch ../zoo cluster -o ../done -q 2>/dev/null
+cp ../zoo/a.onnx ../zoo/b.onnx
+find ../done | sort >../before
+"$MCOMPRESS" batch ../zoo cluster -o ../done --dry-run >../list
+grep -q '^a.onnx .* done before$' ../list
+grep -q '^b.onnx .* to do$' ../list
+find ../done | sort | cmp - ../before
