@@ -263,17 +263,16 @@ class Compression {
 
   Status check_coverage() {
     if (!job_.must_compress || coverage_.weights > 0) return ok_status();
-    std::string text = "nothing could be compressed";
-    if (coverage_.of_weights == 0) {
-      text += ": no float32 weights that are large enough were found\n";
-    } else {
-      text += ":\n" + reasons_text(coverage_.skipped, coverage_.skipped.size());
-    }
-    text += reasons_text(kept_in_float(explain_), 10);
-    console_.say(text);
+    const std::string reasons = reasons_text(coverage_.skipped, coverage_.skipped.size()) +
+                                reasons_text(kept_in_float(explain_), 10);
+    if (!reasons.empty()) console_.say("nothing could be compressed:\n" + reasons);
     std::string why = "nothing was compressed: ";
+    const bool structured = std::ranges::any_of(recipe_.steps, [](const RecipeStep& step) {
+      return step.pass == "prune-channels" || step.pass == "prune-blocks";
+    });
     why += coverage_.of_weights == 0
-               ? "the model has no float32 weights that are large enough"
+               ? (structured ? "nothing in the top graph has channels, heads or blocks that can go"
+                             : "the model has no float32 weights that are large enough")
                : "0 of " + counted(coverage_.of_weights, "weight") +
                      " eligible; first reason: " + coverage_.skipped.front().why;
     return Error(Code::kUnsupported, "nothing-compressed", std::move(why), {job_.input, {}, {}},
