@@ -28,7 +28,7 @@ struct JsonRun {
 // In this order: later ones read what earlier ones write.
 const std::vector<JsonRun>& runs() {
   static const std::vector<JsonRun> kRuns = {
-      {"report", "quantize $M -o q.onnx --calib $C --eval $E --samples 32 --bench --times --json"},
+      {"report", "quantize $M -o q.onnx --calib $C --eval $E --samples 32 --bench --times --json --report r.json"},
       {"report", "quantize $M -o w.onnx --mode weight-only --json"},
       {"report", "optimize $M -o o.onnx --json"},
       {"report", "prune $M -o p.onnx --sparsity 0.5 --calib $C --samples 16 --json"},
@@ -60,7 +60,7 @@ const std::vector<JsonRun>& runs() {
       {"report", "apply p.yaml $M -o a.onnx --json"},
       {"report",
        "search $M -o f.onnx --calib $C --eval $E --max-size-ratio 0.3 --evaluations 2 --json"},
-      {"report-page", "report q.onnx --reference $M --eval $E --json"},
+      {"report-page", "report q.onnx --reference $M --eval $E --run-report r.json --json"},
       {"passes", "passes --json"},
       {"passes", "passes quantize-static --json"},
   };
