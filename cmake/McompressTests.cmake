@@ -29,14 +29,19 @@ function(mcompress_test_properties name labels timeout)
     ENVIRONMENT "${MCOMPRESS_TEST_ENVIRONMENT}")
 endfunction()
 
-# mcompress_cli_tests(<folder>): every <folder>/<name>.sh but run.sh is one test, see run.sh.
+# mcompress_cli_tests(<folder> [SLOW <name>...]): every <folder>/<name>.sh but run.sh is one test, see run.sh.
 function(mcompress_cli_tests folder)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SLOW")
   file(GLOB scripts CONFIGURE_DEPENDS RELATIVE "${CMAKE_CURRENT_SOURCE_DIR}/${folder}" "${folder}/*.sh")
   list(REMOVE_ITEM scripts run.sh)
   foreach(script IN LISTS scripts)
     get_filename_component(name "${script}" NAME_WE)
     add_test(NAME cli.${name} COMMAND bash "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/run.sh"
       $<TARGET_FILE:mcompress_cli> "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/${script}")
-    mcompress_test_properties(cli.${name} fast 300)
+    if(name IN_LIST arg_SLOW)
+      mcompress_test_properties(cli.${name} slow 600)
+    else()
+      mcompress_test_properties(cli.${name} fast 300)
+    endif()
   endforeach()
 endfunction()

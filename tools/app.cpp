@@ -323,6 +323,7 @@ int run_command_line(std::span<const std::string> arguments, Console& console) {
 
 std::vector<CommandPage> command_pages() {
   std::vector<CommandPage> pages;
+  pages.reserve(kCommands.size());
   for (const CommandInfo& command : kCommands) pages.push_back(Invocation(command).page());
   return pages;
 }
