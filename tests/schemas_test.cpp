@@ -28,7 +28,9 @@ struct JsonRun {
 // In this order: later ones read what earlier ones write.
 const std::vector<JsonRun>& runs() {
   static const std::vector<JsonRun> kRuns = {
-      {"report", "quantize $M -o q.onnx --calib $C --eval $E --samples 32 --bench --times --json --report r.json"},
+      {"report",
+       "quantize $M -o q.onnx --calib $C --eval $E --samples 32 --bench --times --json --report "
+       "r.json"},
       {"report", "quantize $M -o w.onnx --mode weight-only --json"},
       {"report", "optimize $M -o o.onnx --json"},
       {"report", "prune $M -o p.onnx --sparsity 0.5 --calib $C --samples 16 --json"},

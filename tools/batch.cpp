@@ -141,7 +141,9 @@ class Batch final : public Command {
     for (const BatchJob& job : jobs_) {
       table.row({job.name, bytes_text(bytes_of(job.model)), bytes_text(need_of(job)),
                  job.rule != nullptr ? job.rule->recipe : "-",
-                 job.rule == nullptr ? "no rule fits" : done(job) ? "done before" : "to do"});
+                 job.rule == nullptr ? "no rule fits"
+                 : done(job)         ? "done before"
+                                     : "to do"});
     }
     return console.print(table.text());
   }
