@@ -11,7 +11,6 @@
 namespace mcompress::tools {
 namespace {
 
-namespace fs = std::filesystem;
 using mcompress::testing::TempFolder;
 
 // Names that mean something to shells, YAML or Kubernetes.
