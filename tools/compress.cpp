@@ -292,13 +292,7 @@ class Compression {
         digests += (digests.empty() ? "" : ",") + digest_text(digest);
       }
     } else if (calib_ != nullptr) {
-      const std::uint64_t digest = calib_->digest();
-      if (digest == 0) {
-        if (auto again = calib_->sample(0); !again.ok()) return std::move(again).error();
-        return Error(Code::kInput, "data-unreadable",
-                     "the data could not be read again for their digest", {options_.calib, {}, {}});
-      }
-      digests = digest_text(digest);
+      MCOMPRESS_ASSIGN(digests, samples_digest(*calib_));
     }
     if (!digests.empty()) note("mcompress.calibration", digests);
     return ok_status();

@@ -255,16 +255,9 @@ Status measure_gate(const GateSubject& subject, const GateRequest& request, Base
 }
 
 Result<std::string> digest_with_labels(DataSource& data) {
-  const std::uint64_t samples = data.digest();
-  if (samples == 0) {
-    // Asked again, the data know which file it was.
-    if (auto again = data.sample(0); !again.ok()) return std::move(again).error();
-    return Error(Code::kInput, "data-unreadable",
-                 data.description() + " could not be read again for the digest of the data");
-  }
+  MCOMPRESS_ASSIGN(std::string text, samples_digest(data));
   const Labels& labels = data.labels();
-  if (!labels.numbers && labels.texts.empty()) return digest_text(samples);
-  std::string text = digest_text(samples);
+  if (!labels.numbers && labels.texts.empty()) return text;
   if (labels.numbers) {
     MCOMPRESS_ASSIGN(const std::vector<std::int64_t> numbers, read_ints(*labels.numbers));
     for (const std::int64_t number : numbers) text += "," + std::to_string(number);

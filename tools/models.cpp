@@ -112,6 +112,15 @@ Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const 
   return data;
 }
 
+Result<std::string> samples_digest(DataSource& data) {
+  const std::uint64_t digest = data.digest();
+  if (digest != 0) return digest_text(digest);
+  // Asked again, the data know which file it was.
+  if (auto again = data.sample(0); !again.ok()) return std::move(again).error();
+  return Error(Code::kInput, "data-unreadable",
+               data.description() + " could not be read again for the digest of the data");
+}
+
 Status check_data(DataSource& data, const Model& model, Console& console) {
   Diagnostics diagnostics;
   const std::vector<PortInfo> ports = ports_of(model);

@@ -92,6 +92,9 @@ Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const 
                                                  const DataFlags& flags, std::int64_t limit,
                                                  Console& console);
 
+// The digest of all samples, as text. Fails as reading them does.
+Result<std::string> samples_digest(DataSource& data);
+
 // Warns of data that can not be real; for what decides ranges.
 Status check_data(DataSource& data, const Model& model, Console& console);
 

@@ -252,17 +252,12 @@ class Search final : public Writing {
   Result<std::string> identity() const {
     MCOMPRESS_ASSIGN(const std::uint64_t model, file_digest(model_));
     std::string text = std::string(kVersion) + " " + digest_text(model);
-    for (const DataSource* data : {calib_.get(), eval_.get()}) {
-      if (data == nullptr) {
-        text += " -";
-        continue;
+    for (DataSource* data : {calib_.get(), eval_.get()}) {
+      std::string digest = "-";
+      if (data != nullptr) {
+        MCOMPRESS_ASSIGN(digest, samples_digest(*data));
       }
-      const std::uint64_t digest = data->digest();
-      if (digest == 0) {
-        return Error(Code::kInput, "data-unreadable",
-                     data->description() + " could not be read again for the digest of the data");
-      }
-      text += " " + digest_text(digest);
+      text += " " + digest;
     }
     if (!job_.table.empty()) {
       MCOMPRESS_ASSIGN(const std::uint64_t table, file_digest(job_.table));
