@@ -1,8 +1,6 @@
-#include <algorithm>
-#include <memory_resource>
+#include <bit>
+#include <functional>
 #include <string>
-#include <tuple>
-#include <unordered_set>
 #include <vector>
 
 #include "ir/builder.h"
@@ -12,10 +10,67 @@
 namespace mcompress {
 namespace {
 
+// Values by name, in one block of memory: eight bytes for each, at most half of them in use.
+class NameTable {
+ public:
+  // Room for one name of each value of the model.
+  explicit NameTable(std::size_t values)
+      : entries_(std::bit_ceil(2 * values + 2)), mask_(entries_.size() - 1) {}
+
+  // Enters the value under its name. Where the name is there already: the value that has it, if
+  // `taken` says that it still counts; else that one is replaced.
+  template <class ValueOf, class Taken>
+  const Value* enter(const Value& value, ValueOf&& value_of, Taken&& taken) {
+    const std::uint64_t hash = std::hash<std::string_view>()(value.name());
+    const auto tag = static_cast<std::uint32_t>(hash >> 32);
+    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
+      Entry& entry = entries_[at];
+      if (entry.id != 0) {
+        if (entry.tag != tag) continue;
+        const Value& other = value_of(entry.id - 1);
+        if (other.name() != value.name()) continue;
+        if (taken(other)) return &other;
+      }
+      entry = {tag, value.id() + 1};
+      return nullptr;
+    }
+  }
+
+ private:
+  struct Entry {
+    std::uint32_t tag = 0;
+    std::uint32_t id = 0;  // of the value, plus one; 0: free
+  };
+  std::vector<Entry> entries_;
+  std::size_t mask_;
+};
+
+// How often a value is used, and a sum over where: equal for two lists of uses only when these
+// are the same in some order, but for one chance in 2^64.
+struct UseSum {
+  std::uint32_t count = 0;
+  std::uint64_t sum = 0;
+
+  void add(const Graph* graph, const Node* node, std::uint32_t slot) {
+    const auto mixed = [](std::uint64_t bits) {  // the finalizer of splitmix64
+      bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9U;
+      bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebU;
+      return bits ^ (bits >> 31);
+    };
+    const auto place = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at); };
+    ++count;
+    sum += mixed(mixed(mixed(place(graph)) + place(node)) + slot + 1);
+  }
+  bool operator==(const UseSum&) const = default;
+};
+
 class Verifier {
  public:
   explicit Verifier(const Model& model)
-      : model_(model), visible_(model.value_limit()), uses_found_(model.value_limit()) {}
+      : model_(model),
+        visible_(model.value_limit()),
+        uses_found_(model.value_limit()),
+        names_(model.value_limit()) {}
 
   Status run() {
     MCOMPRESS_TRY(graph(model_.graph(), nullptr, "graph", true));
@@ -33,7 +88,6 @@ class Verifier {
   }
 
   Status graph(const Graph& graph, const Node* owner, const std::string& path, bool check_opsets) {
-    graphs_.insert(&graph);
     if (graph.owner() != owner) {
       return broken("verify-owner", "the graph does not know the node it belongs to", path,
                     graph.name());
@@ -79,12 +133,9 @@ class Verifier {
                       "output " + std::to_string(slot) + " is not defined in the graph", path,
                       value == nullptr ? std::string_view() : value->name());
       }
-      ++uses_found_[value->id()];
+      uses_found_[value->id()].add(&graph, nullptr, slot);
     }
-    for (const Value* value : own) {
-      visible_[value->id()] = false;
-      names_.erase(value->name());
-    }
+    for (const Value* value : own) visible_[value->id()] = false;
     return ok_status();
   }
 
@@ -98,7 +149,11 @@ class Verifier {
                     value.name());
     }
     // A name may come again only where the first one can no longer be seen.
-    if (value.name().empty() || !names_.insert(value.name()).second) {
+    const auto value_of = [&](std::uint32_t id) -> const Value& {
+      return IrInternals::values(model_)[id];
+    };
+    const auto seen = [&](const Value& other) { return visible_[other.id()]; };
+    if (value.name().empty() || names_.enter(value, value_of, seen) != nullptr) {
       return broken("verify-name", "two values that can be seen at once have the same name", path,
                     value.name());
     }
@@ -129,7 +184,7 @@ class Verifier {
                           "', is not defined before this node",
                       path, node.label());
       }
-      ++uses_found_[value->id()];
+      uses_found_[value->id()].add(&graph, &node, slot);
     }
     for (const Attribute& entry : node.attributes()) {
       const auto inner = [&] { return path + "/" + node.label() + "/" + entry.name; };
@@ -166,42 +221,27 @@ class Verifier {
 
   // Every use a value lists must exist, once, and there must be no other.
   Status uses() {
-    std::vector<std::tuple<const void*, bool, std::uint32_t>> listed;
     for (const Value& value : IrInternals::values(model_)) {
       if (IrInternals::erased(value)) continue;
-      listed.clear();
-      for (const Use& use : value.uses()) {
-        const bool real = graphs_.contains(use.graph) &&
-                          (use.node != nullptr ? !IrInternals::erased(*use.node) &&
-                                                     &use.node->graph() == use.graph &&
-                                                     use.node->input(use.slot) == &value
-                                               : use.slot < use.graph->outputs().size() &&
-                                                     use.graph->outputs()[use.slot] == &value);
-        if (!real) {
-          return broken("verify-use", "a use is listed that does not exist", "graph", value.name());
-        }
-        listed.emplace_back(use.node != nullptr ? static_cast<const void*>(use.node) : use.graph,
-                            use.node != nullptr, use.slot);
+      UseSum listed;
+      for (const Use& use : value.uses()) listed.add(use.graph, use.node, use.slot);
+      const UseSum& found = uses_found_[value.id()];
+      if (listed == found) continue;
+      if (listed.count == found.count) {
+        return broken("verify-use", "a use is listed that does not exist", "graph", value.name());
       }
-      std::sort(listed.begin(), listed.end());
-      const bool doubled = std::adjacent_find(listed.begin(), listed.end()) != listed.end();
-      if (doubled || listed.size() != uses_found_[value.id()]) {
-        return broken("verify-use",
-                      std::to_string(listed.size()) + " uses are listed, but " +
-                          std::to_string(uses_found_[value.id()]) + " exist",
-                      "graph", value.name());
-      }
+      return broken("verify-use",
+                    std::to_string(listed.count) + " uses are listed, but " +
+                        std::to_string(found.count) + " exist",
+                    "graph", value.name());
     }
     return ok_status();
   }
 
   const Model& model_;
-  std::vector<bool> visible_;            // by value id, while walking
-  std::vector<std::size_t> uses_found_;  // by value id
-  // One entry per value of the model, made and dropped once a run: from one block of memory.
-  std::pmr::monotonic_buffer_resource memory_;
-  std::pmr::unordered_set<std::string_view> names_{&memory_};
-  std::unordered_set<const Graph*> graphs_;
+  std::vector<bool> visible_;       // by value id, while walking
+  std::vector<UseSum> uses_found_;  // by value id
+  NameTable names_;
 };
 
 }  // namespace

@@ -3,11 +3,14 @@
 #include <onnx/checker.h>
 #include <onnx/defs/schema.h>
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "ir/builder.h"
 #include "mcompress/io.h"
@@ -105,18 +108,47 @@ bool adds_to(const TypeInfo& found, const TypeInfo* known) {
   return adds;
 }
 
+// Nodes of the top graph that inference can still tell something about, by node id. The others
+// make what is known to the last dimension. Vectors of integers are followed in any case: shapes
+// are computed with them, and it is their elements that inference hands on.
+std::vector<bool> open_nodes(const Model& model) {
+  std::set<std::string_view> symbols;
+  for (const Value* input : model.graph().inputs()) {
+    if (input->type() == nullptr || !input->type()->shape) continue;
+    for (const Dim& dim : *input->type()->shape) symbols.insert(dim.symbol);
+  }
+  const auto settled = [&](const Value* value) {
+    if (value == nullptr) return true;
+    const TypeInfo* type = value->type();
+    if (type == nullptr || !type->shape) return false;
+    const bool integers = type->element == DataType::kInt64 || type->element == DataType::kInt32;
+    if (integers && type->shape->size() <= 1) return false;
+    return std::ranges::all_of(*type->shape, [&](const Dim& dim) {
+      return dim.size || (!dim.symbol.empty() && symbols.contains(dim.symbol));
+    });
+  };
+  std::vector<bool> open(model.node_limit());
+  const Graph& graph = model.graph();
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    open[node->id()] = !std::ranges::all_of(node->outputs(), settled) || !node->bodies().empty();
+  }
+  return open;
+}
+
 class TypeReader {
  public:
-  explicit TypeReader(Editor& editor) : editor_(editor) {}
+  TypeReader(Editor& editor, const std::vector<bool>& wanted) : editor_(editor), wanted_(wanted) {}
 
-  // `proto` was made from `graph`, so nodes correspond one to one.
+  // `proto` was made from `graph`: from all of its nodes, of the top graph from the wanted ones.
   void read(const Graph& graph, const onnx::GraphProto& proto) {
+    const bool top = graph.owner() == nullptr;
     std::unordered_map<std::string_view, const onnx::TypeProto*> types;
     for (const auto& info : proto.value_info()) types.emplace(info.name(), &info.type());
     // A declared interface is left as it is; an output without a type may gain one.
     for (const auto& info : proto.output()) types.emplace(info.name(), &info.type());
     int position = 0;
-    for (Node* node = graph.first(); node != nullptr; node = graph.next(*node), ++position) {
+    for (Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+      if (top && !wanted_[node->id()]) continue;
       for (Value* value : node->outputs()) {
         if (value == nullptr) continue;
         if (value->is_graph_output() && value->type() != nullptr) continue;
@@ -128,6 +160,7 @@ class TypeReader {
         if (adds_to(*type, value->type())) editor_.set_type(*value, std::move(*type), false);
       }
       if (position < proto.node_size()) bodies(*node, proto.node(position));
+      ++position;
     }
   }
 
@@ -144,6 +177,7 @@ class TypeReader {
   }
 
   Editor& editor_;
+  const std::vector<bool>& wanted_;
 };
 
 }  // namespace
@@ -168,7 +202,9 @@ Status check_model(const Model& model) {
 }
 
 Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
-  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  const std::vector<bool> wanted = open_nodes(model);
+  if (std::ranges::find(wanted, true) == wanted.end()) return ok_status();
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton_of(model, wanted));
   MCOMPRESS_TRY(make_inferable(skeleton));
   const SchemaLease schemas(skeleton.proto);
   const std::string complaint = infer_types(skeleton.proto);
@@ -176,7 +212,7 @@ Status infer_shapes(Model& model, Editor& editor, Diagnostics& diagnostics) {
     diagnostics.warn("shape-inference", "shapes were inferred in part only: " + complaint,
                      {model.source().string(), {}, {}});
   }
-  TypeReader(editor).read(model.graph(), skeleton.proto.graph());
+  TypeReader(editor, wanted).read(model.graph(), skeleton.proto.graph());
   return ok_status();
 }
 

@@ -1,6 +1,9 @@
 #include "onnx/skeleton.h"
 
+#include <google/protobuf/util/field_mask_util.h>
+
 #include <algorithm>
+#include <initializer_list>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
@@ -45,19 +48,41 @@ bool has_edited_graph(const AttributeValue& value) {
   return false;
 }
 
+// All of a message but the fields of these numbers, which are large and will be written anew.
+void copy_but(std::initializer_list<int> left_out, const google::protobuf::Message& from,
+              google::protobuf::Message& to) {
+  using google::protobuf::util::FieldMaskUtil;
+  google::protobuf::FieldMask mask;
+  const google::protobuf::Descriptor& fields = *from.GetDescriptor();
+  for (int i = 0; i < fields.field_count(); ++i) {
+    if (std::ranges::find(left_out, fields.field(i)->number()) != left_out.end()) continue;
+    mask.add_paths(fields.field(i)->name());
+  }
+  to.Clear();
+  FieldMaskUtil::MergeMessageTo(from, mask, FieldMaskUtil::MergeOptions(), &to);
+  to.GetReflection()->MutableUnknownFields(&to)->MergeFrom(
+      from.GetReflection()->GetUnknownFields(from));
+}
+
 class Exporter {
  public:
-  explicit Exporter(const Model& model) : model_(model), parsed_(parsed_model(model)) {
+  // `wanted`: of the top graph only these nodes, by id; null: all.
+  Exporter(const Model& model, const std::vector<bool>* wanted)
+      : model_(model), parsed_(parsed_model(model)), wanted_(wanted) {
     if (parsed_ != nullptr) result_.payloads = parsed_->payloads;
   }
 
   Result<ModelSkeleton> run() {
     onnx::ModelProto& proto = result_.proto;
-    if (parsed_ != nullptr) proto = parsed_->proto;
+    if (parsed_ != nullptr && whole(model_.graph()) && model_.graph().pristine()) {
+      proto = parsed_->proto;
+    } else if (parsed_ != nullptr) {
+      copy_but({onnx::ModelProto::kGraphFieldNumber}, parsed_->proto, proto);
+    }
     if (proto.ir_version() != model_.ir_version()) proto.set_ir_version(model_.ir_version());
     if (parsed_ == nullptr || model_.opsets_edited()) write_opsets(model_.opsets(), proto);
     if (parsed_ == nullptr || model_.metadata_edited()) write_metadata(proto);
-    if (!model_.graph().pristine()) MCOMPRESS_TRY(graph(model_.graph(), *proto.mutable_graph()));
+    if (!proto.has_graph()) MCOMPRESS_TRY(graph(model_.graph(), *proto.mutable_graph()));
     MCOMPRESS_TRY(write_functions(proto));
     return std::move(result_);
   }
@@ -128,29 +153,66 @@ class Exporter {
 
   // ---- graphs
 
+  bool whole(const Graph& graph) const { return wanted_ == nullptr || &graph != &model_.graph(); }
+
   Status graph(const Graph& graph, onnx::GraphProto& out) {
     const auto* origin = message_of<onnx::GraphProto>(graph.origin());
-    if (origin != nullptr) {
+    if (graph.pristine() && whole(graph)) {
       out = *origin;
-    } else {
-      out.Clear();
+      return ok_status();
     }
-    if (graph.pristine()) return ok_status();
+    out.Clear();
+    if (origin != nullptr) {
+      using Proto = onnx::GraphProto;
+      copy_but({Proto::kNodeFieldNumber, Proto::kInitializerFieldNumber,
+                Proto::kSparseInitializerFieldNumber, Proto::kInputFieldNumber,
+                Proto::kOutputFieldNumber, Proto::kValueInfoFieldNumber},
+               *origin, out);
+    }
     if (origin == nullptr || out.name() != graph.name()) {
       out.set_name(graph.name().empty() ? std::string("graph") : std::string(graph.name()));
     }
     MCOMPRESS_TRY(nodes(graph, *out.mutable_node()));
     MCOMPRESS_TRY(initializers(graph, out));
     interface(graph, origin, out);
-    write_value_info(graph, origin, out);
+    if (whole(graph)) {
+      write_value_info(graph, origin, out);
+    } else {
+      types_around(graph, out);
+    }
     return ok_status();
+  }
+
+  bool is_wanted(const Node& node) const { return whole(node.graph()) || (*wanted_)[node.id()]; }
+
+  // By a wanted node, or in a graph inside of one.
+  bool is_read(const Value& value) const {
+    return std::ranges::any_of(value.uses(), [&](const Use& use) {
+      return whole(*use.graph) || (use.node != nullptr && is_wanted(*use.node));
+    });
+  }
+
+  // Of what wanted nodes make and read.
+  void types_around(const Graph& graph, onnx::GraphProto& out) {
+    for (const Node* entry = graph.first(); entry != nullptr; entry = graph.next(*entry)) {
+      for (const Value* value : entry->outputs()) {
+        if (value == nullptr || value->is_graph_output()) continue;
+        if (!is_wanted(*entry) && !is_read(*value)) continue;
+        const auto* declared = message_of<onnx::ValueInfoProto>(IrInternals::type_origin(*value));
+        if (value->type() != nullptr) {
+          value_info(*value, nullptr, *out.add_value_info());
+        } else if (declared != nullptr) {
+          value_info(*value, declared, *out.add_value_info());
+        }
+      }
+    }
   }
 
   Status nodes(const Graph& graph, google::protobuf::RepeatedPtrField<onnx::NodeProto>& out) {
     out.Clear();
-    out.Reserve(static_cast<int>(graph.node_count()));
+    if (whole(graph)) out.Reserve(static_cast<int>(graph.node_count()));
     for (const Node* entry = graph.first(); entry != nullptr; entry = graph.next(*entry)) {
-      MCOMPRESS_TRY(node(*entry, *out.Add()));
+      if (is_wanted(*entry)) MCOMPRESS_TRY(node(*entry, *out.Add()));
     }
     return ok_status();
   }
@@ -159,6 +221,7 @@ class Exporter {
     out.clear_initializer();
     out.clear_sparse_initializer();
     for (const Value* value : graph.initializers()) {
+      if (!whole(graph) && !is_read(*value)) continue;
       const Tensor& tensor = *value->initializer();
       const void* origin = IrInternals::tensor_origin(*value).get();
       if (origin == nullptr && tensor.is_opaque()) origin = tensor.opaque().get();
@@ -350,6 +413,7 @@ class Exporter {
 
   const Model& model_;
   const ParsedModel* parsed_;
+  const std::vector<bool>* wanted_;
   ModelSkeleton result_;
 };
 
@@ -371,6 +435,10 @@ void type_to_proto(const TypeInfo& type, onnx::TypeProto& proto) {
   }
 }
 
-Result<ModelSkeleton> build_skeleton(const Model& model) { return Exporter(model).run(); }
+Result<ModelSkeleton> build_skeleton(const Model& model) { return Exporter(model, nullptr).run(); }
+
+Result<ModelSkeleton> build_skeleton_of(const Model& model, const std::vector<bool>& wanted) {
+  return Exporter(model, &wanted).run();
+}
 
 }  // namespace mcompress

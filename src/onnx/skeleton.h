@@ -4,6 +4,7 @@
 #include <google/protobuf/arena.h>
 
 #include <memory>
+#include <vector>
 
 #include "mcompress/ir.h"
 #include "mcompress/status.h"
@@ -21,6 +22,10 @@ struct ModelSkeleton {
 // Untouched parts are copies of what they were loaded from, fields without a name here included;
 // in touched ones only what changed is written anew.
 Result<ModelSkeleton> build_skeleton(const Model& model);
+
+// Of the top graph only the nodes `wanted` (by node id), with the initializers and types that they,
+// and the graphs inside them, read: what inference over these nodes needs. No valid model.
+Result<ModelSkeleton> build_skeleton_of(const Model& model, const std::vector<bool>& wanted);
 
 void type_to_proto(const TypeInfo& type, onnx::TypeProto& proto);
 

@@ -19,6 +19,7 @@
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "onnx/contrib_schemas.h"
 
@@ -74,14 +75,15 @@ void forget_invented(onnx::TensorShapeProto& shape) {
   }
 }
 
+// Messages go from one part to the next by exchange: names keep their place in memory, so that
+// they are told apart, and looked up, without copies.
 class Stages {
  public:
-  // Where the model lies, so that parts can be handed over without a copy.
   explicit Stages(onnx::ModelProto& model)
       : model_(model), whole_(new_graph(model)), done_(new_graph(model)) {
     whole_.Swap(model_.mutable_graph());
     for (const auto* list : {&whole_.input(), &whole_.output(), &whole_.value_info()}) {
-      for (const onnx::ValueInfoProto& info : *list) types_.emplace(info.name(), info);
+      for (const onnx::ValueInfoProto& info : *list) types_.emplace(info.name(), &info);
     }
     for (const onnx::TensorProto& tensor : whole_.initializer()) {
       initializers_.emplace(tensor.name(), &tensor);
@@ -109,16 +111,14 @@ class Stages {
       collect();
       for (onnx::NodeProto& node : *stage().mutable_node()) done_.add_node()->Swap(&node);
     }
-    whole_.mutable_node()->Swap(done_.mutable_node());
     finish();
     return complaint;
   }
 
  private:
-  onnx::GraphProto& new_graph(onnx::ModelProto& model) {
-    google::protobuf::Arena* const arena = model.GetArena();
-    return *google::protobuf::Arena::CreateMessage<onnx::GraphProto>(arena != nullptr ? arena
-                                                                                      : &arena_);
+  // Where the model lies: across arenas an exchange would be a copy.
+  static onnx::GraphProto& new_graph(onnx::ModelProto& model) {
+    return *google::protobuf::Arena::CreateMessage<onnx::GraphProto>(model.GetArena());
   }
   onnx::GraphProto& stage() { return *model_.mutable_graph(); }
 
@@ -161,7 +161,7 @@ class Stages {
       *stage().add_sparse_initializer() = *sparse->second;
     }
     if (const auto type = types_.find(name); type != types_.end()) {
-      *stage().add_input() = type->second;
+      *stage().add_input() = *type->second;
     }
   }
 
@@ -170,24 +170,39 @@ class Stages {
     for (const onnx::NodeProto& node : stage().node()) {
       for (const std::string& name : node.output()) {
         const auto type = types_.find(name);
-        if (type != types_.end()) *stage().add_value_info() = type->second;
+        if (type != types_.end()) *stage().add_value_info() = *type->second;
       }
     }
   }
 
   void collect() {
     for (onnx::ValueInfoProto& info : *stage().mutable_value_info()) {
-      if (!made_.contains(info.name())) continue;
+      const auto made = made_.find(info.name());
+      if (made == made_.end()) continue;
       if (info.type().has_tensor_type() && info.type().tensor_type().has_shape()) {
         forget_invented(*info.mutable_type()->mutable_tensor_type()->mutable_shape());
       }
-      types_[info.name()] = info;
+      onnx::ValueInfoProto& kept = *done_.add_value_info();
+      kept.Swap(&info);
+      types_.insert_or_assign(*made, &kept);
     }
-    for (const std::string& name : made_) {
-      if (const auto shape = known_.find(name); shape != known_.end()) {
+    for (const std::string_view name : made_) {
+      const auto type = types_.find(name);
+      if (type != types_.end() && !may_be_shape(*type->second)) continue;
+      if (const auto shape = known_.find(std::string(name)); shape != known_.end()) {
         forget_invented(shape->second);
       }
     }
+  }
+
+  // Values of shapes are known of vectors of integers alone.
+  static bool may_be_shape(const onnx::ValueInfoProto& info) {
+    if (!info.type().has_tensor_type()) return true;
+    const auto& type = info.type().tensor_type();
+    return (type.elem_type() == onnx::TensorProto::INT64 ||
+            type.elem_type() == onnx::TensorProto::INT32 ||
+            type.elem_type() == onnx::TensorProto::UNDEFINED) &&
+           (!type.has_shape() || type.shape().dim_size() <= 1);
   }
 
   void finish() {
@@ -197,30 +212,29 @@ class Stages {
       interface.insert(info.name());
       if (!info.has_type()) {
         const auto type = types_.find(info.name());
-        if (type != types_.end() && type->second.has_type())
-          *info.mutable_type() = type->second.type();
+        if (type != types_.end() && type->second->has_type())
+          *info.mutable_type() = type->second->type();
       }
+    }
+    whole_.mutable_node()->Swap(done_.mutable_node());
+    // What was declared of values that are made elsewhere goes.
+    std::vector<onnx::ValueInfoProto*> found;
+    for (auto& info : *done_.mutable_value_info()) {
+      if (!interface.contains(info.name())) found.push_back(&info);
     }
     whole_.clear_value_info();
-    for (const onnx::NodeProto& node : whole_.node()) {
-      for (const std::string& name : node.output()) {
-        const auto type = types_.find(name);
-        if (type == types_.end() || interface.contains(name)) continue;
-        whole_.add_value_info()->Swap(&type->second);
-      }
-    }
+    for (onnx::ValueInfoProto* info : found) whole_.add_value_info()->Swap(info);
     whole_.Swap(model_.mutable_graph());
   }
 
-  google::protobuf::Arena arena_;  // where the model has none
   onnx::ModelProto& model_;
   onnx::GraphProto& whole_;
   onnx::GraphProto& done_;
   Known known_;
-  std::unordered_map<std::string, onnx::ValueInfoProto> types_;
+  std::unordered_map<std::string_view, const onnx::ValueInfoProto*> types_;  // the newest
   std::unordered_map<std::string_view, const onnx::TensorProto*> initializers_;
   std::unordered_map<std::string_view, const onnx::SparseTensorProto*> sparse_;
-  std::unordered_set<std::string> made_, read_;  // in this stage
+  std::unordered_set<std::string_view> made_, read_;  // in this stage
 };
 
 }  // namespace

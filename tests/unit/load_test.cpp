@@ -554,38 +554,6 @@ TEST(Check, PrintsNothing) {
   EXPECT_EQ(::testing::internal::GetCapturedStdout(), "mine");
 }
 
-TEST(InferShapes, SetsTypesWithoutTouchingTheModel) {
-  auto model = testing::model_from_bytes(fixture("captured"));
-  const std::uint64_t before = fingerprint(*model);
-  Editor editor(*model);
-  Diagnostics diagnostics;
-  ASSERT_TRUE(infer_shapes(*model, editor, diagnostics).ok());
-  EXPECT_TRUE(diagnostics.all().empty());
-  const TypeInfo* type = model->graph().find("start")->type();
-  ASSERT_NE(type, nullptr);
-  EXPECT_EQ(*type, (TypeInfo{DataType::kFloat, std::vector<Dim>{{8, {}}, {8, {}}}}));
-  const Graph& other = *model->graph().last()->bodies()[1];
-  EXPECT_NE(other.find("p")->type(), nullptr);
-  EXPECT_EQ(fingerprint(*model), before);
-  EXPECT_EQ(model->revision(), 0U);
-  EXPECT_EQ(save_model_bytes(*model).value(), fixture("captured"));
-}
-
-TEST(InferShapes, IsNeverFatal) {
-  for (const auto& entry : testing::fixtures()) {
-    auto model = testing::model_from_bytes(entry.bytes);
-    Editor editor(*model);
-    Diagnostics diagnostics;
-    EXPECT_TRUE(infer_shapes(*model, editor, diagnostics).ok()) << entry.name;
-  }
-  auto wrong = testing::model_from_text(R"(
-    <ir_version: 8, opset_import: ["" : 17]>
-    g (float[4] x, float[5] z) => (float[9] y) { a = MatMul (x, z) y = Relu (a) })");
-  Editor editor(*wrong);
-  Diagnostics diagnostics;
-  EXPECT_TRUE(infer_shapes(*wrong, editor, diagnostics).ok());
-}
-
 TEST(Catalog, KnowsVersions) {
   const OperatorCatalog& catalog = onnx_catalog();
   EXPECT_EQ(catalog.since_version("", "Relu", 17), 14);

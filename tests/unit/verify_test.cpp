@@ -84,6 +84,19 @@ TEST(Verify, FindsNamesSeenTwice) {
   EXPECT_EQ(small.verdict(), "verify-name");
 }
 
+// A name is free again behind the body that it was used in.
+TEST(Verify, AcceptsNamesThatAreOutOfSight) {
+  const auto model = testing::model_from_text(R"(
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (bool c, float[4] x) => (float[4] y) {
+      r = If (c) <then_branch = one () => (float[4] s) { p = Abs (x) s = Neg (p) },
+                  else_branch = two () => (float[4] t) { p = Exp (x) t = Neg (p) }>
+      p = Relu (r)
+      y = Neg (p)
+    })");
+  EXPECT_TRUE(verify(*model).ok());
+}
+
 TEST(Verify, FindsOutputsThatNobodyDefines) {
   Small small;
   small.finish();
