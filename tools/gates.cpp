@@ -284,16 +284,11 @@ Status run_rest(Model& trial, const Recipe& recipe, std::string_view pass,
     for (const std::string& pattern : excluded) list.push(Datum::string(pattern));
     step.options.set("exclude", std::move(list));
   }
-  Diagnostics diagnostics;
   Services services;
   services.runtime = runtime;
   services.target = &target;
-  services.diagnostics = &diagnostics;
-  PipelineOptions options;
-  options.verify = VerifyLevel::kOff;
   Explain explain;
-  Report report;
-  return run_pipeline(trial, rest, builtin_passes(), services, options, explain, report);
+  return run_unheard(trial, rest, services, explain);
 }
 
 Result<GateFigures> gate_figures(const Gates& gates, const Comparison* comparison,

@@ -126,14 +126,8 @@ Result<std::unique_ptr<Model>> calls_written_out(const Model& model, Recipe reci
                 [](const RecipeStep& step) { return step.pass != "inline-functions"; });
   if (recipe.steps.empty() || model.functions().empty()) return std::unique_ptr<Model>();
   auto copy = model.clone();
-  Diagnostics unheard;
-  Services services;
-  services.diagnostics = &unheard;
-  PipelineOptions pipeline;
-  pipeline.guard = GuardMode::kOff;
   Explain explain;
-  Report report;
-  MCOMPRESS_TRY(run_pipeline(*copy, recipe, builtin_passes(), services, pipeline, explain, report));
+  MCOMPRESS_TRY(run_unheard(*copy, recipe, Services(), explain));
   return copy;
 }
 

@@ -369,4 +369,15 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
   return PipelineRun(model, recipe, registry, effective, options, explain, report).run();
 }
 
+Status run_unheard(Model& model, const Recipe& recipe, const Services& services, Explain& explain) {
+  Services quiet = services;
+  Diagnostics unheard;
+  quiet.diagnostics = &unheard;
+  quiet.progress = nullptr;
+  PipelineOptions options;
+  options.verify = VerifyLevel::kOff;
+  Report report;
+  return run_pipeline(model, recipe, builtin_passes(), quiet, options, explain, report);
+}
+
 }  // namespace mcompress

@@ -26,14 +26,8 @@ Result<PlanSubjects> PlanSubjects::find(const Model& model, const Recipe& recipe
       });
   cleaning.steps.erase(first, cleaning.steps.end());
   const std::unique_ptr<Model> copy = model.clone();
-  Services quiet = services;
-  Diagnostics unheard;
-  quiet.diagnostics = &unheard;
-  PipelineOptions options;
-  options.verify = VerifyLevel::kOff;
   Explain explain;
-  Report report;
-  MCOMPRESS_TRY(run_pipeline(*copy, cleaning, builtin_passes(), quiet, options, explain, report));
+  MCOMPRESS_TRY(run_unheard(*copy, cleaning, services, explain));
   PlanSubjects subjects;
   std::map<std::string, int, std::less<>> names;  // how often each is used, in every role
   subjects.add(copy->graph(), names);

@@ -69,15 +69,7 @@ class PassLayers {
     for (const std::string& pattern : patterns) list.push(Datum::string(pattern));
     recipe.steps[0].options.set(key, std::move(list));
     std::unique_ptr<Model> copy = model_.clone();
-    Diagnostics diagnostics;
-    Services services = services_;
-    services.diagnostics = &diagnostics;
-    services.progress = nullptr;
-    PipelineOptions options;
-    options.verify = VerifyLevel::kOff;
-    Report report;
-    MCOMPRESS_TRY(
-        run_pipeline(*copy, recipe, builtin_passes(), services, options, explain, report));
+    MCOMPRESS_TRY(run_unheard(*copy, recipe, services_, explain));
     return copy;
   }
 
