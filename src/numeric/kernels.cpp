@@ -433,11 +433,11 @@ HWY_ATTR CodeErrors CodeErrorsImpl(const float* scaled, const std::int8_t* codes
   return result;
 }
 
-HWY_ATTR double SumImpl(const float* x, std::size_t n) {
+HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n) {
   const DD dd;
   const DH dh;
   const std::size_t width = hn::Lanes(dd);
-  alignas(64) std::array<double, kLanes> lanes{};
+  alignas(64) std::array<double, kLanes> lanes;
   const std::size_t whole = n / kLanes * kLanes;
   // Two vectors at a time, since each addition waits for the one before it.
   for (std::size_t g = 0; g < kLanes; g += 2 * width) {
@@ -450,9 +450,14 @@ HWY_ATTR double SumImpl(const float* x, std::size_t n) {
     hn::StoreU(other, dd, &lanes[g + width]);
   }
   for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += static_cast<double>(x[i]);
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
+  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
+HWY_ATTR void RowSumsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  for (std::size_t r = 0; r < rows; ++r, x += columns) sums[r] += sum_of(x, columns);
 }
 
 HWY_ATTR void AddRowsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
@@ -490,7 +495,7 @@ HWY_EXPORT(GridErrorImpl);
 HWY_EXPORT(RoundCodesImpl);
 HWY_EXPORT(PairPeakImpl);
 HWY_EXPORT(CodeErrorsImpl);
-HWY_EXPORT(SumImpl);
+HWY_EXPORT(RowSumsImpl);
 HWY_EXPORT(AddRowsImpl);
 
 BlockRange block_range(const float* x, std::size_t n) {
@@ -541,7 +546,9 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
 }
 float pair_peak(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(PairPeakImpl)(x, n); }
 
-double sum(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(SumImpl)(x, n); }
+void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  HWY_DYNAMIC_DISPATCH(RowSumsImpl)(x, rows, columns, sums);
+}
 void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddRowsImpl)(x, rows, columns, sums);
 }

@@ -30,11 +30,11 @@ void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magi
 
 // Adds 1 to the bin of each value but zeros: bin = trunc(x * inverse_width) for x > 0, one less for
 // x < 0, so that halving the resolution is an arithmetic shift. inverse_width is a power of two.
-// Bin b has kCountCopies counts, from `counts` + b * kCountCopies on, that together hold the result:
-// neighbours that fall into one bin, as most do, would wait for each other in one count. Zeros are
-// only numbered. Stops in front of a stretch of at most kCountStep values in which one is NaN or
-// outside lowest .. highest, which hold 0 and whose bins lie between -2048 and 2047. Bin `spare` must
-// exist; its counts mean nothing. No count may pass 16 bits: n <= kMostCounted.
+// Bin b has kCountCopies counts, from `counts` + b * kCountCopies on, that together hold the
+// result: neighbours that fall into one bin, as most do, would wait for each other in one count.
+// Zeros are only numbered. Stops in front of a stretch of at most kCountStep values in which one is
+// NaN or outside lowest .. highest, which hold 0 and whose bins lie between -2048 and 2047. Bin
+// `spare` must exist; its counts mean nothing. No count may pass 16 bits: n <= kMostCounted.
 inline constexpr std::size_t kCountCopies = 4;
 inline constexpr std::size_t kCountStep = 256;
 inline constexpr std::size_t kMostCounted = kCountCopies * (65535 - kCountStep);
@@ -107,8 +107,9 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
 // The largest sum of the same-sign magnitudes of x[2j] and x[2j+1]. All values finite.
 float pair_peak(const float* x, std::size_t n);
 
-// Sum over 16 lanes (element i belongs to lane i % 16), added in a fixed order.
-double sum(const float* x, std::size_t n);
+// sums[r] += the sum of row r over 16 lanes (element i belongs to lane i % 16), whose halves are
+// added until one is left.
+void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums);
 // sums[c] += x[r * columns + c] for each of `rows` rows, in the order of rows.
 void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums);
 

@@ -192,11 +192,17 @@ TEST(Kernels, SumsOfRunsAndRows) {
   on_every_target([] {
     for (const std::size_t n : kLengths) {
       const std::vector<float> x = some_floats(3 * n, 11);
-      std::array<double, 16> lanes{};
-      for (std::size_t i = 0; i < n; ++i) lanes[i % 16] += static_cast<double>(x[i]);
-      double expected = 0;
-      for (const double lane : lanes) expected += lane;
-      ASSERT_EQ(kernel::sum(x.data(), n), expected) << n;
+      std::array<double, 3> of_rows = {0.25, 0.5, 0.75}, expected = of_rows;
+      kernel::row_sums(x.data(), 3, n, of_rows.data());
+      for (std::size_t row = 0; row < 3; ++row) {
+        std::array<double, 16> lanes{};
+        for (std::size_t i = 0; i < n; ++i) lanes[i % 16] += static_cast<double>(x[row * n + i]);
+        for (const std::size_t half : {8, 4, 2, 1}) {
+          for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+        }
+        expected[row] += lanes[0];
+      }
+      ASSERT_EQ(of_rows, expected) << n;
 
       std::vector<double> sums(n, 0.25), wanted(n, 0.25);
       kernel::add_rows(x.data(), 3, n, sums.data());
