@@ -112,9 +112,9 @@ void Histogram::add(std::span<const float> values) {
                   static_cast<std::size_t>(kZeroBin + bin_of(max_)));
       ready = true;
     }
-    const kernel::CountedRun run =
-        kernel::count_run(some.data(), some.size(), {min_, max_, std::ldexp(1.0f, -exponent_), kBins},
-                          local.counts.data() + kZeroBin * LocalCounts::kCopies);
+    const kernel::CountedRun run = kernel::count_run(
+        some.data(), some.size(), {min_, max_, std::ldexp(1.0f, -exponent_), kBins},
+        local.counts.data() + kZeroBin * LocalCounts::kCopies);
     counts_[kZeroBin] += run.zeros;
     pending += run.done;
     return run;

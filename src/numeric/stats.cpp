@@ -112,8 +112,8 @@ void StatsAccumulator::add_seen(Range range, std::uint64_t count, std::uint64_t 
   range.hi += 0.0f;
   min_ = count_ == 0 ? range.lo : std::min(min_, range.lo);
   max_ = count_ == 0 ? range.hi : std::max(max_, range.hi);
-  recent_ = recent_ ? Range{std::min(recent_->lo, range.lo), std::max(recent_->hi, range.hi)}
-                    : range;
+  recent_ =
+      recent_ ? Range{std::min(recent_->lo, range.lo), std::max(recent_->hi, range.hi)} : range;
   count_ += count;
   zero_count_ += zeros;
 }
