@@ -146,13 +146,14 @@ TEST(CalibrationMemory, DISABLED_Worker) {
 std::uint64_t peak_of(int threads, std::uint64_t budget) {
   std::vector<std::string> variables = {std::string(kThreads) + "=" + std::to_string(threads),
                                         std::string(kBudget) + "=" + std::to_string(budget)};
-  std::vector<char*> environment;
+  std::vector<char*> environment, arguments;
+  environment.reserve(variables.size());
   for (std::string& variable : variables) environment.push_back(variable.data());
   for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
   environment.push_back(nullptr);
   std::vector<std::string> words = {"calibration_test", "--gtest_also_run_disabled_tests",
                                     "--gtest_filter=CalibrationMemory.DISABLED_Worker"};
-  std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   pid_t child = 0;
