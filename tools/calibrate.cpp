@@ -46,7 +46,8 @@ struct Options : DataFlags {
                    "processor")
             .range(0, 1024)
             .field("memory-budget", &Options::memory_budget,
-                   "for activations that are being observed; 0: 256 MiB")
+                   "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
+                   "activations")
             .unit("bytes")
             .range(0, 9e15);
     add_data_fields(schema);

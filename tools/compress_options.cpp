@@ -59,7 +59,8 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
                "0: one per processor")
         .range(0, 1024)
         .field("memory-budget", &Options::memory_budget,
-               "for activations that are being observed; 0: 256 MiB")
+               "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
+               "activations")
         .unit("bytes")
         .range(0, 9e15);
     return schema;

@@ -45,7 +45,8 @@ struct Options : DataFlags {
                "runs of the model at the same time, which change no result; 0: one per processor")
         .range(0, 1024)
         .field("memory-budget", &Options::memory_budget,
-               "for activations that are being observed; 0: 256 MiB")
+               "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
+               "activations")
         .unit("bytes")
         .range(0, 9e15)
         .field("json", &Options::json, "the result as JSON");

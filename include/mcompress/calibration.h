@@ -119,15 +119,15 @@ class CalibrationTable {
 };
 
 struct CalibratorOptions {
-  std::uint64_t memory_budget = 0;  // bytes for activations in flight; 0: 256 MiB
+  std::uint64_t memory_budget = 0;  // bytes of runs and statistics; 0: 256 MiB of observed values
   int threads = 1;                  // runs at once, which change no result; 0: one per processor
-  std::int64_t batch = 0;           // samples per run; 0: chosen by the budget
+  std::int64_t batch = 0;           // samples per run; 0: what the first one shows decides
 };
 
-// Runs the model on every sample, in order, with the requested values exposed in groups that
-// respect the memory budget, and feeds the observers as results arrive. NaN and infinity are
-// counted and warned about by name, never fatal. Fails with kInput or kUnsupported as the
-// runtime does, with kCancelled on interrupt.
+// Runs the model on every sample, in order, and observes values as they are made. A budget decides
+// how many runs are in flight and how many passes over the data it takes; it changes no bit of the
+// table. NaN and infinity are counted and warned about by name, never fatal. Fails with kInput or
+// kUnsupported as the runtime does, with kCancelled on interrupt.
 Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSource& data,
                                    const CalibrationRequest& request,
                                    const CalibratorOptions& options, Diagnostics& diagnostics,

@@ -3,9 +3,10 @@
 // What decides bytes: the samples and their grouping into runs, since the runtime's float results
 // may differ in the last digit between batch sizes. So the batch follows from the model and the
 // data alone (the first sample runs by itself and shows how much its activations are), never from
-// the memory budget or the number of threads. Those decide how many runs are in flight at once,
-// and observers give the same result in whatever order runs come (histograms and their sums
-// are exact; channel sums are added in the order of runs).
+// the memory budget or the number of threads. Those decide how many runs are in flight at once and
+// how many values are observed in one pass over the data (the others are shown to nobody then, so
+// that the runtime executes the same graph). Observers give the same result in whatever order runs
+// come (histograms and their sums are exact; channel sums are added in the order of runs).
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
@@ -16,6 +17,8 @@
 #include <utility>
 
 #include "calibration/observers.h"
+#include "calibration/run_memory.h"
+#include "calibration/run_schedule.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -23,22 +26,25 @@ namespace mcompress {
 namespace {
 
 constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
-// Activations of one run that are looked at: little enough for the cache, enough to make the fixed
-// costs of a run small.
-constexpr std::uint64_t kRunBytes = 2 << 20;
-constexpr std::int64_t kMaxBatch = 64;
-// How many samples are enough: those whose activations fill the wanted bytes, but kUsualSamples
-// unless these pass kMostBytes, and kLeastSamples in any case. Small layers need samples, since
-// each gives them few values; large layers have seen it all after some dozens.
-constexpr std::int64_t kLeastSamples = 20;
-constexpr std::int64_t kUsualSamples = 32;
-constexpr std::uint64_t kMostBytes = 512 << 20;
-constexpr std::int64_t kMaxFixedBatch = 1 << 16;
 constexpr std::size_t kNamedInWarning = 8;
 
 struct Watch {
   std::vector<std::string> names;
-  std::deque<ValueObserver> observers;  // one per name; they can not move
+  std::vector<std::optional<ChannelSums::Axis>> channels;  // one per name
+  // Of the names from `first` on, as many as are observed at a time; they can not move.
+  std::size_t first = 0;
+  std::deque<ValueObserver> observers;
+
+  void begin(std::size_t from, std::size_t count) {
+    first = from;
+    observers.clear();
+    for (std::size_t i = from; i < std::min(from + count, names.size()); ++i) {
+      observers.emplace_back(channels[i]);
+    }
+  }
+  ValueObserver* observer(std::size_t i) {
+    return i >= first && i - first < observers.size() ? &observers[i - first] : nullptr;
+  }
 };
 
 // Float values of the top graph, each once, in the order of the request.
@@ -77,66 +83,9 @@ Result<Watch> make_watch(const Model& model, const CalibrationRequest& request) 
     if (last.contains(name)) channels = ChannelSums::Axis::kLast;
     if (second.contains(name)) channels = ChannelSums::Axis::kSecond;
     watch.names.push_back(name);
-    watch.observers.emplace_back(channels);
+    watch.channels.push_back(channels);
   }
   return watch;
-}
-
-// Which samples make which run.
-struct Schedule {
-  std::int64_t samples = 0;
-  std::int64_t first = 1;   // samples of run 0
-  std::int64_t batch = 1;   // of the others
-  bool wrap = false;        // the model fixes the batch: the last run begins again with sample 0
-  std::int64_t picked = 0;  // runs after run 0 that are taken, spread evenly; 0: all
-
-  std::int64_t all_runs() const {
-    return samples <= first ? 1 : 1 + (samples - first + batch - 1) / batch;
-  }
-  std::int64_t runs() const { return picked > 0 ? 1 + picked : all_runs(); }
-  std::int64_t begin(std::int64_t run) const {
-    if (run == 0) return 0;
-    const std::int64_t nth = picked > 0 ? (run - 1) * (all_runs() - 1) / picked : run - 1;
-    return first + nth * batch;
-  }
-  std::int64_t size(std::int64_t run) const {
-    const std::int64_t wanted = run == 0 ? first : batch;
-    return wrap ? wanted : std::min(wanted, samples - begin(run));
-  }
-};
-
-Result<Tensor> join_rows(const Tensor& left, const Tensor& right) {
-  std::vector<std::int64_t> dims(left.dims().begin(), left.dims().end());
-  if (dims.empty()) return left;  // a scalar that belongs to every sample
-  dims[0] += right.dims()[0];
-  std::vector<std::byte> bytes;
-  bytes.reserve(static_cast<std::size_t>(left.byte_size() + right.byte_size()));
-  for (const Tensor* part : {&left, &right}) {
-    MCOMPRESS_ASSIGN(const Pinned pin, part->storage()->pin(0, part->byte_size()));
-    bytes.insert(bytes.end(), pin.bytes().begin(), pin.bytes().end());
-  }
-  return make_bytes_tensor(left.dtype(), std::move(dims), std::move(bytes));
-}
-
-Result<std::vector<NamedTensor>> read_run(DataSource& data, const Schedule& schedule,
-                                          std::int64_t run) {
-  std::int64_t wanted = schedule.size(run);
-  std::int64_t begin = schedule.begin(run);
-  std::vector<NamedTensor> feeds;
-  while (wanted > 0) {
-    const std::int64_t count = std::min(wanted, schedule.samples - begin);
-    MCOMPRESS_ASSIGN(std::vector<NamedTensor> part, data.batch(begin, count));
-    if (feeds.empty()) {
-      feeds = std::move(part);
-    } else {
-      for (std::size_t i = 0; i < feeds.size(); ++i) {
-        MCOMPRESS_ASSIGN(feeds[i].tensor, join_rows(feeds[i].tensor, part[i].tensor));
-      }
-    }
-    wanted -= count;
-    begin = 0;
-  }
-  return feeds;
 }
 
 // Executes the runs of a schedule on some threads. The failure of the earliest run counts.
@@ -145,7 +94,19 @@ class Runs {
   Runs(Session& session, DataSource& data, Watch& watch, Progress& progress)
       : session_(session), data_(data), watch_(watch), progress_(progress) {}
 
-  Status execute(const Schedule& schedule, std::int64_t from, std::int64_t to, int threads) {
+  // Runs that are in flight together take at most so many bytes, unless one alone takes more. What
+  // a run takes is estimated from the size of its inputs.
+  void limit(std::uint64_t bytes, double bytes_per_input_byte) {
+    limit_ = bytes;
+    bytes_per_input_byte_ = bytes_per_input_byte;
+  }
+  // This is pass `pass` of `passes` over the data, which only the progress shows.
+  void pass(std::int64_t pass, std::int64_t passes) {
+    pass_ = pass;
+    passes_ = passes;
+  }
+
+  Status execute(const RunSchedule& schedule, std::int64_t from, std::int64_t to, int threads) {
     next_ = from;
     to_ = to;
     for (std::int64_t run = from; run < to; ++run) {
@@ -171,12 +132,13 @@ class Runs {
   bool batch_refused() const { return batch_refused_; }
 
  private:
-  void work(const Schedule& schedule) {
+  void work(const RunSchedule& schedule) {
     for (;;) {
       std::int64_t run = 0;
       std::vector<NamedTensor> feeds;
+      std::uint64_t bytes = 0;
       {
-        const std::lock_guard lock(guard_);
+        std::unique_lock lock(guard_);
         if (next_ >= to_ || failed_run_) return;
         run = next_++;
         if (progress_.cancelled()) {
@@ -185,9 +147,16 @@ class Runs {
         auto read = read_run(data_, schedule, run);  // one thread at a time, in order
         if (!read.ok()) return fail(run, std::move(read).error());
         feeds = std::move(read).value();
+        bytes = static_cast<std::uint64_t>(static_cast<double>(input_bytes(feeds)) *
+                                           bytes_per_input_byte_);
+        room_.wait(lock, [&] { return in_flight_ == 0 || in_flight_ + bytes <= limit_; });
+        in_flight_ += bytes;
       }
       Status status = guarded_run(run, feeds, schedule.size(run));
+      feeds.clear();
       const std::lock_guard lock(guard_);
+      in_flight_ -= bytes;
+      room_.notify_all();
       if (!status.ok()) {
         const Code code = status.error().code;
         const bool refused = code == Code::kInput || code == Code::kUnsupported;
@@ -195,20 +164,24 @@ class Runs {
         return fail(run, std::move(status).error());
       }
       done_ += schedule.size(run);
-      progress_.update("calibrate", static_cast<std::uint64_t>(std::min(done_, schedule.samples)),
-                       static_cast<std::uint64_t>(schedule.samples), "samples");
+      const std::int64_t shown = std::min(done_, schedule.samples) + pass_ * schedule.samples;
+      progress_.update("calibrate", static_cast<std::uint64_t>(shown),
+                       static_cast<std::uint64_t>(schedule.samples * passes_), "samples");
     }
   }
 
   // An exception must not leave a thread.
   Status guarded_run(std::int64_t run, std::span<const NamedTensor> feeds, std::int64_t samples) {
     try {
-      std::vector<bool> seen(watch_.names.size());
+      std::vector<bool> shown(watch_.names.size()), seen(watch_.names.size());
       std::uint64_t bytes = 0;
       MCOMPRESS_TRY(session_.observe(feeds, [&](std::size_t i, const TensorView& view) {
-        if (i >= seen.size() || seen[i]) return ok_status();
+        if (i >= shown.size() || shown[i]) return ok_status();
+        shown[i] = true;
         bytes += view.bytes.size();
-        seen[i] = watch_.observers[i].see(run, view, samples);
+        ValueObserver* const observer = watch_.observer(i);
+        if (observer == nullptr) return ok_status();
+        seen[i] = observer->see(run, view, samples);
         if (!seen[i]) {
           const std::lock_guard lock(guard_);
           not_float_.insert(i);
@@ -216,7 +189,8 @@ class Runs {
         return ok_status();
       }));
       for (std::size_t i = 0; i < seen.size(); ++i) {
-        if (!seen[i]) watch_.observers[i].skip(run);
+        ValueObserver* const observer = watch_.observer(i);
+        if (observer != nullptr && !seen[i]) observer->skip(run);
       }
       const std::lock_guard lock(guard_);
       seen_bytes_ += bytes;
@@ -237,7 +211,10 @@ class Runs {
   Watch& watch_;
   Progress& progress_;
   std::mutex guard_;
-  std::int64_t next_ = 0, to_ = 0, done_ = 0;
+  std::condition_variable room_;
+  std::uint64_t limit_ = ~std::uint64_t{0}, in_flight_ = 0;
+  double bytes_per_input_byte_ = 0;
+  std::int64_t next_ = 0, to_ = 0, done_ = 0, pass_ = 0, passes_ = 1;
   std::uint64_t seen_bytes_ = 0;
   std::vector<std::pair<std::int64_t, std::int64_t>> ranges_;
   std::set<std::size_t> not_float_;
@@ -246,82 +223,88 @@ class Runs {
   std::optional<Error> failure_;
 };
 
-Result<Schedule> make_schedule(const DataSource& data, const CalibrationRequest& request,
-                               const CalibratorOptions& options) {
-  Schedule schedule;
-  schedule.samples = data.count();
-  if (request.samples > 0) schedule.samples = std::min(schedule.samples, request.samples);
-  const std::int64_t fixed = data.fixed_batch();
-  if (fixed > kMaxFixedBatch) {
-    return Error(Code::kUnsupported, "batch-size",
-                 "the model wants " + std::to_string(fixed) + " samples at once");
-  }
-  if (fixed > 0) {
-    schedule.first = schedule.batch = fixed;
-    schedule.wrap = fixed > 1;
-  } else if (data.can_batch() && options.batch > 0) {
-    schedule.first = schedule.batch = options.batch;
-  }
-  return schedule;
-}
-
-// Leaves runs out, evenly, when fewer samples are enough.
-void pick_runs(Schedule& schedule, std::uint64_t bytes_per_sample, std::uint64_t wanted_bytes) {
-  const auto filling = [&](std::uint64_t bytes) {
-    return static_cast<std::int64_t>(bytes / std::max<std::uint64_t>(bytes_per_sample, 1));
-  };
-  const std::int64_t wanted = std::max(
-      {kLeastSamples, filling(wanted_bytes), std::min(kUsualSamples, filling(kMostBytes))});
-  const std::int64_t rest = schedule.all_runs() - 1;
-  const std::int64_t needed =
-      (std::max<std::int64_t>(wanted - schedule.first, 0) + schedule.batch - 1) / schedule.batch;
-  if (needed > 0 && needed < rest) schedule.picked = needed;
-}
-
 std::string mebibytes(std::uint64_t bytes) {
   return fixed(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
 }
 
-// All runs. Those after the first may hold several samples.
-Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choose_batch,
-                   const CalibrationRequest& request, const CalibratorOptions& options,
-                   Diagnostics& diagnostics) {
-  MCOMPRESS_TRY(runs.execute(schedule, 0, 1, 1));
-  const std::uint64_t bytes = std::max<std::uint64_t>(runs.seen_bytes(), 1);
-  if (choose_batch) {
-    schedule.batch =
-        std::clamp<std::int64_t>(static_cast<std::int64_t>(kRunBytes / bytes), 1, kMaxBatch);
+int wanted_threads(const CalibratorOptions& options) {
+  const unsigned processors = std::max(std::thread::hardware_concurrency(), 1U);
+  return options.threads > 0 ? options.threads : static_cast<int>(processors);
+}
+
+// What the first run takes, found by running it for nobody.
+Result<RunMemory> probe(Session& session, DataSource& data, const RunSchedule& schedule) {
+  MCOMPRESS_ASSIGN(const std::vector<NamedTensor> feeds, read_run(data, schedule, 0));
+  RunMemory memory;
+  memory.input = input_bytes(feeds);
+  MCOMPRESS_TRY(session.observe(feeds, [&](std::size_t, const TensorView& view) {
+    memory.shown += view.bytes.size();
+    return ok_status();
+  }));
+  MCOMPRESS_ASSIGN(const MemoryUse use, session.memory_use());
+  memory.work = use.peak_bytes;
+  return memory;
+}
+
+// How the samples are run.
+struct Work {
+  RunSchedule schedule;
+  bool choose_batch = false;          // from what the first sample shows
+  std::optional<RunMemory> measured;  // of run 0, where a budget was given
+  MemoryShares shares;                // where `measured`
+};
+
+// What follows from model, data and budget alone: the report is the same on every machine.
+void note_plan(const Work& work, std::uint64_t shown, std::uint64_t budget,
+               Diagnostics& diagnostics) {
+  const RunSchedule& schedule = work.schedule;
+  std::string text = std::to_string(schedule.runs()) + " runs of up to " +
+                     std::to_string(std::max(schedule.first, schedule.batch)) + " samples, with " +
+                     mebibytes(shown) + " of observed activations each, as many at once as " +
+                     mebibytes(budget) + " hold";
+  if (work.measured) {
+    text += ": a run takes " + mebibytes(work.shares.run) + ", statistics " +
+            mebibytes(work.shares.statistics) + ", in " + std::to_string(work.shares.passes) +
+            (work.shares.passes == 1 ? " pass" : " passes") + " over the data";
   }
-  if (request.enough_bytes > 0 && !schedule.wrap) {
-    pick_runs(schedule, bytes / static_cast<std::uint64_t>(schedule.first), request.enough_bytes);
-  }
-  // A run keeps part of what is seen in memory, at most all of it.
-  const std::uint64_t budget = options.memory_budget > 0 ? options.memory_budget : kDefaultBudget;
-  const std::uint64_t in_flight = bytes / static_cast<std::uint64_t>(schedule.first) *
-                                  static_cast<std::uint64_t>(schedule.batch);
-  const std::uint64_t fitting = budget / std::max<std::uint64_t>(in_flight, 1);
-  const unsigned wanted = options.threads > 0 ? static_cast<unsigned>(options.threads)
-                                              : std::thread::hardware_concurrency();
-  const auto threads =
-      static_cast<int>(std::clamp<std::uint64_t>(fitting, 1, std::max(wanted, 1U)));
-  // What follows from model and data alone: the report is the same on every machine.
-  diagnostics.note("calibration-plan",
-                   std::to_string(schedule.runs()) + " runs of up to " +
-                       std::to_string(std::max(schedule.first, schedule.batch)) +
-                       " samples, with " + mebibytes(in_flight) +
-                       " of observed activations each, as many at once as " + mebibytes(budget) +
-                       " hold");
-  if (in_flight > budget) {
+  diagnostics.note("calibration-plan", std::move(text));
+  if (work.measured && work.shares.least > budget) {
     diagnostics.warn(
         "calibration-over-budget",
-        "one run has " + mebibytes(in_flight) + " of activations, the budget is " +
-            mebibytes(budget),
+        "calibration needs at least " + mebibytes(work.shares.least) + ", the budget is " +
+            mebibytes(budget) + ": it takes " +
+            mebibytes(work.shares.run + work.shares.statistics) + ", one run " +
+            mebibytes(work.shares.run) + " and statistics " + mebibytes(work.shares.statistics),
         {},
         "runs are not made smaller, so that results do not depend on the budget; raise "
         "--memory-budget");
   }
+}
+
+// One pass over all runs. Those after the first may hold several samples.
+Status observe_all(Runs& runs, const Watch& watch, Work& work, const CalibrationRequest& request,
+                   const CalibratorOptions& options, Diagnostics& diagnostics) {
+  RunSchedule& schedule = work.schedule;
+  const bool first_pass = watch.first == 0;
+  MCOMPRESS_TRY(runs.execute(schedule, 0, 1, 1));
+  const auto first_samples = static_cast<std::uint64_t>(schedule.first);
+  const std::uint64_t bytes = std::max<std::uint64_t>(runs.seen_bytes(), 1);
+  if (first_pass && work.choose_batch) schedule.batch = batch_for(bytes);
+  if (first_pass && request.enough_bytes > 0 && !schedule.wrap) {
+    pick_runs(schedule, bytes / first_samples, request.enough_bytes);
+  }
+  const std::uint64_t shown = bytes / first_samples * static_cast<std::uint64_t>(schedule.batch);
+  const std::uint64_t budget = options.memory_budget > 0 ? options.memory_budget : kDefaultBudget;
+  std::uint64_t fitting = budget / std::max<std::uint64_t>(shown, 1);
+  if (work.measured) {
+    fitting = work.shares.at_once;
+    runs.limit(work.shares.for_runs, work.measured->per_input_byte());
+  }
+  const auto threads = static_cast<int>(
+      std::clamp<std::uint64_t>(fitting, 1, static_cast<std::uint64_t>(wanted_threads(options))));
+  if (first_pass) note_plan(work, shown, budget, diagnostics);
   MCOMPRESS_TRY(runs.execute(schedule, 1, schedule.runs(), threads));
-  if (schedule.wrap && schedule.samples % schedule.batch != 0) {
+  if (first_pass && schedule.wrap && schedule.samples % schedule.batch != 0) {
     diagnostics.note("calibration-wrapped",
                      "the model wants " + std::to_string(schedule.batch) +
                          " samples at once: the last run is filled with the first of the " +
@@ -331,6 +314,39 @@ Status observe_all(Runs& runs, const Watch& watch, Schedule schedule, bool choos
     diagnostics.warn("value-not-float", "this value is no float tensor and was not observed",
                      {{}, {}, watch.names[i]});
   }
+  return ok_status();
+}
+
+// Passes over the data until every value has been observed; says whether the model refused a run
+// of several samples.
+Status observe_values(Session& session, DataSource& data, Watch& watch, Work work,
+                      const CalibrationRequest& request, const CalibratorOptions& options,
+                      CalibrationTable& table, bool& batch_refused, Diagnostics& diagnostics,
+                      Progress& progress) {
+  std::size_t together = watch.names.size();
+  if (work.measured) {
+    const auto first = static_cast<std::uint64_t>(work.schedule.first);
+    const std::int64_t batch =
+        work.choose_batch ? batch_for(work.measured->shown / first) : work.schedule.batch;
+    work.shares = share_memory(options.memory_budget, watch.names.size(),
+                               work.measured->of(static_cast<std::uint64_t>(batch), first));
+    together = work.shares.values;
+  }
+  for (std::size_t from = 0, pass = 0; from < watch.names.size(); from += together, ++pass) {
+    watch.begin(from, together);
+    Runs runs(session, data, watch, progress);
+    runs.pass(static_cast<std::int64_t>(pass),
+              work.measured ? static_cast<std::int64_t>(work.shares.passes) : 1);
+    Status status = observe_all(runs, watch, work, request, options, diagnostics);
+    batch_refused = runs.batch_refused();
+    if (!status.ok()) return status;
+    table.samples = runs.done();
+    table.observed = runs.ranges();
+    for (std::size_t i = from; i - from < watch.observers.size(); ++i) {
+      table.set(watch.names[i], watch.observers[i - from].stats());
+    }
+  }
+  watch.begin(0, 0);
   return ok_status();
 }
 
@@ -376,7 +392,7 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
                                    const CalibratorOptions& options, Diagnostics& diagnostics,
                                    Progress& progress) {
   MCOMPRESS_ASSIGN(Watch watch, make_watch(model, request));
-  MCOMPRESS_ASSIGN(const Schedule schedule, make_schedule(data, request, options));
+  MCOMPRESS_ASSIGN(const RunSchedule schedule, make_schedule(data, request, options));
   if (schedule.samples < 1) {
     return Error(Code::kInput, "data-empty", "there are no calibration samples");
   }
@@ -385,25 +401,29 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
     SessionOptions session_options;
     session_options.threads = 1;  // several runs at once instead, which changes no result
     session_options.observed = watch.names;
+    // Under a budget each value is allocated by itself and given back: what is held is known, and
+    // nothing is kept in store.
+    session_options.count_memory = options.memory_budget > 0;
     MCOMPRESS_ASSIGN(const auto session, runtime.open(model, session_options));
-    const bool choose = data.can_batch() && options.batch <= 0 && data.fixed_batch() == 0;
-    Runs runs(*session, data, watch, progress);
-    Status status = observe_all(runs, watch, schedule, choose, request, options, diagnostics);
-    if (!status.ok() && choose && runs.batch_refused()) {
+    Work work{schedule, data.can_batch() && options.batch <= 0 && data.fixed_batch() == 0, {}, {}};
+    if (options.memory_budget > 0) {
+      MCOMPRESS_ASSIGN(work.measured, probe(*session, data, schedule));
+    }
+    const auto observe = [&](bool& refused) {
+      return observe_values(*session, data, watch, work, request, options, table, refused,
+                            diagnostics, progress);
+    };
+    bool refused = false, ignored = false;
+    Status status = observe(refused);
+    if (!status.ok() && work.choose_batch && refused) {
       // A model may call its batch axis free and yet be made for one sample.
-      MCOMPRESS_ASSIGN(watch, make_watch(model, request));
-      Runs singles(*session, data, watch, progress);
-      Status single = observe_all(singles, watch, schedule, false, request, options, diagnostics);
+      work.choose_batch = false;
+      Status single = observe(ignored);
       if (single.ok()) {
         diagnostics.note("calibration-unbatched", "the model runs one sample at a time only: " +
                                                       status.error().diagnostic.message);
       }
-      table.samples = singles.done();
-      table.observed = singles.ranges();
       status = std::move(single);
-    } else {
-      table.samples = runs.done();
-      table.observed = runs.ranges();
     }
     if (!status.ok()) return std::move(status).error();
     table.samples = std::min(table.samples, schedule.samples);
@@ -414,9 +434,6 @@ Result<CalibrationTable> calibrate(Runtime& runtime, const Model& model, DataSou
                            " samples, spread evenly: more activations than that do not move them",
                        {}, "--samples N takes the first N instead");
     }
-  }
-  for (std::size_t i = 0; i < watch.names.size(); ++i) {
-    table.set(watch.names[i], watch.observers[i].stats());
   }
   const std::uint64_t digest = data.digest();
   if (digest == 0) {

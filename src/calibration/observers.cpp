@@ -90,9 +90,7 @@ void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
     return fold(run, std::move(part));
   }
   for (std::size_t o = 0; o < outer; ++o) {
-    for (std::size_t c = 0; c < channels; ++c) {
-      part.sums[c] += kernel::sum(values.data() + (o * channels + c) * inner, inner);
-    }
+    kernel::row_sums(values.data() + o * channels * inner, channels, inner, part.sums.data());
   }
   fold(run, std::move(part));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "numeric/kernels.h"
@@ -28,29 +29,27 @@ std::int32_t exponent_for(float min, float max, std::int32_t from) {
   return exponent;
 }
 
-// Counts of some values. Only the bins from `first` to `last` are in use.
+// Counts of some values. Only the bins from `first` to `last` are in use, and one behind the last
+// possible bin, which the kernel needs.
 struct LocalCounts {
+  static constexpr std::size_t kCopies = kernel::kCountCopies;
   static constexpr std::size_t kSize = std::size_t{2} * Histogram::kBins;
-  static constexpr std::uint64_t kMost = 65535;  // values that 16 bits surely hold
-  std::array<std::uint16_t, kernel::kCountCopies * kSize> counts;
+  std::array<std::uint16_t, kCopies*(kSize + 1)> counts;
   std::size_t first = 0, last = 0;
 
   void clear(std::size_t from, std::size_t to) {
     first = from;
     last = to;
-    for (std::size_t copy = 0; copy < kernel::kCountCopies; ++copy) {
-      const auto begin = counts.begin() + static_cast<std::ptrdiff_t>(copy * kSize);
-      std::fill(begin + static_cast<std::ptrdiff_t>(from),
-                begin + static_cast<std::ptrdiff_t>(to) + 1, std::uint16_t{0});
-    }
+    std::fill_n(counts.data() + from * kCopies, (to - from + 1) * kCopies, std::uint16_t{0});
   }
   void add_to(std::vector<std::uint64_t>& totals) const {
+    static_assert(kCopies == 4);
+    constexpr std::uint64_t kEven = 0x0000FFFF0000FFFF;
     for (std::size_t i = first; i <= last; ++i) {
-      std::uint32_t sum = 0;
-      for (std::size_t copy = 0; copy < kernel::kCountCopies; ++copy) {
-        sum += counts[copy * kSize + i];
-      }
-      totals[i] += sum;
+      std::uint64_t four;
+      std::memcpy(&four, counts.data() + i * kCopies, sizeof(four));
+      const std::uint64_t two = (four & kEven) + ((four >> 16) & kEven);
+      totals[i] += (two & 0xFFFFFFFF) + (two >> 32);
     }
   }
 };
@@ -105,37 +104,47 @@ void Histogram::add(std::span<const float> values) {
   }
   std::array<float, kernel::kBlock> clean;
   LocalCounts local;
-  std::uint64_t pending = 0;
+  std::size_t pending = 0;
   bool ready = false;  // the local counts cover the bins of min_ to max_
-  const auto flush = [&] {
-    if (pending == 0) return;
-    local.add_to(counts_);
-    ready = false;
-    pending = 0;
-  };
-  while (!values.empty()) {
-    const std::size_t n = std::min(values.size(), kernel::kBlock);
-    const StatsAccumulator::Block block =
-        stats_.add_block(values.first(n), clean, StatsAccumulator::Sums::kNone);
-    values = values.subspan(n);
-    if (block.replaced == n) continue;
-    if (pending + n > LocalCounts::kMost) flush();
-    if (must_grow()) {
-      flush();  // local counts belong to the exponent and the range they were made with
-      grow_to_stats();
-      ready = false;
-    }
+  const auto count = [&](std::span<const float> some) {
     if (!ready) {
       local.clear(static_cast<std::size_t>(kZeroBin + bin_of(min_)),
                   static_cast<std::size_t>(kZeroBin + bin_of(max_)));
       ready = true;
     }
-    counts_[kZeroBin] += kernel::count_bins(block.values.data(), n, std::ldexp(1.0f, -exponent_),
-                                            local.counts.data() + kZeroBin, LocalCounts::kSize);
+    const kernel::CountedRun run = kernel::count_run(
+        some.data(), some.size(), {min_, max_, std::ldexp(1.0f, -exponent_), kBins},
+        local.counts.data() + kZeroBin * LocalCounts::kCopies);
+    counts_[kZeroBin] += run.zeros;
+    pending += run.done;
+    return run;
+  };
+  // Local counts belong to the exponent and the range they were made with.
+  const auto flush = [&] {
+    if (pending > 0) local.add_to(counts_);
+    ready = false;
+    pending = 0;
+  };
+  while (!values.empty()) {
+    if (!counts_.empty()) {
+      const std::size_t n = std::min(values.size(), kernel::kMostCounted);
+      const kernel::CountedRun run = count(values.first(n));
+      if (run.done > 0) stats_.add_seen({run.min, run.max}, run.done, run.zeros);
+      values = values.subspan(run.done);
+      flush();
+      if (run.done == n) continue;
+    }
+    // The next values are the first ones at all, leave the known range or are not all finite.
+    const std::size_t n = std::min(values.size(), kernel::kBlock);
+    const StatsAccumulator::Block block =
+        stats_.add_block(values.first(n), clean, StatsAccumulator::Sums::kNone);
+    values = values.subspan(n);
+    if (block.replaced == n) continue;
+    if (must_grow()) grow_to_stats();
+    count(block.values);
     counts_[kZeroBin] -= block.replaced;  // which are zeros here
-    pending += n;
+    flush();
   }
-  flush();
 }
 
 void Histogram::add_few(std::span<const float> values) {

@@ -97,48 +97,86 @@ HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<doub
          digit(q2, magic_q[0]), digit(q1, magic_q[1]), digit(q0, magic_q[2])};
 }
 
-HWY_ATTR std::uint32_t CountBinsImpl(const float* x, std::size_t n, float inverse_width,
-                                     std::uint16_t* counts, std::size_t stride) {
+constexpr std::size_t kGroup = 16;  // bins that are counted together; lanes divide it
+
+HWY_INLINE HWY_ATTR void count_group(const std::int32_t* bins, std::uint16_t* counts) {
+  for (std::size_t i = 0; i < kGroup; i += kCountCopies) {
+    std::uint64_t low, high;  // two bins per load: loads and stores are what limits the speed
+    std::memcpy(&low, bins + i, sizeof(low));
+    std::memcpy(&high, bins + i + 2, sizeof(high));
+    constexpr auto kCopies = static_cast<std::int64_t>(kCountCopies);
+    ++counts[static_cast<std::int64_t>(static_cast<std::int32_t>(low)) * kCopies];
+    ++counts[(static_cast<std::int64_t>(low) >> 32) * kCopies + 1];
+    ++counts[static_cast<std::int64_t>(static_cast<std::int32_t>(high)) * kCopies + 2];
+    ++counts[(static_cast<std::int64_t>(high) >> 32) * kCopies + 3];
+  }
+}
+
+// While the bins of one step are computed, those of the step before are counted: the one needs the
+// vector units, the other loads and stores.
+HWY_ATTR CountedRun CountRunImpl(const float* x, std::size_t n, const CountGrid& grid,
+                                 std::uint16_t* counts) {
   const DF df;
   const DI di;
   const std::size_t lanes = hn::Lanes(df);
-  const auto factor = hn::Set(df, inverse_width);
+  const auto factor = hn::Set(df, grid.inverse_width);
   const auto zero = hn::Zero(df);
-  constexpr std::size_t kStep = 256;
-  constexpr std::size_t kMostLanes = 64;
-  alignas(64) std::int32_t bins[kStep + kMostLanes];
-  std::uint16_t* c1 = counts + stride;
-  std::uint16_t* c2 = c1 + stride;
-  std::uint16_t* c3 = c2 + stride;
-  std::uint32_t used = 0;
+  const auto lowest = hn::Set(df, grid.lowest), highest = hn::Set(df, grid.highest);
+  const auto spare = hn::Set(di, grid.spare);
+  // A step leaves at most kCountStep bins, is filled up to whole groups, and stores whole vectors.
+  alignas(64) std::int32_t buffers[2][kCountStep + 2 * kGroup];
+  std::size_t waiting = 0, used = 0, step = 0;
+  auto low = hn::Set(df, x[0]), high = low;
   std::size_t i = 0;
-  for (; i + kStep <= n; i += kStep) {
-    // What an activation cuts off is zero, often most values: these are left out.
+  for (; i + kCountStep <= n; i += kCountStep, ++step) {
+    std::int32_t* const bins = buffers[step % 2];
+    const std::int32_t* const before = buffers[(step + 1) % 2];
     std::size_t m = 0;
-    for (std::size_t j = 0; j < kStep; j += lanes) {
-      const auto v = hn::LoadU(df, x + i + j);
-      const auto sign = hn::ShiftRight<31>(hn::BitCast(di, v));
-      const auto bin = hn::Add(hn::ConvertTo(di, hn::Mul(v, factor)), sign);
-      const auto counted = hn::Ne(v, zero);
-      hn::StoreU(hn::Compress(bin, hn::RebindMask(di, counted)), di, bins + m);
-      m += hn::CountTrue(df, counted);
+    auto not_finite = zero;  // NaN stays, and infinity times 0 is one
+    auto step_low = low, step_high = high;
+    for (std::size_t j = 0; j < kCountStep; j += kGroup) {
+      for (std::size_t k = 0; k < kGroup; k += lanes) {
+        const auto v = hn::LoadU(df, x + i + j + k);
+        step_low = hn::Min(step_low, v);
+        step_high = hn::Max(step_high, v);
+        not_finite = hn::MulAdd(v, zero, not_finite);
+        const auto sign = hn::ShiftRight<31>(hn::BitCast(di, v));
+        const auto bin = hn::Add(hn::ConvertTo(di, hn::Mul(v, factor)), sign);
+        // What an activation cuts off is zero, often most values: these are left out.
+        const auto counted = hn::Ne(v, zero);
+        hn::StoreU(hn::Compress(bin, hn::RebindMask(di, counted)), di, bins + m);
+        m += hn::CountTrue(df, counted);
+      }
+      if (j < waiting) count_group(before + j, counts);
     }
-    used += static_cast<std::uint32_t>(m);
-    std::size_t j = 0;
-    for (; j + 4 <= m; j += 4) {
-      ++counts[bins[j]];
-      ++c1[bins[j + 1]];
-      ++c2[bins[j + 2]];
-      ++c3[bins[j + 3]];
-    }
-    for (; j < m; ++j) ++counts[bins[j]];
+    waiting = 0;
+    const auto inside = hn::And(hn::Ge(step_low, lowest), hn::Le(step_high, highest));
+    if (!hn::AllTrue(df, hn::And(inside, hn::Eq(not_finite, zero)))) break;
+    low = step_low;
+    high = step_high;
+    for (std::size_t k = 0; k < kGroup; k += lanes) hn::StoreU(spare, di, bins + m + k);
+    used += m;
+    waiting = m;
   }
-  for (; i < n; ++i) {
-    if (x[i] == 0.0f) continue;
+  for (std::size_t j = 0; j < waiting; j += kGroup) {
+    count_group(buffers[(step + 1) % 2] + j, counts);
+  }
+  CountedRun run;
+  run.min = hn::GetLane(hn::MinOfLanes(df, low));
+  run.max = hn::GetLane(hn::MaxOfLanes(df, high));
+  for (; n - i < kCountStep && i < n; ++i) {
+    const float v = x[i];
+    if (!(v >= grid.lowest && v <= grid.highest)) break;
+    run.min = v < run.min ? v : run.min;
+    run.max = v > run.max ? v : run.max;
+    if (v == 0.0f) continue;
     ++used;
-    ++counts[static_cast<std::int32_t>(x[i] * inverse_width) - (x[i] < 0.0f ? 1 : 0)];
+    const std::int32_t bin = static_cast<std::int32_t>(v * grid.inverse_width) - (v < 0.0f ? 1 : 0);
+    ++counts[std::int64_t{bin} * static_cast<std::int64_t>(kCountCopies)];
   }
-  return static_cast<std::uint32_t>(n) - used;
+  run.done = i;
+  run.zeros = i - used;
+  return run;
 }
 
 template <class T>
@@ -395,24 +433,31 @@ HWY_ATTR CodeErrors CodeErrorsImpl(const float* scaled, const std::int8_t* codes
   return result;
 }
 
-HWY_ATTR double SumImpl(const float* x, std::size_t n) {
+HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n) {
   const DD dd;
   const DH dh;
-  constexpr std::size_t kSumLanes = 8;
-  alignas(64) std::array<double, kSumLanes> lanes{};
-  const std::size_t width = std::min<std::size_t>(hn::Lanes(dd), kSumLanes);
-  const std::size_t whole = n / kSumLanes * kSumLanes;
-  for (std::size_t g = 0; g < kSumLanes; g += width) {
-    auto total = hn::Zero(dd);
-    for (std::size_t i = g; i < whole; i += kSumLanes) {
+  const std::size_t width = hn::Lanes(dd);
+  alignas(64) std::array<double, kLanes> lanes;
+  const std::size_t whole = n / kLanes * kLanes;
+  // Two vectors at a time, since each addition waits for the one before it.
+  for (std::size_t g = 0; g < kLanes; g += 2 * width) {
+    auto total = hn::Zero(dd), other = total;
+    for (std::size_t i = g; i < whole; i += kLanes) {
       total = hn::Add(total, hn::PromoteTo(dd, hn::LoadU(dh, x + i)));
+      other = hn::Add(other, hn::PromoteTo(dd, hn::LoadU(dh, x + i + width)));
     }
-    hn::Store(total, dd, &lanes[g]);
+    hn::StoreU(total, dd, &lanes[g]);
+    hn::StoreU(other, dd, &lanes[g + width]);
   }
   for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += static_cast<double>(x[i]);
-  double sum = 0;
-  for (const double lane : lanes) sum += lane;
-  return sum;
+  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
+    for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
+HWY_ATTR void RowSumsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  for (std::size_t r = 0; r < rows; ++r, x += columns) sums[r] += sum_of(x, columns);
 }
 
 HWY_ATTR void AddRowsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
@@ -437,7 +482,7 @@ namespace mcompress::kernel {
 
 HWY_EXPORT(BlockRangeImpl);
 HWY_EXPORT(DigitSumsImpl);
-HWY_EXPORT(CountBinsImpl);
+HWY_EXPORT(CountRunImpl);
 HWY_EXPORT(QuantizeI8);
 HWY_EXPORT(QuantizeU8);
 HWY_EXPORT(QuantizeI16);
@@ -450,7 +495,7 @@ HWY_EXPORT(GridErrorImpl);
 HWY_EXPORT(RoundCodesImpl);
 HWY_EXPORT(PairPeakImpl);
 HWY_EXPORT(CodeErrorsImpl);
-HWY_EXPORT(SumImpl);
+HWY_EXPORT(RowSumsImpl);
 HWY_EXPORT(AddRowsImpl);
 
 BlockRange block_range(const float* x, std::size_t n) {
@@ -460,9 +505,8 @@ void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magi
                 const std::array<double, 3>& magic_q, std::array<double, 6>& out) {
   HWY_DYNAMIC_DISPATCH(DigitSumsImpl)(x, n, magic_x, magic_q, out);
 }
-std::uint32_t count_bins(const float* x, std::size_t n, float inverse_width, std::uint16_t* counts,
-                         std::size_t stride) {
-  return HWY_DYNAMIC_DISPATCH(CountBinsImpl)(x, n, inverse_width, counts, stride);
+CountedRun count_run(const float* x, std::size_t n, const CountGrid& grid, std::uint16_t* counts) {
+  return n == 0 ? CountedRun{} : HWY_DYNAMIC_DISPATCH(CountRunImpl)(x, n, grid, counts);
 }
 void quantize(const float* x, std::size_t n, const QuantizeArgs& args, std::int8_t* y) {
   HWY_DYNAMIC_DISPATCH(QuantizeI8)(x, n, args, y);
@@ -502,7 +546,9 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
 }
 float pair_peak(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(PairPeakImpl)(x, n); }
 
-double sum(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(SumImpl)(x, n); }
+void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums) {
+  HWY_DYNAMIC_DISPATCH(RowSumsImpl)(x, rows, columns, sums);
+}
 void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddRowsImpl)(x, rows, columns, sums);
 }

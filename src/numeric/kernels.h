@@ -28,14 +28,26 @@ BlockRange block_range(const float* x, std::size_t n);
 void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
                 const std::array<double, 3>& magic_q, std::array<double, 6>& out);
 
-// Adds 1 to the bin of each value but zeros, whose number is the result: bin = trunc(x *
-// inverse_width) for x > 0, one less for x < 0, so that halving the resolution is an arithmetic
-// shift. `counts` points at bin 0 of kCountCopies arrays, `stride` apart, that together hold the
-// result: neighbours that fall into one bin, as most do, would wait for each other in one array.
-// All bins must lie inside the arrays, and no count may pass 16 bits. n <= kBlock.
+// Adds 1 to the bin of each value but zeros: bin = trunc(x * inverse_width) for x > 0, one less for
+// x < 0, so that halving the resolution is an arithmetic shift. inverse_width is a power of two.
+// Bin b has kCountCopies counts, from `counts` + b * kCountCopies on, that together hold the
+// result: neighbours that fall into one bin, as most do, would wait for each other in one count.
+// Zeros are only numbered. Stops in front of a stretch of at most kCountStep values in which one is
+// NaN or outside lowest .. highest, which hold 0 and whose bins lie between -2048 and 2047. Bin
+// `spare` must exist; its counts mean nothing. No count may pass 16 bits: n <= kMostCounted.
 inline constexpr std::size_t kCountCopies = 4;
-std::uint32_t count_bins(const float* x, std::size_t n, float inverse_width, std::uint16_t* counts,
-                         std::size_t stride);
+inline constexpr std::size_t kCountStep = 256;
+inline constexpr std::size_t kMostCounted = kCountCopies * (65535 - kCountStep);
+struct CountGrid {
+  float lowest = 0.0f, highest = 0.0f, inverse_width = 1.0f;
+  std::int32_t spare = 0;
+};
+struct CountedRun {
+  std::size_t done = 0;  // values counted, from the first on
+  std::size_t zeros = 0;
+  float min = 0.0f, max = 0.0f;  // of the `done` values; meaningless when there are none
+};
+CountedRun count_run(const float* x, std::size_t n, const CountGrid& grid, std::uint16_t* counts);
 
 // y = clamp(round_half_even(clamp(x / scale, lo, hi))) + zero_point with lo, hi integers; NaN gives
 // zero_point. lo = code minimum - zero_point, hi = code maximum - zero_point.
@@ -95,8 +107,9 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
 // The largest sum of the same-sign magnitudes of x[2j] and x[2j+1]. All values finite.
 float pair_peak(const float* x, std::size_t n);
 
-// Sum over 8 lanes (element i belongs to lane i % 8), added in a fixed order.
-double sum(const float* x, std::size_t n);
+// sums[r] += the sum of row r over 16 lanes (element i belongs to lane i % 16), whose halves are
+// added until one is left.
+void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums);
 // sums[c] += x[r * columns + c] for each of `rows` rows, in the order of rows.
 void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums);
 

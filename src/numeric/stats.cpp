@@ -91,14 +91,7 @@ StatsAccumulator::Block StatsAccumulator::add_block(std::span<const float> block
       first = false;
     }
   }
-  range.min += 0.0f;  // -0 becomes +0
-  range.max += 0.0f;
-  min_ = count_ == 0 ? range.min : std::min(min_, range.min);
-  max_ = count_ == 0 ? range.max : std::max(max_, range.max);
-  recent_ = recent_ ? Range{std::min(recent_->lo, range.min), std::max(recent_->hi, range.max)}
-                    : Range{range.min, range.max};
-  count_ += block.size() - result.replaced;
-  zero_count_ += range.zeros;
+  add_seen({range.min, range.max}, block.size() - result.replaced, range.zeros);
   const double largest = std::max(std::fabs(static_cast<double>(range.min)),
                                   std::fabs(static_cast<double>(range.max)));
   if (largest > 0.0 && wanted == Sums::kExact) {
@@ -111,6 +104,18 @@ StatsAccumulator::Block StatsAccumulator::add_block(std::span<const float> block
     sum_sq_.add(at_sq, sums.data() + 3);
   }
   return result;
+}
+
+void StatsAccumulator::add_seen(Range range, std::uint64_t count, std::uint64_t zeros) {
+  if (count == 0) return;
+  range.lo += 0.0f;  // -0 becomes +0
+  range.hi += 0.0f;
+  min_ = count_ == 0 ? range.lo : std::min(min_, range.lo);
+  max_ = count_ == 0 ? range.hi : std::max(max_, range.hi);
+  recent_ =
+      recent_ ? Range{std::min(recent_->lo, range.lo), std::max(recent_->hi, range.hi)} : range;
+  count_ += count;
+  zero_count_ += zeros;
 }
 
 void StatsAccumulator::add(std::span<const float> values) {

@@ -88,6 +88,10 @@ class StatsAccumulator {
   enum class Sums : std::uint8_t { kExact, kNone };
   Block add_block(std::span<const float> block, std::span<float> clean, Sums sums = Sums::kExact);
 
+  // Finite values that were looked at elsewhere: their range (min <= max) and how many of them are
+  // zeros. Adds nothing to the sums.
+  void add_seen(Range range, std::uint64_t count, std::uint64_t zeros);
+
   std::uint64_t not_finite() const { return nan_count_ + inf_count_; }
   // The range of the finite values added since this was last asked for; empty when there were none.
   std::optional<Range> take_recent() { return std::exchange(recent_, std::nullopt); }

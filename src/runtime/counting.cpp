@@ -1,5 +1,7 @@
 #include "runtime/counting.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -11,6 +13,22 @@ namespace {
 
 constexpr std::size_t kHeader = 64;  // holds the size, keeps what follows aligned for any kernel
 
+// Blocks from this size on have pages of their own: free() would keep most of them in store, so
+// that the process would hold a multiple of what is counted here.
+constexpr std::size_t kOwnPages = 256 << 10;
+
+void* take(std::size_t whole) {
+  if (whole < kOwnPages) return std::aligned_alloc(kHeader, whole);
+  void* pages = ::mmap(nullptr, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return pages == MAP_FAILED ? nullptr : pages;
+}
+void give(void* block, std::size_t whole) {
+  if (whole < kOwnPages) return std::free(block);
+  ::munmap(block, whole);
+}
+// With the header, in multiples of it.
+std::size_t whole_size(std::size_t size) { return (size + 2 * kHeader - 1) / kHeader * kHeader; }
+
 struct Counts {
   std::atomic<std::uint64_t> held{0}, peak{0}, allocations{0}, at_start{0};
 };
@@ -18,8 +36,7 @@ Counts g_counts;
 
 void* allocate(OrtAllocator*, std::size_t size) {
   if (size > SIZE_MAX - 2 * kHeader) return nullptr;
-  const std::size_t whole = (size + 2 * kHeader - 1) / kHeader * kHeader;
-  void* block = std::aligned_alloc(kHeader, whole);
+  void* block = take(whole_size(size));
   if (block == nullptr) return nullptr;
   std::memcpy(block, &size, sizeof size);
   const std::uint64_t held = g_counts.held.fetch_add(size) + size;
@@ -36,7 +53,7 @@ void release(OrtAllocator*, void* bytes) {
   std::size_t size = 0;
   std::memcpy(&size, block, sizeof size);
   g_counts.held.fetch_sub(size);
-  std::free(block);
+  give(block, whole_size(size));
 }
 
 const OrtMemoryInfo* g_memory = nullptr;

@@ -192,24 +192,37 @@ g (float[n, 16] x) => (float[n, 16] y)
   CalibrationRequest request = of({"x", "h", "s", "t", "y"});
   request.channel_values = {"h", "t"};
   std::string first;
+  bool several_passes = false;
+  std::vector<std::uint64_t> budgets = {0, 1, ~std::uint64_t{0}};
+  for (std::uint64_t kib = 200; kib < 700; kib += 16) budgets.push_back(kib << 10);
   for (const int threads : {1, 2, 5}) {
-    for (const std::uint64_t budget : {std::uint64_t{1}, std::uint64_t{0}, ~std::uint64_t{0}}) {
+    for (const std::uint64_t budget : budgets) {
       Samples data(random_rows(301, 16), {16});
       CalibratorOptions options;
       options.threads = threads;
       options.memory_budget = budget;
-      const Outcome outcome = run(*model, data, request, options);
+      Watcher progress;
+      const Outcome outcome = run(*model, data, request, options, progress);
       ASSERT_TRUE(outcome.table.ok()) << text_of(outcome);
       if (first.empty()) first = text_of(outcome);
       EXPECT_EQ(text_of(outcome), first) << threads << " threads, budget " << budget;
+      EXPECT_EQ(outcome.table->samples, 301);
       EXPECT_GT(data.largest_batch, 1);
+      const bool passes = outcome.plan.find(" passes over the data") != std::string::npos;
+      several_passes = several_passes || passes;
+      EXPECT_EQ(progress.last_done, progress.last_total);
+      EXPECT_EQ(progress.last_total > 301, passes) << outcome.plan;
       const bool over = !outcome.diagnostics.all().empty();
-      EXPECT_EQ(over, budget == 1) << "a budget that no run fits is said";
+      if (budget < 2 || budget == ~std::uint64_t{0}) {
+        EXPECT_EQ(over, budget == 1) << "a budget that no run fits is said";
+      }
       if (over) {
         EXPECT_EQ(outcome.diagnostics.all()[0].id, "calibration-over-budget");
+        EXPECT_EQ(outcome.diagnostics.all().size(), 1u);
       }
     }
   }
+  EXPECT_TRUE(several_passes);
 }
 
 TEST(Calibrator, NanAndInfinityAreCountedAndNamed) {

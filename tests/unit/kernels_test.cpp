@@ -7,7 +7,9 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 namespace mcompress {
@@ -111,15 +113,96 @@ TEST(Kernels, PairPeak) {
   });
 }
 
+// What count_run should have done with the first `done` values.
+struct PlainCounts {
+  std::vector<std::size_t> counts = std::vector<std::size_t>(4096);  // of bins -2048 to 2047
+  std::size_t zeros = 0;
+  PlainCounts(std::span<const float> values, double width) {
+    for (const float v : values) {
+      const double bin = std::trunc(static_cast<double>(v) / width) - (v < 0 ? 1 : 0);
+      if (v == 0) ++zeros;
+      if (v != 0) ++counts[static_cast<std::size_t>(bin + 2048)];
+    }
+  }
+};
+
+void check_count_run(const std::vector<float>& x, std::size_t expected_done) {
+  constexpr float kWidth = 1.0f / 64;
+  std::vector<std::uint16_t> counts(kernel::kCountCopies * 4097);
+  const kernel::CountedRun run =
+      kernel::count_run(x.data(), x.size(), {-2.5f, 7.0f, 1 / kWidth, 2048},
+                        counts.data() + kernel::kCountCopies * 2048);
+  ASSERT_EQ(run.done, expected_done);
+  if (run.done == 0) return;
+  const std::span<const float> done = std::span(x).first(run.done);
+  ASSERT_EQ(run.min, *std::ranges::min_element(done));
+  ASSERT_EQ(run.max, *std::ranges::max_element(done));
+  const PlainCounts plain(done, static_cast<double>(kWidth));
+  ASSERT_EQ(run.zeros, plain.zeros);
+  for (std::size_t bin = 0; bin < 4096; ++bin) {
+    std::size_t sum = 0;
+    for (std::size_t copy = 0; copy < kernel::kCountCopies; ++copy) {
+      sum += counts[bin * kernel::kCountCopies + copy];
+    }
+    ASSERT_EQ(sum, plain.counts[bin]) << "bin " << bin;
+  }
+}
+
+TEST(Kernels, CountRunCountsAllOrStopsInFrontOfWhatItCanNotCount) {
+  on_every_target([] {
+    std::mt19937 random(5);
+    const auto values = [&](std::size_t n, std::uint32_t zeros_of_8) {
+      std::vector<float> x(n);
+      for (float& v : x) {
+        // Bin borders and the limits themselves are among them.
+        v = static_cast<float>(random() % 1217) / 128 - 2.5f;
+        if (random() % 8 < zeros_of_8) v = random() % 2 == 0 ? 0.0f : -0.0f;
+      }
+      return x;
+    };
+    for (const std::size_t n : {0, 1, 15, 255, 256, 257, 511, 512, 3000, 70001}) {
+      for (const std::uint32_t zeros : {0U, 4U, 7U, 8U}) {
+        check_count_run(values(n, zeros), n);
+      }
+    }
+    const float infinity = std::numeric_limits<float>::infinity();
+    const float odd[] = {std::numeric_limits<float>::quiet_NaN(),
+                         -std::numeric_limits<float>::quiet_NaN(),
+                         infinity,
+                         -infinity,
+                         7.0001f,
+                         -2.5001f,
+                         3e38f,
+                         -3e38f};
+    for (const float bad : odd) {
+      for (const std::size_t at : {0, 1, 255, 256, 300, 511, 1023, 1024, 1100, 1199}) {
+        std::vector<float> x = values(1200, 3);
+        x[at] = bad;
+        // Whole steps of 256 as long as there are some, then one by one.
+        check_count_run(x, at < 1024 ? at / 256 * 256 : at);
+      }
+    }
+    // As many of one value as the counts hold.
+    std::vector<float> same(kernel::kMostCounted, 1.0f);
+    check_count_run(same, same.size());
+  });
+}
+
 TEST(Kernels, SumsOfRunsAndRows) {
   on_every_target([] {
     for (const std::size_t n : kLengths) {
       const std::vector<float> x = some_floats(3 * n, 11);
-      std::array<double, 8> lanes{};
-      for (std::size_t i = 0; i < n; ++i) lanes[i % 8] += static_cast<double>(x[i]);
-      double expected = 0;
-      for (const double lane : lanes) expected += lane;
-      ASSERT_EQ(kernel::sum(x.data(), n), expected) << n;
+      std::array<double, 3> of_rows = {0.25, 0.5, 0.75}, expected = of_rows;
+      kernel::row_sums(x.data(), 3, n, of_rows.data());
+      for (std::size_t row = 0; row < 3; ++row) {
+        std::array<double, 16> lanes{};
+        for (std::size_t i = 0; i < n; ++i) lanes[i % 16] += static_cast<double>(x[row * n + i]);
+        for (const std::size_t half : {8, 4, 2, 1}) {
+          for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+        }
+        expected[row] += lanes[0];
+      }
+      ASSERT_EQ(of_rows, expected) << n;
 
       std::vector<double> sums(n, 0.25), wanted(n, 0.25);
       kernel::add_rows(x.data(), 3, n, sums.data());
