@@ -169,3 +169,13 @@ status=0
 status=0
 "$MCOMPRESS" run "$MCOMPRESS_MODELS/../docs/examples/parts/speech.yaml" in -o wrong 2>message || status=$?
 [[ $status == 2 ]] && grep -q "no file fits 'in/encoder-\*.onnx'" message
+# Stopped at any moment: all is there, or nothing, not even the folders.
+mkdir stopped
+for delay in 0.02 0.05 0.1 0.2 0.4 0.8; do
+  status=0
+  timeout --preserve-status -s INT "$delay" "$MCOMPRESS" run in/product.yaml -o stopped/out -q 2>message || status=$?
+  [[ $status == 130 || $status == 0 ]] || { echo "status $status after $delay s"; exit 9; }
+  if [[ -e stopped/out ]]; then diff -r out stopped/out; fi
+  rm -rf stopped/out
+  [[ -z $(ls -A stopped) ]] || { ls -AR stopped; exit 9; }
+done
