@@ -33,7 +33,7 @@ for server in github gitlab; do
   [[ $status == 5 ]]
 done
 if command -v check-jsonschema >/dev/null; then
-  check-jsonschema --builtin-schema vendor.github-workflows "$examples/github-actions.yml"
-  check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci "$examples/gitlab-ci.yml"
+  check-jsonschema --builtin-schema vendor.github-workflows "$examples/github-actions.yml" >&2
+  check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci "$examples/gitlab-ci.yml" >&2
 fi
 if command -v actionlint >/dev/null; then actionlint "$examples/github-actions.yml"; fi
