@@ -189,6 +189,9 @@ class Faults : public ::testing::Test {
                  tensor_file_bytes(tensor).value());
     }
     write_file("in/recipe.yaml", "name: mine\npasses: [eliminate-identity, quantize-weights]\n");
+    write_file("in/parts.yaml",
+               "name: two\nparts:\n  - {name: a, model: net.onnx, recipe: recipe.yaml}\n"
+               "  - {name: b, model: apart.onnx, recipe: optimize, output: model.onnx}\n");
     const Ended planned =
         run({"plan", "in/recipe.yaml", "in/net.onnx", "-o", "in/plan.yaml", "-q"});
     ASSERT_EQ(planned.status, 0) << planned.err;
@@ -463,6 +466,11 @@ class Faults : public ::testing::Test {
          true,
          12},
         {"run", {"run", "in/recipe.yaml", net, "-o", out}, true, 12},
+        {"run-parts",
+         {"run", "in/parts.yaml", "in", "-o", "out", "--report", "out/report.json"},
+         true,
+         40},
+        {"run-parts-new", {"run", "in/parts.yaml", "-o", "out/new/below", "--json"}, true, 40},
         {"factorize",
          {"factorize", net, "-o", out, "--keep", "0.5", "--min-elements", "64"},
          true,

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "mcompress/host.h"
@@ -37,6 +38,9 @@ const std::vector<JsonRun>& runs() {
       {"report", "cluster $M -o c.onnx --bits 4 --json"},
       {"report", "convert-opset $M -o v.onnx --to 18 --json"},
       {"report", "run smallest-file $M -o s.onnx --json"},
+      {"product", "run parts.yaml -o parts --json --report parts.json"},
+      {"product", "run parts.yaml --dry-run --json"},
+      {"report-page", "report parts.json --json"},
       {"pack", "pack $M -o m.mca --json"},
       {"unpack", "unpack m.mca -o m.onnx --json"},
       {"inspect", "inspect $M --json"},
@@ -92,6 +96,21 @@ class Schemas : public ::testing::Test {
     return text;
   }
 
+  // A recipe of two models, of which one has a choice and the first does not do.
+  static void write_parts() {
+    const std::string model = "model: " + kDigits + "model.onnx, ";
+    const std::string data = "data: {calib: " + kDigits + "calib.npz}, ";
+    ASSERT_TRUE(write_file("parts.yaml",
+                           "name: two\ngates: {max-bytes: 1MB, min-sqnr: 10}\nparts:\n"
+                           "  - {name: a, " +
+                               model + data +
+                               "output: a.onnx, recipe: [optimize, smallest-file]}\n"
+                               "  - {name: b, " +
+                               model + data +
+                               "output: b.onnx, recipe: optimize, bytes-share: 0.7}\n")
+                    .ok());
+  }
+
   // The first thing that is not as described; empty: none.
   static std::string wrong(const Datum& value, const Datum& schema, const Datum& root,
                            const std::string& path) {
@@ -120,6 +139,12 @@ class Schemas : public ::testing::Test {
     }
     if (const Datum* type = schema.find("type"); type != nullptr && !has_type(value, *type)) {
       return path + ": is no " + (type->as_string() != nullptr ? *type->as_string() : "such type");
+    }
+    if (const Datum* pattern = schema.find("pattern")) {
+      const std::string* text = value.as_string();
+      if (text != nullptr && !std::regex_search(*text, std::regex(*pattern->as_string()))) {
+        return path + ": '" + *text + "' does not fit";
+      }
     }
     if (const auto* map = value.as_map()) return wrong_map(*map, schema, root, path);
     if (const auto* list = value.as_list()) {
@@ -184,6 +209,7 @@ class Schemas : public ::testing::Test {
 TEST_F(Schemas, ResultsAreAsDescribed) {
   run("calibrate $M --calib $C -o t.json");
   run("plan cluster $M -o p.yaml");
+  write_parts();
   for (const JsonRun& one : runs()) {
     const std::string text = run(one.arguments);
     const auto result = datum_from_json(text, one.arguments);
@@ -274,9 +300,20 @@ TEST_F(Schemas, RecipesThatRunFitAndOthersDoNot) {
       datum_from_json(run("quantize $M -o out.onnx --calib $C --print-recipe"), "printed");
   ASSERT_TRUE(printed.ok());
   EXPECT_EQ(wrong(*printed, schema, schema, ""), "");
+  write_parts();
+  for (const std::string& product : {run("run parts.yaml --print-recipe"), std::string(R"({"parts":
+           [{"name": "a", "model": "a.onnx", "recipe": ["server-int8", "own.yaml", {"passes":
+           ["quantize-weights"]}]}, {"name": "b", "model": "b*.onnx", "passes": ["infer-shapes"]}]})")}) {
+    const auto recipe = datum_from_json(product, "product");
+    ASSERT_TRUE(recipe.ok());
+    EXPECT_EQ(wrong(*recipe, schema, schema, ""), "");
+  }
   for (const char* bad :
-       {R"({})", R"({"passes": [{"pass": "quantize-weigths"}]})", R"({"passes": [3]})",
-        R"({"passes": [{"pass": "quantize-weights", "min-element": 3}]})",
+       {R"({})", R"({"parts": [{"name": "a", "recipe": "optimize"}]})",
+        R"({"parts": [{"name": "a", "model": "a", "recipe": "optimise"}]})",
+        R"({"parts": [{"name": "a", "model": "a", "byte-share": 1}]})",
+        R"({"parts": [], "passes": ["optimize"]})", R"({"passes": [{"pass": "quantize-weigths"}]})",
+        R"({"passes": [3]})", R"({"passes": [{"pass": "quantize-weights", "min-element": 3}]})",
         R"({"passes": [{"pass": "quantize-weights", "min-elements": "many"}]})",
         R"({"passes": ["optimise"]})", R"({"passes": ["quantize-weights"], "gate": {}})",
         R"({"passes": ["quantize-weights"], "gates": {"max-dorp": 1}})",

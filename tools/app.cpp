@@ -84,7 +84,7 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      make_gate},
     {"convert-opset", "", "MODEL -o OUT --to N", "the same in a newer or older operator set",
      "mcompress convert-opset model.onnx -o older.onnx --to 13", make_convert_opset},
-    {"run", "", "RECIPE MODEL -o OUT", "a recipe of your own: passes, options, target",
+    {"run", "", "RECIPE [MODEL] -o OUT", "a recipe of your own: passes, options, target, parts",
      "mcompress run recipe.yaml model.onnx -o out.onnx", make_run},
     {"plan", "", "RECIPE MODEL [-o PLAN] [--calib DATA]",
      "what a recipe would do to each tensor, as a file to edit",

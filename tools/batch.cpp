@@ -17,6 +17,8 @@
 #include <thread>
 
 #include "app.h"
+#include "batch_figures.h"
+#include "batch_models.h"
 #include "batch_print.h"
 #include "batch_rules.h"
 #include "journal.h"
@@ -80,8 +82,6 @@ Error failed_call(const std::string& what, const std::string& path) {
   return Error(Code::kOutput, "batch-folder", what + ": " + std::strerror(errno), {path, {}, {}});
 }
 
-bool is_model(const fs::path& path) { return path.extension() == ".onnx"; }
-
 class Batch final : public Command {
  public:
   void declare(CLI::App& app, Flags& flags) override {
@@ -139,7 +139,7 @@ class Batch final : public Command {
     Table table;
     table.row({"model", "bytes", "memory", "recipe", ""});
     for (const BatchJob& job : jobs_) {
-      table.row({job.name, bytes_text(bytes_of(job.model)), bytes_text(need_of(job)),
+      table.row({job.name, bytes_text(model_bytes(job.model)), bytes_text(need_of(job)),
                  job.rule != nullptr ? job.rule->recipe : "-",
                  job.rule == nullptr ? "no rule fits"
                  : done(job)         ? "done before"
@@ -150,46 +150,20 @@ class Batch final : public Command {
 
   // Every model once, sorted, with its place in the results; of the shard only, dearest first.
   Status collect() {
-    std::vector<std::pair<std::string, std::string>> models;  // file, place
-    std::error_code error;
-    if (fs::is_directory(source_, error)) {
-      MCOMPRESS_TRY(walk(source_, {}, models));
-    } else if (source_.ends_with(".txt")) {
-      MCOMPRESS_TRY(read_list(models));
-    } else {
-      const std::size_t special = source_.find_first_of("*?[");
-      const std::size_t slash = source_.rfind('/', special);
-      const std::string folder = slash == std::string::npos ? "." : source_.substr(0, slash);
-      if (special == std::string::npos) {
-        models.emplace_back(source_, fs::path(source_).filename().string());
-      } else {
-        MCOMPRESS_TRY(walk(folder, source_, models));
-      }
-    }
-    if (models.empty()) {
-      return Error(Code::kInput, "no-models", "no .onnx file was found", {source_, {}, {}},
-                   "a folder, a pattern in quotes, or a .txt file with a model a line");
-    }
-    std::sort(models.begin(), models.end(),
-              [](const auto& a, const auto& b) { return a.second < b.second; });
+    MCOMPRESS_ASSIGN(const std::vector<BatchModel> models,
+                     find_batch_models(source_, options_.output));
     std::vector<std::uint64_t> costs;
     for (std::size_t i = 0; i < models.size(); ++i) {
-      if (i > 0 && models[i].second == models[i - 1].second) {
-        return Error(Code::kUsage, "same-place",
-                     "'" + models[i - 1].first + "' and '" + models[i].first +
-                         "' would both become " + models[i].second,
-                     {source_, {}, {}});
-      }
       // A floor for what every job costs, whatever its size.
       constexpr std::uint64_t kFloor = 1 << 20;
-      costs.push_back(kFloor + bytes_of(models[i].first));
+      costs.push_back(kFloor + model_bytes(models[i].file));
     }
     const std::vector<std::size_t> shares = share_jobs(costs, shard_.count);
     for (std::size_t i = 0; i < models.size(); ++i) {
       if (!options_.merge && shares[i] != shard_.index) continue;
-      const BatchRule* rule = choose_rule(rules_, models[i].first, models[i].second);
+      const BatchRule* rule = choose_rule(rules_, models[i].file, models[i].place);
       if (rule != nullptr && rule->skip) continue;
-      jobs_.push_back({models[i].first, models[i].second, {}, costs[i], rule});
+      jobs_.push_back({models[i].file, models[i].place, {}, costs[i], rule});
     }
     std::stable_sort(jobs_.begin(), jobs_.end(),
                      [](const BatchJob& a, const BatchJob& b) { return a.cost > b.cost; });
@@ -224,84 +198,11 @@ class Batch final : public Command {
     return console.print(text);
   }
 
-  // Hidden folders and the results are left out.
-  Status walk(const std::string& folder, const std::string& pattern,
-              std::vector<std::pair<std::string, std::string>>& models) const {
-    std::error_code error;
-    const fs::path results = fs::weakly_canonical(options_.output, error);
-    auto it = fs::recursive_directory_iterator(folder, error);
-    for (; !error && it != fs::recursive_directory_iterator(); it.increment(error)) {
-      const fs::path& path = it->path();
-      std::error_code ignored;
-      if (it->is_directory(ignored)) {
-        if (path.filename().string().starts_with('.') ||
-            fs::weakly_canonical(path, ignored) == results) {
-          it.disable_recursion_pending();
-        }
-        continue;
-      }
-      if (!is_model(path) || path.filename().string().starts_with('.')) continue;
-      if (!pattern.empty() && !matches_glob(pattern, path.string())) continue;
-      models.emplace_back(path.string(), path.lexically_relative(folder).string());
-    }
-    if (!error) return ok_status();
-    return Error(Code::kInput, "folder-unreadable", error.message(), {folder, {}, {}});
-  }
-
-  Status read_list(std::vector<std::pair<std::string, std::string>>& models) const {
-    constexpr std::uint64_t kMostBytes = 64 << 20;
-    auto text = read_file(source_, kMostBytes);
-    if (!text.ok()) return std::move(text).error().in_file(source_);
-    const fs::path folder = fs::path(source_).parent_path();
-    std::string_view rest = *text;
-    while (!rest.empty()) {
-      const std::size_t end = std::min(rest.find('\n'), rest.size());
-      std::string line(rest.substr(0, end));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-      while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
-      if (line.empty() || line.front() == '#') continue;
-      const fs::path place = fs::path(line).lexically_normal();
-      const bool inside = place.is_relative() && !place.string().starts_with("..");
-      models.emplace_back((folder / line).string(),
-                          inside ? place.string() : place.filename().string());
-    }
-    return ok_status();
-  }
-
-  // The model and what lies beside it under its name: external data.
-  static std::vector<std::string> files_of(const std::string& model) {
-    const fs::path path(model);
-    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-    const std::string name = path.filename().string();
-    std::vector<std::string> files;
-    std::error_code error;
-    for (auto it = fs::directory_iterator(folder, error); !error && it != fs::directory_iterator();
-         it.increment(error)) {
-      std::error_code ignored;
-      const std::string other = it->path().filename().string();
-      if (other.starts_with(name) && it->is_regular_file(ignored)) {
-        files.push_back(it->path().string());
-      }
-    }
-    std::sort(files.begin(), files.end());
-    return files;
-  }
-
-  static std::uint64_t bytes_of(const std::string& model) {
-    std::uint64_t bytes = 0;
-    for (const std::string& file : files_of(model)) {
-      std::error_code error;
-      const auto size = fs::file_size(file, error);
-      if (!error) bytes += size;
-    }
-    return bytes;
-  }
-
   // Changes with the model, the recipe, the data or the program.
   std::string key_of(const BatchJob& job) const {
     std::string text = std::string(kVersion) + "\n" +
                        json_line(print_recipe(job.rule->found.recipe, builtin_passes())) + "\n";
-    std::vector<std::string> files = files_of(job.model);
+    std::vector<std::string> files = model_files(job.model);
     const Datum data = place_data(job.rule->found.recipe.data, job.rule->found.file, job.model);
     for (const auto& [key, value] : *data.as_map()) {
       if (value.as_string() == nullptr) continue;
@@ -390,7 +291,8 @@ class Batch final : public Command {
   }
 
   // The job's process: the command line of one model, and its line in the journal.
-  [[noreturn]] void child(const BatchJob& job, const std::string& log, pid_t parent) const {
+  [[noreturn]] void child(const BatchJob& job, const std::string& log, const std::string& report,
+                          pid_t parent) const {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) ::_exit(70);  // it ended before that call
     const int out = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -402,13 +304,15 @@ class Batch final : public Command {
     int status = 70;
     try {
       Console console;
-      const std::vector<std::string> arguments = {"run",          job.rule->recipe, job.model, "-o",
-                                                  output_of(job), "--jobs",         "1"};
+      const std::vector<std::string> arguments = {
+          "run", job.rule->recipe, job.model, "-o",     output_of(job), "--jobs",
+          "1",   "--report",       report,    "--times"};
       status = run_command_line(arguments, console);
     } catch (...) {
       status = 70;
     }
     JournalEntry entry = entry_of(job, status, log);
+    if (status == 0) add_figures(report, entry);
     struct rusage usage = {};
     if (::getrusage(RUSAGE_SELF, &usage) == 0) {
       entry.peak_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
@@ -423,9 +327,9 @@ class Batch final : public Command {
     entry.key = job.key;
     entry.status = status;
     if (rules_.size() > 1) entry.recipe = job.rule->recipe;
-    entry.bytes_before = static_cast<std::int64_t>(bytes_of(job.model));
+    entry.bytes_before = static_cast<std::int64_t>(model_bytes(job.model));
     if (status == 0) {
-      entry.bytes_after = static_cast<std::int64_t>(bytes_of(output_of(job)));
+      entry.bytes_after = static_cast<std::int64_t>(model_bytes(output_of(job)));
       if (const auto digest = file_digest(output_of(job)); digest.ok()) {
         entry.output_digest = digest_text(*digest);
       }
@@ -488,11 +392,13 @@ class Batch final : public Command {
         const BatchJob& job = jobs_[index];
         std::error_code error;
         fs::create_directories(fs::path(output_of(job)).parent_path(), error);
-        const std::string log = (state_ / ("log-" + std::to_string(index) + ".txt")).string();
+        const std::string number = std::to_string(index);
+        const std::string log = (state_ / ("log-" + number + ".txt")).string();
+        const std::string report = (state_ / ("report-" + number + ".json")).string();
         logs_[index] = log;
         const pid_t parent = ::getpid();
         const pid_t child_id = ::fork();
-        if (child_id == 0) child(job, log, parent);
+        if (child_id == 0) child(job, log, report, parent);
         if (child_id < 0) return failed_call("no process can be started", job.model);
         running[child_id] = index;
         used += need_of(job);

@@ -7,6 +7,7 @@
 #include "models.h"
 #include "target_choice.h"
 #include "try.h"
+#include "work_options.h"
 
 namespace mcompress::tools {
 namespace {
@@ -40,16 +41,8 @@ struct Options : DataFlags {
             .field("dry-run", &Options::dry_run, "observe everything, write no table")
             .field("target", &Options::target,
                    "the runtime to calibrate for, or a file of your own that describes one")
-            .unit("NAME|FILE")
-            .field("jobs", &Options::jobs,
-                   "runs of the model at the same time, which change no result; 0: one per "
-                   "processor")
-            .range(0, 1024)
-            .field("memory-budget", &Options::memory_budget,
-                   "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
-                   "activations")
-            .unit("bytes")
-            .range(0, 9e15);
+            .unit("NAME|FILE");
+    add_work_fields(schema, &Options::jobs, &Options::memory_budget, kCalibrationBudget);
     add_data_fields(schema);
     return schema;
   }

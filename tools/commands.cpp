@@ -2,9 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "mcompress/host.h"
 #include "mcompress/recipe.h"
+#include "product.h"
 #include "recipe_files.h"
 #include "try.h"
 #include "writing.h"
@@ -121,15 +123,47 @@ class Run final : public Writing {
     app.add_option("RECIPE", recipe_, "JSON or YAML file, or the name of a built-in recipe")
         ->required()
         ->type_name("");
-    declare_model(app);
+    app.add_option("MODEL", model_, "ONNX model; of a recipe of several, the folder they are in")
+        ->type_name("");
   }
 
   Status run(Console& console) override {
+    MCOMPRESS_ASSIGN(std::optional<Product> product, read_product(recipe_, console));
+    if (product) return run_parts(std::move(*product), console);
+    if (model_.empty()) {
+      return Error(Code::kUsage, "no-model", "MODEL is required", {},
+                   "usage: mcompress run RECIPE MODEL -o OUT");
+    }
     MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("run", recipe_, console));
     return compress(std::move(wanted), console);
   }
 
  private:
+  Status run_parts(Product product, Console& console) const {
+    std::vector<std::string> of_one = {"resume"};
+    for (const OptionSpec& spec : RecipeData::schema().specs()) of_one.push_back(spec.name);
+    for (const std::string& flag : of_one) {
+      if (!flags_->has(flag)) continue;
+      return Error(Code::kUsage, "flag-of-one-model", "is for one model, and this recipe has parts",
+                   {{}, "--" + flag, {}},
+                   flag == "resume" ? "" : "write it under 'data' of a part");
+    }
+    std::error_code error;
+    if (!model_.empty() && !std::filesystem::is_directory(model_, error)) {
+      return Error(Code::kUsage, "parts-folder", "is no folder, and this recipe has parts",
+                   {model_, {}, {}}, "give the folder of the models, or none: that of the recipe");
+    }
+    MCOMPRESS_ASSIGN(Job base, job("run"));
+    ProductRun run;
+    run.product = std::move(product);
+    run.folder = model_;
+    run.base = std::move(base.options);
+    run.job = [this](Datum data) { return job("run", std::move(data)); };
+    run.target_given = flags_->has("target");
+    run.seed_given = flags_->has("seed");
+    return run_product(run, console);
+  }
+
   std::string recipe_;
 };
 

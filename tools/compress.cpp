@@ -49,7 +49,8 @@ class Compression {
     MCOMPRESS_TRY(apply_flags(recipe_, job_.pass_flags));
     if (options_.print_recipe) {
       recipe_.data = data_of(options_);
-      return console_.print(json_text(print_recipe(recipe_, builtin_passes())));
+      const std::string text = json_text(print_recipe(recipe_, builtin_passes()));
+      return job_.reported ? job_.reported(text) : console_.print(text);
     }
     MCOMPRESS_TRY(check_names());
     MCOMPRESS_TRY(check_resume(options_.resume, recipe_));
@@ -458,13 +459,14 @@ class Compression {
   // large for the gates.
   Companion companion() {
     const bool reports = !options_.report.empty() && options_.report != "-";
-    if (!reports && !gates_.any_size()) return {};
+    if (!reports && !gates_.any_size()) return {{}, {}, job_.outputs};
     return {reports ? options_.report : std::string(),
             [this, reports](const SavedModel& saved) -> Result<std::string> {
               saved_ = saved;
               if (!options_.write_missed) MCOMPRESS_TRY(check_size_gates());
               return reports ? report_text() : std::string();
-            }};
+            },
+            job_.outputs};
   }
 
   Status check_size_gates() const {
@@ -496,6 +498,7 @@ class Compression {
       MCOMPRESS_TRY(write_file(options_.report, report_text()));
     }
     if (options_.json || options_.report == "-") MCOMPRESS_TRY(console_.print(report_text()));
+    if (job_.reported) MCOMPRESS_TRY(job_.reported(report_text()));
     if (!console_.options().quiet) show_summary();
     return ok_status();
   }

@@ -12,6 +12,7 @@
 #include "bind.h"
 #include "console.h"
 #include "judge.h"
+#include "mcompress/companion.h"
 #include "mcompress/options.h"
 #include "mcompress/pipeline.h"
 #include "models.h"
@@ -89,6 +90,11 @@ struct Job {
   bool names_are_checked = false;
   Onlooker decided;   // once passes have run, before anything is checked or written
   Onlooker finished;  // at the end of a run that succeeds
+  // The model appears with these; null: by itself.
+  OutputSet* outputs = nullptr;
+  // Gets the report of a run that succeeds or is written all the same, or what --print-recipe asks
+  // for in the place of standard output.
+  std::function<Status(const std::string& text)> reported;
 };
 
 Status compress(Job job, Console& console);

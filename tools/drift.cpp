@@ -8,6 +8,7 @@
 #include "mcompress/host.h"
 #include "models.h"
 #include "try.h"
+#include "work_options.h"
 
 namespace mcompress::tools {
 namespace {
@@ -30,26 +31,17 @@ struct Options : DataFlags {
  private:
   static Schema<Options> make_schema() {
     Schema<Options> schema;
-    schema.field("data", &Options::data, "the new data: " + std::string(kDataKinds))
-        .unit("DATA")
-        .field("samples", &Options::samples, "use the first N samples; 0: all")
-        .range(0, 1e9)
+    schema.field("data", &Options::data, "the new data: " + std::string(kDataKinds)).unit("DATA");
+    add_sample_field(schema, &Options::samples)
         .field("max-psi", &Options::max_psi,
                "exit with 5 when the PSI of a value passes this; 0: no limit")
         .range(0, 1e6)
         .field("top", &Options::top, "how many values are listed")
         .range(0, 1e6)
         .field("target", &Options::target, "the runtime that the table was made for")
-        .unit("NAME")
-        .field("jobs", &Options::jobs,
-               "runs of the model at the same time, which change no result; 0: one per processor")
-        .range(0, 1024)
-        .field("memory-budget", &Options::memory_budget,
-               "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
-               "activations")
-        .unit("bytes")
-        .range(0, 9e15)
-        .field("json", &Options::json, "the result as JSON");
+        .unit("NAME");
+    add_work_fields(schema, &Options::jobs, &Options::memory_budget, kCalibrationBudget);
+    schema.field("json", &Options::json, "the result as JSON");
     add_data_fields(schema);
     return schema;
   }

@@ -11,6 +11,7 @@
 #include "models.h"
 #include "recipe_files.h"
 #include "try.h"
+#include "work_options.h"
 
 namespace mcompress::tools {
 namespace {
@@ -61,9 +62,8 @@ struct Options : DataFlags {
                "data that MODEL was calibrated with, to see that it was; judged on without --eval")
         .unit("DATA")
         .field("recipe", &Options::recipe, "recipe that MODEL was made with, to be recorded")
-        .unit("FILE|NAME")
-        .field("samples", &Options::samples, "use the first N samples; 0: all")
-        .range(0, 1e9)
+        .unit("FILE|NAME");
+    add_sample_field(schema, &Options::samples)
         .field("layer-samples", &Options::layer_samples,
                "samples for layers by themselves; 0: none; -1: as in the baseline, or 4")
         .range(-1, 1e9)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <numeric>
 
 #include "mcompress/host.h"
@@ -25,6 +26,32 @@ bool read(const Datum& map, std::string_view key, std::int64_t& into) {
   return true;
 }
 
+// Numbers that are not finite stand as texts.
+void read(const Datum& map, std::string_view key, std::optional<double>& into) {
+  const Datum* value = map.find(key);
+  if (value == nullptr) return;
+  if (const auto* real = std::get_if<double>(&value->value())) into = *real;
+  if (const auto* whole = std::get_if<std::int64_t>(&value->value())) {
+    into = static_cast<double>(*whole);
+  }
+  if (value->as_string() == nullptr) return;
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (*value->as_string() == "inf") into = kInfinity;
+  if (*value->as_string() == "-inf") into = -kInfinity;
+}
+
+// Name and place of what is measured, for reading and writing.
+struct Figure {
+  std::string_view key;
+  std::optional<double> JournalEntry::*place;
+};
+constexpr Figure kFigures[] = {{"quality_before", &JournalEntry::quality_before},
+                               {"quality", &JournalEntry::quality},
+                               {"drop", &JournalEntry::drop},
+                               {"sqnr_db", &JournalEntry::sqnr_db},
+                               {"latency_before_ms", &JournalEntry::latency_before_ms},
+                               {"latency_ms", &JournalEntry::latency_ms}};
+
 void add(const JournalEntry& entry, Datum& map) {
   map.set("job", Datum::string(entry.job));
   map.set("key", Datum::string(entry.key));
@@ -35,6 +62,10 @@ void add(const JournalEntry& entry, Datum& map) {
   map.set("message", Datum::string(entry.message));
   if (!entry.recipe.empty()) map.set("recipe", Datum::string(entry.recipe));
   if (entry.peak_bytes > 0) map.set("peak_bytes", Datum::integer(entry.peak_bytes));
+  if (!entry.metric.empty()) map.set("metric", Datum::string(entry.metric));
+  for (const Figure& figure : kFigures) {
+    if (const auto& value = entry.*figure.place) map.set(figure.key, Datum::real(*value));
+  }
 }
 
 }  // namespace
@@ -72,9 +103,11 @@ Result<std::map<std::string, JournalEntry>> parse_journal(std::string_view text,
       return Error(Code::kInput, "journal-unreadable", "is no entry of a batch's journal",
                    {label, {}, {}}, "--restart begins anew");
     }
-    // Journals of before have neither.
+    // Journals of before have none of these.
     if (datum->find("recipe") != nullptr) read(*datum, "recipe", entry.recipe);
     if (datum->find("peak_bytes") != nullptr) read(*datum, "peak_bytes", entry.peak_bytes);
+    if (datum->find("metric") != nullptr) read(*datum, "metric", entry.metric);
+    for (const Figure& figure : kFigures) read(*datum, figure.key, entry.*figure.place);
     entries[entry.job] = std::move(entry);
   }
   return entries;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,12 @@ struct JournalEntry {
   std::string message;          // the error
   std::string recipe;           // which one rules chose; empty: there is one for all
   std::int64_t peak_bytes = 0;  // of memory that the job held at once; 0: not known
+  // As far as the recipe has data, and as the job's report says it.
+  std::string metric;                                   // "top1"; empty: no labelled data
+  std::optional<double> quality_before, quality;        // by it
+  std::optional<double> drop;                           // points lost; of a perplexity percent
+  std::optional<double> sqnr_db;                        // of the worst output; infinite: equal
+  std::optional<double> latency_before_ms, latency_ms;  // beside each other, p50
 };
 
 std::string journal_line(const JournalEntry& entry);

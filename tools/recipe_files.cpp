@@ -1,6 +1,7 @@
 #include "recipe_files.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "embedded_recipes.h"
 #include "mcompress/host.h"
@@ -43,6 +44,13 @@ bool has_option(const std::string& pass, std::string_view option) {
   return info != nullptr &&
          std::any_of(info->options.begin(), info->options.end(),
                      [&](const OptionSpec& spec) { return spec.name == option; });
+}
+
+std::optional<double> number_of(const Datum* datum) {
+  if (datum == nullptr) return std::nullopt;
+  if (const auto* real = std::get_if<double>(&datum->value())) return *real;
+  const auto* whole = std::get_if<std::int64_t>(&datum->value());
+  return whole != nullptr ? std::optional(static_cast<double>(*whole)) : std::nullopt;
 }
 
 std::string pass_of(const Datum& entry) {
@@ -111,19 +119,6 @@ Result<Datum> expand(Datum recipe) {
   return recipe;
 }
 
-// Passes that look for a choice within the gates have options of the same names.
-void give_gates_to_passes(Recipe& recipe) {
-  for (const std::string_view gate : {"min-sqnr", "max-drop"}) {
-    const Datum* value = recipe.gates.find(gate);
-    if (value == nullptr) continue;
-    for (RecipeStep& step : recipe.steps) {
-      if (has_option(step.pass, gate) && step.options.find(gate) == nullptr) {
-        step.options.set(gate, *value);
-      }
-    }
-  }
-}
-
 // A recipe that is missing or wrong is a usage error; not so a disk that fails.
 Error as_usage(Error error) {
   if (error.diagnostic.id != "file-unreadable") error.code = Code::kUsage;
@@ -171,29 +166,59 @@ std::vector<BuiltinRecipe> builtin_recipes() {
   return list;
 }
 
-Result<NamedRecipe> find_recipe(const std::string& name, Console& console) {
-  NamedRecipe found;
-  Datum datum;
-  std::error_code none;
-  const bool looks_like_file = name.ends_with(".json") || name.ends_with(".yaml") ||
-                               name.ends_with(".yml") || name.find('/') != std::string::npos;
-  if (looks_like_file || fs::exists(name, none)) {
-    found.file = name;
-    auto read = read_datum_file(name);
-    if (!read.ok()) return as_usage(std::move(read).error().in_file(name));
-    datum = std::move(*read);
-  } else {
-    MCOMPRESS_ASSIGN(datum, embedded_datum(name, {}));
+void give_gates_to_passes(Recipe& recipe) {
+  for (const std::string_view gate : {"min-sqnr", "max-drop"}) {
+    const Datum* value = recipe.gates.find(gate);
+    if (value == nullptr) continue;
+    for (RecipeStep& step : recipe.steps) {
+      if (!has_option(step.pass, gate)) continue;
+      const std::optional<double> own = number_of(step.options.find(gate)),
+                                  asked = number_of(value);
+      const bool looser = own && asked && (gate == "min-sqnr" ? *own < *asked : *own > *asked);
+      if (step.options.find(gate) == nullptr || looser) step.options.set(gate, *value);
+    }
   }
-  const std::string label = found.file.empty() ? name + ".json" : found.file;
+}
+
+bool is_recipe_file(const std::string& name) {
+  std::error_code none;
+  return name.ends_with(".json") || name.ends_with(".yaml") || name.ends_with(".yml") ||
+         name.find('/') != std::string::npos || fs::exists(name, none);
+}
+
+Result<Datum> read_recipe_file(const std::string& name) {
+  auto read = read_datum_file(name);
+  if (!read.ok()) return as_usage(std::move(read).error().in_file(name));
+  return read;
+}
+
+Result<Recipe> recipe_of_datum(Datum datum, const std::string& label, Console& console) {
+  if (const Datum* parts = datum.find("parts")) {
+    return recipe_error("recipe-has-parts", "is a recipe of several models", parts->where(),
+                        "`mcompress run` takes it, and no other recipe holds it")
+        .in_file(label);
+  }
   auto whole = expand(std::move(datum));
   if (!whole.ok()) return std::move(whole).error().in_file(label);
   Diagnostics diagnostics;
   auto recipe = parse_recipe(*whole, builtin_passes(), diagnostics);
   console.show(diagnostics);
   if (!recipe.ok()) return std::move(recipe).error().in_file(label);
-  found.recipe = std::move(*recipe);
-  give_gates_to_passes(found.recipe);
+  give_gates_to_passes(*recipe);
+  return recipe;
+}
+
+Result<NamedRecipe> find_recipe(const std::string& name, Console& console) {
+  NamedRecipe found;
+  Datum datum;
+  if (is_recipe_file(name)) {
+    found.file = name;
+    MCOMPRESS_ASSIGN(datum, read_recipe_file(name));
+  } else {
+    MCOMPRESS_ASSIGN(datum, embedded_datum(name, {}));
+  }
+  const std::string label = found.file.empty() ? name + ".json" : found.file;
+  MCOMPRESS_ASSIGN(found.recipe, recipe_of_datum(std::move(datum), label, console));
   return found;
 }
 

@@ -120,6 +120,92 @@ Datum recipe_entry(const BuiltinRecipe& recipe) {
   return map;
 }
 
+// What recipes of one model and of several have in common.
+void add_heading(Datum& properties) {
+  Datum version = typed("integer", "of this form");
+  version.set("minimum", Datum::integer(1));
+  version.set("maximum", Datum::integer(kRecipeVersion));
+  properties.set("version", std::move(version));
+  properties.set("name", typed("string", "in messages and in the model's metadata"));
+  properties.set("summary", typed("string", "what it is for"));
+}
+
+void add_target(Datum& properties) {
+  std::vector<std::string> names;
+  for (const Target* target : all_targets()) names.push_back(target->name);
+  Datum known = Datum::map(), own = Datum::map(),
+        target = typed("string", "the runtime to compress for, or a file that describes one");
+  known.set("enum", texts(names));
+  own.set("pattern", Datum::string("\\.(json|ya?ml)$"));
+  Datum either = Datum::list();
+  either.push(std::move(known));
+  either.push(std::move(own));
+  target.set("anyOf", std::move(either));
+  Datum seed = typed("integer", "of what is random");
+  seed.set("minimum", Datum::integer(0));
+  properties.set("target", std::move(target));
+  properties.set("seed", std::move(seed));
+}
+
+Datum converge_schema() {
+  return typed("boolean",
+               "repeat neighbouring passes that keep results until none changes anything");
+}
+
+Datum share_schema(std::string_view description) {
+  Datum share = typed("number", description);
+  share.set("minimum", Datum::integer(0));
+  share.set("maximum", Datum::integer(1));
+  return share;
+}
+
+// A model of a product.
+Datum part_schema() {
+  std::vector<std::string> names;
+  for (const BuiltinRecipe& recipe : builtin_recipes()) names.emplace_back(recipe.name);
+  Datum known = typed("string", "a built-in recipe, or a file from the recipe's folder");
+  Datum name = Datum::map(), file = Datum::map(), either = Datum::list();
+  name.set("enum", texts(names));
+  file.set("pattern", Datum::string("\\.(json|ya?ml)$"));
+  either.push(std::move(name));
+  either.push(std::move(file));
+  known.set("anyOf", std::move(either));
+  Datum one = Datum::list();
+  one.push(std::move(known));
+  one.push(reference("recipe"));
+  Datum choice = Datum::map();
+  choice.set("anyOf", std::move(one));
+  Datum list = typed("array");
+  list.set("items", choice);
+  list.set("minItems", Datum::integer(1));
+  Datum shapes = *choice.find("anyOf");
+  shapes.push(std::move(list));
+  Datum recipe = typed({}, "what is done; of a list, the first whose result satisfies the gates");
+  recipe.set("anyOf", std::move(shapes));
+
+  Datum properties = Datum::map();
+  properties.set("name", typed("string", "of the part, in messages and reports"));
+  properties.set("model", typed("string",
+                                "file, or pattern that fits one, from the folder of the "
+                                "models"));
+  properties.set("output", typed("string",
+                                 "file below the folder of results; else as the model "
+                                 "lies"));
+  properties.set("recipe", std::move(recipe));
+  properties.set("passes", reference("passes"));
+  properties.set("converge", converge_schema());
+  add_target(properties);
+  properties.set("data", reference("data"));
+  properties.set("gates", reference("gates"));
+  properties.set("bytes-share",
+                 share_schema("of the product's bytes; else by size, of what is left"));
+  properties.set("quality-share",
+                 share_schema("of the product's loss; else equal, of what is left"));
+  Datum map = closed_map(std::move(properties), "a model of the product");
+  map.set("required", texts({"name", "model"}));
+  return map;
+}
+
 }  // namespace
 
 Datum recipe_schema() {
@@ -147,41 +233,41 @@ Datum recipe_schema() {
   passes.set("items", std::move(entry));
   passes.set("minItems", Datum::integer(1));
 
-  Datum version = typed("integer", "of this form");
-  version.set("minimum", Datum::integer(1));
-  version.set("maximum", Datum::integer(kRecipeVersion));
-  std::vector<std::string> names;
-  for (const Target* target : all_targets()) names.push_back(target->name);
-  Datum known = Datum::map(), own = Datum::map(),
-        target = typed("string", "the runtime to compress for, or a file that describes one");
-  known.set("enum", texts(names));
-  own.set("pattern", Datum::string("\\.(json|ya?ml)$"));
-  Datum either = Datum::list();
-  either.push(std::move(known));
-  either.push(std::move(own));
-  target.set("anyOf", std::move(either));
-  Datum seed = typed("integer", "of what is random");
-  seed.set("minimum", Datum::integer(0));
+  defs.set("passes", std::move(passes));
+  defs.set("data", part(RecipeData::schema().specs(), "paths from the recipe's folder"));
+  defs.set("gates", part(RecipeGates::schema().specs(), "what the result has to satisfy"));
 
   Datum properties = Datum::map();
-  properties.set("version", std::move(version));
-  properties.set("name", typed("string", "in messages and in the model's metadata"));
-  properties.set("summary", typed("string", "what it is for"));
-  properties.set("target", std::move(target));
-  properties.set("seed", std::move(seed));
-  properties.set("converge",
-                 typed("boolean",
-                       "repeat neighbouring passes that keep results until none changes "
-                       "anything"));
-  properties.set("data", part(RecipeData::schema().specs(), "paths from the recipe's folder"));
-  properties.set("gates", part(RecipeGates::schema().specs(), "what the result has to satisfy"));
-  properties.set("passes", std::move(passes));
+  add_heading(properties);
+  add_target(properties);
+  properties.set("converge", converge_schema());
+  properties.set("data", reference("data"));
+  properties.set("gates", reference("gates"));
+  properties.set("passes", reference("passes"));
+  Datum one = closed_map(std::move(properties), "for one model");
+  one.set("required", texts({"passes"}));
+  defs.set("recipe", std::move(one));
+
+  defs.set("part", part_schema());
+  Datum parts = typed("array", "the models of a product");
+  parts.set("items", reference("part"));
+  parts.set("minItems", Datum::integer(1));
+  Datum of_several = Datum::map();
+  add_heading(of_several);
+  add_target(of_several);
+  of_several.set("gates", reference("gates"));
+  of_several.set("parts", std::move(parts));
+  Datum product = closed_map(std::move(of_several), "for several models of one product");
+  product.set("required", texts({"parts"}));
+  defs.set("product", std::move(product));
+
   Datum schema = Datum::map();
   schema.set("$schema", Datum::string("https://json-schema.org/draft/2020-12/schema"));
   schema.set("title", Datum::string("a recipe of mcompress"));
-  Datum rest = closed_map(std::move(properties), "");
-  for (const auto& [key, value] : *rest.as_map()) schema.set(key, value);
-  schema.set("required", texts({"passes"}));
+  Datum either = Datum::list();
+  either.push(reference("recipe"));
+  either.push(reference("product"));
+  schema.set("anyOf", std::move(either));
   schema.set("$defs", std::move(defs));
   return schema;
 }

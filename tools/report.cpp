@@ -211,13 +211,22 @@ class ReportCommand final : public Command {
   // Of several runs of one model the original stands beside them once.
   Status read_reports() {
     std::vector<std::string> models;
+    std::vector<std::string> sources;
     for (const std::string& path : options_.run_reports) {
       MCOMPRESS_ASSIGN(Datum report, read_datum_file(path));
-      MCOMPRESS_ASSIGN(ReportResult result, result_of_report(report, path));
+      if (const Datum* parts = report.find("parts")) {
+        MCOMPRESS_TRY(read_parts(*parts, path));
+        if (const Datum* name = report.find("name")) product_ = option_text(*name);
+      } else {
+        MCOMPRESS_ASSIGN(ReportResult result, result_of_report(report, path));
+        reports_.emplace_back(std::move(report), std::move(result));
+      }
+      sources.resize(reports_.size(), path);
+    }
+    for (const auto& [report, result] : reports_) {
       if (std::find(models.begin(), models.end(), result.model) == models.end()) {
         models.push_back(result.model);
       }
-      reports_.emplace_back(std::move(report), std::move(result));
     }
     content_.batch = models.size() > 1;
     if (!reports_.empty() && !content_.batch) add_original(reports_.front().second);
@@ -233,9 +242,23 @@ class ReportCommand final : public Command {
       for (std::size_t i = 0; i < reports_.size(); ++i) {
         content_.provenance.emplace_back(
             "run report " + std::to_string(i + 1),
-            file_name(options_.run_reports[i]) + ", digest " +
+            file_name(sources[i]) + ", digest " +
                 digest_text(text_digest(json_line(reports_[i].first))));
       }
+    }
+    return ok_status();
+  }
+
+  // Of a recipe of several models: a result for each.
+  Status read_parts(const Datum& parts, const std::string& path) {
+    if (parts.as_list() == nullptr) return ok_status();
+    for (const Datum& part : *parts.as_list()) {
+      const Datum* report = part.find("report");
+      const Datum* name = part.find("name");
+      MCOMPRESS_ASSIGN(ReportResult result,
+                       result_of_report(report != nullptr ? *report : Datum::map(), path));
+      if (name != nullptr) result.label = result.model = option_text(*name);
+      reports_.emplace_back(report != nullptr ? *report : Datum(), std::move(result));
     }
     return ok_status();
   }
@@ -375,6 +398,7 @@ class ReportCommand final : public Command {
       return reports_.front().second.label + ", from " + reports_.front().second.model;
     }
     if (reports_.empty()) return file_name(options_.front);
+    if (content_.batch && !product_.empty()) return product_;
     return content_.batch
                ? counted(reports_.size(), "model")
                : counted(reports_.size(), "run") + " of " + reports_.front().second.model;
@@ -430,7 +454,7 @@ class ReportCommand final : public Command {
 
   Flags* flags_ = nullptr;
   std::vector<std::string> given_;
-  std::string model_, batch_;
+  std::string model_, batch_, product_;  // product_: the recipe of several models
   Options options_;
   std::vector<std::pair<Datum, ReportResult>> reports_;
   ReportContent content_;

@@ -268,6 +268,15 @@ Status add_batch(const std::string& path, ReportContent& content) {
     result.bytes_after = static_cast<std::uint64_t>(std::max<std::int64_t>(entry.bytes_after, 0));
     result.failed = entry.status != 0;
     result.message = entry.message;
+    result.metric = entry.metric;
+    const auto metric = parse_metric(entry.metric);
+    result.share = !metric || is_share(*metric);
+    result.quality_before = entry.quality_before;
+    result.quality = entry.quality;
+    result.drop = entry.drop;
+    result.sqnr_db = entry.sqnr_db;
+    result.latency_before_ms = entry.latency_before_ms;
+    result.latency_ms = entry.latency_ms;
     content.results.push_back(std::move(result));
   }
   content.provenance.emplace_back("models", std::to_string(entries.size()));
@@ -351,6 +360,8 @@ TradeOff trade_off_of(const ReportContent& content) {
     points.push_back({point.size, point.quality});
   }
   for (const std::size_t i : pareto_front(points)) plot.points[i].front = true;
+  // Times of different models say nothing beside each other.
+  absolute = absolute && !several;
   if (plot.points.empty() || (!absolute && !relative)) return plot;
   plot.latency = absolute ? "latency p50, ms" : "latency, of the original's";
   for (TradeOff::Point& point : plot.points) {

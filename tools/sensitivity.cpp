@@ -11,6 +11,7 @@
 #include "models.h"
 #include "target_choice.h"
 #include "try.h"
+#include "work_options.h"
 
 namespace mcompress::tools {
 namespace {
@@ -78,16 +79,10 @@ struct Options : DataFlags {
             .unit("FILE")
             .field("target", &Options::target,
                    "the runtime to quantize for, or a file of your own that describes one")
-            .unit("NAME|FILE")
-            .field("jobs", &Options::jobs,
-                   "runs of the model at the same time, which change no result; 0: one per "
-                   "processor")
-            .range(0, 1024)
-            .field("memory-budget", &Options::memory_budget,
-                   "for activations that are kept; 0: 256 MiB")
-            .unit("bytes")
-            .range(0, 9e15)
-            .field("json", &Options::json, "the ranking as JSON");
+            .unit("NAME|FILE");
+    add_work_fields(schema, &Options::jobs, &Options::memory_budget,
+                    "for activations that are kept; 0: 256 MiB");
+    schema.field("json", &Options::json, "the ranking as JSON");
     add_data_fields(schema);
     return schema;
   }

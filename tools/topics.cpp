@@ -42,7 +42,9 @@ std::string recipes_text() {
       text += line(recipe.name, preset ? recipe.summary : "as the command of that name");
     }
   }
-  return text + "\ndocs/pipelines.md describes the form of a recipe of your own.\n";
+  return text +
+         "\ndocs/pipelines.md describes the form of a recipe of your own, for one model or, with "
+         "'parts', for several\nof one product.\n";
 }
 
 std::string targets_text() {

@@ -67,13 +67,39 @@ Status refuse_larger(const SavedModel& saved, std::uint64_t inline_bytes,
                {path.string(), {}, {}}, "nothing was written; --allow-larger writes it anyway");
 }
 
-Status add_companion(const Companion& companion, const SavedModel& saved, AtomicOutput& output) {
-  if (!companion.text) return ok_status();
-  MCOMPRESS_ASSIGN(const std::string text, companion.text(saved));
-  if (companion.path.empty()) return ok_status();
-  MCOMPRESS_ASSIGN(OutputFile* const file, output.add(companion.path.string()));
-  return file->write(text);
-}
+// Where a model and its companion go: files of their own, or those of a set.
+class Destination {
+ public:
+  Destination(FileSystem& files, const Companion& companion) : own_(files), companion_(companion) {}
+
+  AtomicOutput& output() {
+    return companion_.outputs != nullptr ? companion_.outputs->output() : own_;
+  }
+  // What was added to a set can not be taken out again: objections come first.
+  Status before(const SavedModel& saved) {
+    return companion_.outputs != nullptr ? ask(saved) : ok_status();
+  }
+  Status after(const SavedModel& saved) {
+    if (companion_.outputs == nullptr) MCOMPRESS_TRY(ask(saved));
+    if (companion_.text && !companion_.path.empty()) {
+      MCOMPRESS_ASSIGN(OutputFile* const file, output().add(companion_.path.string()));
+      MCOMPRESS_TRY(file->write(text_));
+      if (companion_.outputs != nullptr) MCOMPRESS_TRY(file->finish());
+    }
+    return companion_.outputs != nullptr ? ok_status() : own_.commit();
+  }
+
+ private:
+  Status ask(const SavedModel& saved) {
+    if (!companion_.text) return ok_status();
+    MCOMPRESS_ASSIGN(text_, companion_.text(saved));
+    return ok_status();
+  }
+
+  AtomicOutput own_;
+  const Companion& companion_;
+  std::string text_;
+};
 
 }  // namespace
 
@@ -110,7 +136,9 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   MCOMPRESS_TRY(refuse_larger(saved, inline_bytes, options, path));
   if (!layout.empty()) MCOMPRESS_TRY(refuse_data_of_input(model, path, data_path));
 
-  AtomicOutput output(files);
+  Destination destination(files, companion);
+  MCOMPRESS_TRY(destination.before(saved));
+  AtomicOutput& output = destination.output();
   WriteMeter meter(progress, saved.total());
   if (!layout.empty()) {
     MCOMPRESS_ASSIGN(OutputFile * data, output.add(data_path));
@@ -119,8 +147,8 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   }
   MCOMPRESS_ASSIGN(OutputFile * file, output.add(path.string()));
   MCOMPRESS_TRY(write_rope(rope, *file, meter));
-  MCOMPRESS_TRY(add_companion(companion, saved, output));
-  MCOMPRESS_TRY(output.commit());
+  MCOMPRESS_TRY(file->finish());
+  MCOMPRESS_TRY(destination.after(saved));
   return saved;
 }
 
@@ -149,11 +177,12 @@ Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::p
   }
   MCOMPRESS_ASSIGN(const SavedModel sizes, model_size_on_disk(model));
   WriteMeter meter(progress, sizes.total());
-  AtomicOutput output(files);
+  Destination destination(files, companion);
+  MCOMPRESS_TRY(destination.before(sizes));
+  AtomicOutput& output = destination.output();
   if (parsed->archive != nullptr) {
     MCOMPRESS_TRY(parsed->archive->unpack(path, output, meter));
-    MCOMPRESS_TRY(add_companion(companion, sizes, output));
-    MCOMPRESS_TRY(output.commit());
+    MCOMPRESS_TRY(destination.after(sizes));
     return sizes;
   }
   const auto add = [&](const MappedFile& source, const std::string& target) -> Status {
@@ -175,8 +204,7 @@ Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::p
     MCOMPRESS_TRY(add(*data.file, target));
   }
   MCOMPRESS_TRY(add(*parsed->file, path.string()));
-  MCOMPRESS_TRY(add_companion(companion, sizes, output));
-  MCOMPRESS_TRY(output.commit());
+  MCOMPRESS_TRY(destination.after(sizes));
   return sizes;
 }
 
@@ -188,6 +216,19 @@ Result<SavedModel> copy_model(const Model& model, const fs::path& path, const Co
                               Progress& progress) {
   return copy_model(real_files(), model, path, progress, companion);
 }
+
+OutputSet::OutputSet() : output_(std::make_unique<AtomicOutput>(real_files())) {}
+OutputSet::~OutputSet() = default;
+
+Status OutputSet::add_folder(const fs::path& path) { return output_->add_folder(path.string()); }
+
+Status OutputSet::add_text(const fs::path& path, std::string_view text) {
+  MCOMPRESS_ASSIGN(OutputFile* const file, output_->add(path.string()));
+  MCOMPRESS_TRY(file->write(text));
+  return file->finish();
+}
+
+Status OutputSet::commit() { return output_->commit(); }
 
 Status write_files(std::span<const TextFile> texts) {
   AtomicOutput output(real_files());

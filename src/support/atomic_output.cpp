@@ -280,6 +280,7 @@ AtomicOutput::AtomicOutput(FileSystem& files, Durability durability)
 
 AtomicOutput::~AtomicOutput() {
   outputs_.clear();
+  for (const std::string& folder : folders_) forget_temporary_folder(folder);
   if (committed_) return;
   for (; !folders_.empty(); folders_.pop_back()) ::rmdir(folders_.back().c_str());
 }
@@ -334,7 +335,10 @@ Status AtomicOutput::add_folder(const std::string& path) {
   if (error < 0 && error != -EEXIST) {
     return failed_output("the folder can not be made", -error, path);
   }
-  if (error == 0) folders_.push_back(path);
+  if (error == 0) {
+    folders_.push_back(path);
+    remember_temporary(path);
+  }
   return ok_status();
 }
 

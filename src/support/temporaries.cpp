@@ -45,6 +45,14 @@ void forget_temporary(int slot) {
   if (slot >= 0) table[static_cast<std::size_t>(slot)].state.store(kFree);
 }
 
+void forget_temporary_folder(const std::string& path) {
+  for (Slot& slot : table) {
+    if (slot.state.load() != kLive || path != slot.path) continue;
+    slot.state.store(kFree);
+    return;
+  }
+}
+
 bool temporaries_removed() { return removed.load(); }
 
 // Both sides raise their own flag before they look at the other's, so at least one of them sees
@@ -64,6 +72,13 @@ bool remove_temporaries_from_signal_handler() {
   }
   for (Slot& slot : table) {
     if (slot.state.load() == kLive) ::unlink(slot.path);
+  }
+  // Folders, when what lies in them is gone: no more passes than there are folders in each other.
+  for (bool again = true; again;) {
+    again = false;
+    for (Slot& slot : table) {
+      if (slot.state.load() == kLive && ::rmdir(slot.path) == 0) again = true;
+    }
   }
   return true;
 }

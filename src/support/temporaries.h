@@ -10,6 +10,8 @@ namespace mcompress {
 // errors but not on signals).
 int remember_temporary(const std::string& path);
 void forget_temporary(int slot);
+// A folder that was just made and goes again, if it is empty then; by its path.
+void forget_temporary_folder(const std::string& path);
 
 // Has a signal handler removed the temporaries?
 bool temporaries_removed();

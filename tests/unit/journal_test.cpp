@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -21,6 +22,12 @@ JournalEntry entry(const std::string& job, std::int64_t status) {
   one.message = status == 0 ? "" : "not a \"model\"\n: truncated";
   one.recipe = "server-int8";
   one.peak_bytes = 1 << 20;
+  one.metric = "top1";
+  one.quality_before = 1;
+  one.quality = 0.985;
+  one.drop = 1.5;
+  one.sqnr_db = std::numeric_limits<double>::infinity();
+  one.latency_ms = 0.25;
   return one;
 }
 
@@ -34,6 +41,12 @@ TEST(Journal, EntriesComeBackAsTheyWere) {
     EXPECT_EQ(journal_line(back), journal_line(*one));
     EXPECT_EQ(back.message, one->message);
     EXPECT_EQ(back.peak_bytes, one->peak_bytes);
+    EXPECT_EQ(back.metric, "top1");
+    EXPECT_EQ(back.quality_before, 1.0);
+    EXPECT_EQ(back.drop, 1.5);
+    EXPECT_EQ(back.sqnr_db, std::numeric_limits<double>::infinity());
+    EXPECT_EQ(back.latency_ms, 0.25);
+    EXPECT_FALSE(back.latency_before_ms);
   }
 }
 
