@@ -9,12 +9,61 @@
 
 namespace mcompress {
 
+namespace {
+
+bool in_integers(const SearchSpace& space, std::size_t form) {
+  return space.options().forms[form].integers;
+}
+
+}  // namespace
+
 double SearchLedger::predicted_noise(std::span<const std::size_t> choice) const {
   double sum = 0;
   for (std::size_t layer = 0; layer < choice.size(); ++layer) {
     sum += space_.layers()[layer].effects[choice[layer]].noise;
   }
+  for (const SearchBorder& border : space_.borders()) {
+    const bool both =
+        in_integers(space_, choice[border.left]) && in_integers(space_, choice[border.right]);
+    if (both) sum -= 2 * border.noise;
+  }
+  return std::max(sum, 0.0);
+}
+
+double SearchLedger::layers_time(std::span<const std::size_t> choice) const {
+  double sum = 0;
+  for (std::size_t layer = 0; layer < choice.size(); ++layer) {
+    sum += space_.layers()[layer].effects[choice[layer]].microseconds;
+  }
+  for (const SearchBorder& border : space_.borders()) {
+    const bool apart =
+        in_integers(space_, choice[border.left]) != in_integers(space_, choice[border.right]);
+    if (apart) sum += border.microseconds;
+  }
   return sum;
+}
+
+namespace {
+
+double middle_of(std::vector<double> numbers) {
+  if (numbers.empty()) return 1;
+  std::sort(numbers.begin(), numbers.end());
+  return numbers[numbers.size() / 2];
+}
+
+}  // namespace
+
+std::optional<double> SearchLedger::predicted_latency(std::span<const std::size_t> choice) const {
+  const double plain = layers_time(space_.plain());
+  if (plain <= 0) return std::nullopt;
+  return middle_of(slower_) * layers_time(choice) / plain;
+}
+
+double SearchLedger::time_budget() const {
+  const double limit = space_.options().limits.max_latency;
+  const double plain = layers_time(space_.plain());
+  if (limit <= 0 || plain <= 0) return std::numeric_limits<double>::infinity();
+  return limit * plain / middle_of(slower_);
 }
 
 double SearchLedger::predicted_bytes(std::span<const std::size_t> choice) const {
@@ -78,6 +127,7 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
   point.choice = choice;
   point.origin = std::move(origin);
   point.predicted_db = -10 * std::log10(std::max(predicted_noise(choice), 1e-20));
+  point.predicted_latency = predicted_latency(choice);
   const bool timed = space_.options().limits.max_latency > 0 && services.latency != nullptr;
   const std::string key = space_.key(choice, timed ? "quality and time" : "quality");
   const std::vector<double>* known = nullptr;
@@ -106,6 +156,12 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
       if (services.memory->changed != nullptr) MCOMPRESS_TRY(services.memory->changed());
     }
   }
+  const double layers = layers_time(choice), plain = layers_time(space_.plain());
+  if (point.latency && layers > 0 && plain > 0) {
+    constexpr std::size_t kLast = 3;
+    if (slower_.size() == kLast) slower_.erase(slower_.begin());
+    slower_.push_back(std::clamp(*point.latency * plain / layers, 0.1, 10.0));
+  }
   outcome_.evaluations += 1;
   if (progress != nullptr) {
     progress->update("evaluating", static_cast<std::uint64_t>(outcome_.evaluations),
@@ -119,12 +175,13 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
   return &outcome_.points.back();
 }
 
-std::vector<std::vector<double>> noise_losses(const SearchSpace& space) {
-  std::vector<std::vector<double>> losses;
+SearchLosses noise_losses(const SearchSpace& space) {
+  SearchLosses losses;
   for (const SearchLayer& layer : space.layers()) {
-    auto& row = losses.emplace_back();
+    auto& row = losses.layers.emplace_back();
     for (const SearchEffect& effect : layer.effects) row.push_back(effect.noise);
   }
+  for (const SearchBorder& border : space.borders()) losses.borders.push_back(border.noise);
   return losses;
 }
 
@@ -133,14 +190,39 @@ namespace {
 // What applies, as items of a knapsack.
 class Items {
  public:
-  Items(const SearchSpace& space, const std::vector<std::vector<double>>& losses) {
+  // A layer in integers alone pays for its borders, which are taken out of it where they are to be
+  // counted by themselves.
+  Items(const SearchSpace& space, const SearchLosses& losses, bool borders) {
+    const std::size_t count = borders ? losses.borders.size() : 0;
+    std::vector<double> around(space.layers().size(), 0);
+    if (count > 0) problem.borders.assign(around.size() - 1, 0);
+    for (std::size_t i = 0; i < count; ++i) {
+      const SearchBorder& border = space.borders()[i];
+      around[border.left] += losses.borders[i];
+      around[border.right] += losses.borders[i];
+      if (border.right == border.left + 1) {
+        problem.borders[border.left] = losses.borders[i];
+      } else {
+        problem.pairs.push_back({border.left, border.right, losses.borders[i]});
+      }
+    }
+    if (borders && !around.empty()) problem.border_times.assign(around.size() - 1, 0);
+    for (const SearchBorder& border : space.borders()) {
+      if (borders && border.right == border.left + 1) {
+        problem.border_times[border.left] = border.microseconds;
+      }
+    }
     for (std::size_t layer = 0; layer < space.layers().size(); ++layer) {
       auto& row = problem.items.emplace_back();
       auto& names = forms_.emplace_back();
       const auto& effects = space.layers()[layer].effects;
       for (std::size_t form = 0; form < effects.size(); ++form) {
         if (!effects[form].applies) continue;
-        row.push_back({static_cast<double>(effects[form].bytes), losses[layer][form], 0});
+        const bool integers = space.options().forms[form].integers;
+        const double loss = losses.layers[layer][form];
+        row.push_back({static_cast<double>(effects[form].bytes),
+                       integers ? std::max(0.0, loss - around[layer]) : loss,
+                       static_cast<std::uint8_t>(integers ? 1 : 0), effects[form].microseconds});
         names.push_back(form);
       }
     }
@@ -163,8 +245,8 @@ class Items {
 }  // namespace
 
 std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
-                                                   const std::vector<std::vector<double>>& losses) {
-  const Items items(space, losses);
+                                                   const SearchLosses& losses) {
+  const Items items(space, losses, false);
   std::vector<std::vector<std::size_t>> choices;
   for (const KnapsackPoint& point : knapsack_hull(items.problem)) {
     choices.push_back(items.choice_of(point.chosen));
@@ -172,26 +254,35 @@ std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
   return choices;
 }
 
-std::vector<std::size_t> counted_choice(const SearchSpace& space,
-                                        const std::vector<std::vector<double>>& losses,
-                                        double bytes) {
-  Items items(space, losses);
+std::vector<std::size_t> counted_choice(const SearchSpace& space, const SearchLosses& losses,
+                                        double bytes, double microseconds) {
+  Items items(space, losses, true);
   items.problem.budget = bytes - static_cast<double>(space.base_bytes());
-  const auto chosen = solve_knapsack(items.problem);
+  items.problem.time_budget = microseconds;
+  auto chosen = solve_knapsack(items.problem);
+  if (!chosen && std::isfinite(microseconds)) {
+    items.problem.time_budget = std::numeric_limits<double>::infinity();
+    items.problem.borders = items.problem.border_times;
+    items.problem.pairs.clear();
+    for (auto& row : items.problem.items) {
+      for (KnapsackChoice& choice : row) choice.loss = choice.time;
+    }
+    chosen = solve_knapsack(items.problem);
+  }
   return chosen ? items.choice_of(*chosen) : std::vector<std::size_t>{};
 }
 
 // What layers have in common (a shape, an operator set) is counted with each of them, and so the
 // sum of the layers is off, by much the same for choices that are much the same.
-Result<FittedChoice> SearchLedger::fit(const std::vector<std::vector<double>>& losses,
-                                       std::uint64_t bytes, int rounds) {
+Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t bytes,
+                                       int rounds) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   FittedChoice fitted;
   const auto allowed = static_cast<double>(bytes);
   double budget = allowed - off_, fits = -kInfinity, exceeds = kInfinity;
   std::vector<std::size_t> last;
   for (int round = 0; round < rounds; ++round) {
-    std::vector<std::size_t> choice = counted_choice(space_, losses, budget);
+    std::vector<std::size_t> choice = counted_choice(space_, losses, budget, time_budget());
     if (choice.empty() || choice == last) break;
     last = choice;
     if (knows(choice)) {
@@ -249,6 +340,8 @@ Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t m
   for (const Uniform& uniform : all) {
     if (tried == most || !ledger.can_afford()) break;
     if (ledger.knows(uniform.choice)) continue;
+    const double slowest = 1.25 * space.options().limits.max_latency;
+    if (slowest > 0 && ledger.predicted_latency(uniform.choice).value_or(0) > slowest) continue;
     SearchSpace::Built built;
     if (limit > 0) {
       if (uniform.bytes > static_cast<double>(limit) * 1.1) continue;

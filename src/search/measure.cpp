@@ -161,7 +161,12 @@ class Measuring {
     MCOMPRESS_ASSIGN(meter_, OutputMeter::open(space_, samples));
     cost_.samples = meter_->samples();
     std::size_t per_layer = forms - 1;
-    const double trials = samples_to_run / static_cast<double>(cost_.samples);
+    double trials = samples_to_run / static_cast<double>(cost_.samples);
+    // Borders come first where they take no more than half.
+    const std::size_t integers = integer_form();
+    const auto pairs = static_cast<double>(integers < forms ? space_.borders().size() : 0);
+    const bool with_borders = pairs > 0 && pairs * 2 <= trials;
+    if (with_borders) trials -= pairs;
     if (trials < static_cast<double>(all)) {
       per_layer =
           std::max<std::size_t>(1, static_cast<std::size_t>(trials / static_cast<double>(layers)));
@@ -171,6 +176,7 @@ class Measuring {
       MCOMPRESS_TRY(find_noise(layer, per_layer));
       show("measuring layers", layer + 1);
     }
+    if (with_borders) MCOMPRESS_TRY(find_borders(integers));
     cost_.evaluations = static_cast<double>(cost_.trials * cost_.samples) / judged;
     return cost_;
   }
@@ -193,6 +199,38 @@ class Measuring {
     std::vector<std::size_t> choice = space_.plain();
     choice[layer] = form;
     return choice;
+  }
+
+  // The first that computes in integers; the number of forms: none does.
+  std::size_t integer_form() const {
+    const auto& forms = space_.options().forms;
+    const auto found = std::find_if(forms.begin(), forms.end(),
+                                    [](const SearchForm& form) { return form.integers; });
+    return static_cast<std::size_t>(found - forms.begin());
+  }
+
+  // Two neighbours in integers do not quantize twice what goes from one to the other: half of what
+  // they have less of noise than the sum of both alone.
+  Status find_borders(std::size_t form) {
+    const auto& layers = space_.layers();
+    for (SearchBorder& border : space_.borders()) {
+      const SearchEffect &left = layers[border.left].effects[form],
+                         &right = layers[border.right].effects[form];
+      if (!left.applies || !right.applies || !left.measured || !right.measured) continue;
+      MCOMPRESS_TRY(check());
+      std::vector<std::size_t> choice = alone(border.left, form);
+      choice[border.right] = form;
+      MCOMPRESS_ASSIGN(const double both, noise_of(choice, nullptr));
+      ++cost_.trials;
+      const double most = std::min(left.noise, right.noise) / 2;
+      border.noise = std::clamp((left.noise + right.noise - both) / 2, 0.0, most);
+    }
+    return changed();
+  }
+
+  Status changed() const {
+    const SearchMemory* memory = space_.services().memory;
+    return memory != nullptr && memory->changed != nullptr ? memory->changed() : ok_status();
   }
 
   const std::vector<double>* remembered(const std::string& key) const {
@@ -245,7 +283,7 @@ class Measuring {
       bits[form] = 32 * (1 + static_cast<double>(effect.bytes) / whole);
       if (!run[form]) continue;
       MCOMPRESS_TRY(check());
-      MCOMPRESS_ASSIGN(noise[form], noise_of(layer, form));
+      MCOMPRESS_ASSIGN(noise[form], noise_of(alone(layer, form), models_[form].get()));
       ++cost_.trials;
       any = effect.measured = true;
     }
@@ -255,23 +293,23 @@ class Measuring {
     for (std::size_t form = 1; form < at.effects.size(); ++form) {
       at.effects[form].noise = filled[form];
     }
-    const SearchMemory* memory = space_.services().memory;
-    return memory != nullptr && memory->changed != nullptr ? memory->changed() : ok_status();
+    return changed();
   }
 
-  Result<double> noise_of(std::size_t layer, std::size_t form) {
-    const std::vector<std::size_t> choice = alone(layer, form);
+  // `model`: of this choice; null: not built yet.
+  Result<double> noise_of(const std::vector<std::size_t>& choice, const Model* model) {
     const std::string key =
         space_.key(choice, "noise of " + std::to_string(cost_.samples) + " samples");
     if (const auto* known = remembered(key)) {
       ++cost_.remembered;
       return known->front();
     }
-    if (models_[form] == nullptr) {
-      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
-      models_[form] = std::move(built.model);
+    SearchSpace::Built built;
+    if (model == nullptr) {
+      MCOMPRESS_ASSIGN(built, space_.build(choice));
+      model = built.model.get();
     }
-    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*models_[form]));
+    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*model));
     MCOMPRESS_ASSIGN(const double noise, meter_->noise(*session));
     remember(key, noise);
     return noise;

@@ -9,6 +9,7 @@
 #include "mcompress/host.h"
 #include "mcompress/io.h"
 #include "passes/common/precision_units.h"
+#include "search/places.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -164,6 +165,9 @@ Status SearchSpace::find_layers() {
       }
     }
   });
+  for (const auto& [left, right] : places_of_layers(*prepared_, layers_).neighbours) {
+    borders_.push_back({left, right, 0, 0});
+  }
   if (!layers_.empty()) return ok_status();
   return Error(
       Code::kUnsupported, "nothing-to-search",

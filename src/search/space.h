@@ -22,6 +22,9 @@ class SearchSpace {
   const Model& prepared() const { return *prepared_; }
   std::vector<SearchLayer>& layers() { return layers_; }
   const std::vector<SearchLayer>& layers() const { return layers_; }
+  // Layers of which data go from one to the other.
+  std::vector<SearchBorder>& borders() { return borders_; }
+  const std::vector<SearchBorder>& borders() const { return borders_; }
   std::vector<std::string>& left_out() { return left_out_; }
   std::uint64_t base_bytes() const { return base_bytes_; }
 
@@ -50,6 +53,7 @@ class SearchSpace {
   const SearchServices& services_;
   std::unique_ptr<Model> prepared_;
   std::vector<SearchLayer> layers_;
+  std::vector<SearchBorder> borders_;
   std::vector<std::string> left_out_;
   std::uint64_t base_bytes_ = 0;
 };
