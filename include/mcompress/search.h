@@ -104,7 +104,8 @@ struct SearchServices {
 // What a form does to a layer while the others stay as they are.
 struct SearchEffect {
   bool applies = false;
-  std::int64_t bytes = 0;  // of the model file, more than with the layer as it is
+  // Of the model file, more than with the layer as it is; without SearchOutcome::form_bytes.
+  std::int64_t bytes = 0;
   double noise = 0;        // of the first float output, as a share of its energy
   bool measured = false;   // else interpolated from forms that were
   double microseconds = 0;  // of a run, with what follows up to the next layer; 0: not asked for
@@ -140,6 +141,7 @@ struct SearchPoint {
 struct SearchOutcome {
   std::vector<SearchLayer> layers;
   std::vector<SearchBorder> borders;
+  std::vector<double> form_bytes;  // what each form takes once, however many layers have it
   std::vector<std::string> left_out;  // weights without a name that a recipe could use
   std::vector<SearchPoint> points;    // evaluated, in order
   std::optional<std::size_t> best;    // holds, or is nearest to it

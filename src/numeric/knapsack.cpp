@@ -24,32 +24,44 @@ double cheapest(const std::vector<KnapsackChoice>& choices) {
   return least;
 }
 
+// What the choice of one item takes part in: its loss, and its borders.
+double loss_around(const KnapsackProblem& problem, std::span<const std::size_t> chosen,
+                   std::size_t i) {
+  double sum = problem.items[i][chosen[i]].loss;
+  if (i > 0 && differ(problem, chosen, i - 1, i)) sum += border_of(problem, i - 1);
+  if (i + 1 < chosen.size() && differ(problem, chosen, i, i + 1)) sum += border_of(problem, i);
+  for (const KnapsackPair& pair : problem.pairs) {
+    const bool touches = pair.left == i || pair.right == i;
+    if (touches && differ(problem, chosen, pair.left, pair.right)) sum += pair.loss;
+  }
+  return sum;
+}
+
 // Spends what is left of the budget: the single change of a choice that lowers the loss most,
 // again and again. Each change lowers the loss, so that it ends.
 void spend_rest(const KnapsackProblem& problem, std::vector<std::size_t>& chosen) {
   double cost = knapsack_cost(problem, chosen);
-  double loss = knapsack_loss(problem, chosen);
   const bool timed = std::isfinite(problem.time_budget);
   for (;;) {
-    double best_loss = loss - 1e-12 * std::abs(loss);
+    double best_gain = 0;
     std::size_t best_item = problem.items.size(), best_choice = 0;
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       const std::size_t held = chosen[i];
+      const double before = loss_around(problem, chosen, i);
       for (std::size_t c = 0; c < problem.items[i].size(); ++c) {
         const double changed = cost - problem.items[i][held].cost + problem.items[i][c].cost;
         if (c == held || changed > problem.budget) continue;
         chosen[i] = c;
-        const double value = knapsack_loss(problem, chosen);
-        if (value >= best_loss) continue;
+        const double gain = before - loss_around(problem, chosen, i);
+        if (gain <= best_gain || gain <= 1e-12 * std::abs(before)) continue;
         if (timed && knapsack_time(problem, chosen) > problem.time_budget) continue;
-        best_loss = value, best_item = i, best_choice = c;
+        best_gain = gain, best_item = i, best_choice = c;
       }
       chosen[i] = held;
     }
     if (best_item == problem.items.size()) return;
     chosen[best_item] = best_choice;
     cost = knapsack_cost(problem, chosen);
-    loss = best_loss;
   }
 }
 

@@ -97,8 +97,7 @@ class KnapsackSearch {
   // Nothing fits: the least there is, so that it can be said how far it is off.
   Status first_is_cheapest(const std::string& origin) {
     if (ledger_.best() != nullptr) return ok_status();
-    const auto hull = hull_choices(space_, noise_);
-    MCOMPRESS_TRY(ledger_.evaluate(hull.front(), origin + ", fewest bytes"));
+    MCOMPRESS_TRY(ledger_.evaluate(smallest_choice(space_), origin + ", fewest bytes"));
     return ok_status();
   }
 
@@ -108,8 +107,13 @@ class KnapsackSearch {
     std::size_t low = 0, high = hull.size();  // the first that holds is in [low, high]
     while (low < high && ledger_.can_afford(reserved())) {
       const std::size_t middle = (low + high) / 2;
-      MCOMPRESS_ASSIGN(const SearchPoint* point, ledger_.evaluate(hull[middle], "knapsack"));
-      if (point != nullptr && point->holds) {
+      // The corner's bytes, forms that are hardly worth what they take once left out.
+      std::vector<std::size_t> choice =
+          counted_choice(space_, noise_, ledger_.predicted_bytes(hull[middle]));
+      if (choice.empty()) choice = hull[middle];
+      MCOMPRESS_ASSIGN(const SearchPoint* point, ledger_.evaluate(choice, "knapsack"));
+      if (point == nullptr) point = ledger_.find(choice);
+      if (point->holds) {
         high = middle;
       } else {
         low = middle + 1;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "numeric/knapsack.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -70,6 +69,10 @@ double SearchLedger::predicted_bytes(std::span<const std::size_t> choice) const 
   auto sum = static_cast<double>(space_.base_bytes());
   for (std::size_t layer = 0; layer < choice.size(); ++layer) {
     sum += static_cast<double>(space_.layers()[layer].effects[choice[layer]].bytes);
+  }
+  for (std::size_t form = 0; form < space_.form_bytes().size(); ++form) {
+    const bool used = std::find(choice.begin(), choice.end(), form) != choice.end();
+    if (used) sum += space_.form_bytes()[form];
   }
   return sum;
 }
@@ -175,103 +178,6 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
   return &outcome_.points.back();
 }
 
-SearchLosses noise_losses(const SearchSpace& space) {
-  SearchLosses losses;
-  for (const SearchLayer& layer : space.layers()) {
-    auto& row = losses.layers.emplace_back();
-    for (const SearchEffect& effect : layer.effects) row.push_back(effect.noise);
-  }
-  for (const SearchBorder& border : space.borders()) losses.borders.push_back(border.noise);
-  return losses;
-}
-
-namespace {
-
-// What applies, as items of a knapsack.
-class Items {
- public:
-  // A layer in integers alone pays for its borders, which are taken out of it where they are to be
-  // counted by themselves.
-  Items(const SearchSpace& space, const SearchLosses& losses, bool borders) {
-    const std::size_t count = borders ? losses.borders.size() : 0;
-    std::vector<double> around(space.layers().size(), 0);
-    if (count > 0) problem.borders.assign(around.size() - 1, 0);
-    for (std::size_t i = 0; i < count; ++i) {
-      const SearchBorder& border = space.borders()[i];
-      around[border.left] += losses.borders[i];
-      around[border.right] += losses.borders[i];
-      if (border.right == border.left + 1) {
-        problem.borders[border.left] = losses.borders[i];
-      } else {
-        problem.pairs.push_back({border.left, border.right, losses.borders[i]});
-      }
-    }
-    if (borders && !around.empty()) problem.border_times.assign(around.size() - 1, 0);
-    for (const SearchBorder& border : space.borders()) {
-      if (borders && border.right == border.left + 1) {
-        problem.border_times[border.left] = border.microseconds;
-      }
-    }
-    for (std::size_t layer = 0; layer < space.layers().size(); ++layer) {
-      auto& row = problem.items.emplace_back();
-      auto& names = forms_.emplace_back();
-      const auto& effects = space.layers()[layer].effects;
-      for (std::size_t form = 0; form < effects.size(); ++form) {
-        if (!effects[form].applies) continue;
-        const bool integers = space.options().forms[form].integers;
-        const double loss = losses.layers[layer][form];
-        row.push_back({static_cast<double>(effects[form].bytes),
-                       integers ? std::max(0.0, loss - around[layer]) : loss,
-                       static_cast<std::uint8_t>(integers ? 1 : 0), effects[form].microseconds});
-        names.push_back(form);
-      }
-    }
-  }
-
-  std::vector<std::size_t> choice_of(std::span<const std::size_t> chosen) const {
-    std::vector<std::size_t> choice;
-    for (std::size_t layer = 0; layer < chosen.size(); ++layer) {
-      choice.push_back(forms_[layer][chosen[layer]]);
-    }
-    return choice;
-  }
-
-  KnapsackProblem problem;
-
- private:
-  std::vector<std::vector<std::size_t>> forms_;
-};
-
-}  // namespace
-
-std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
-                                                   const SearchLosses& losses) {
-  const Items items(space, losses, false);
-  std::vector<std::vector<std::size_t>> choices;
-  for (const KnapsackPoint& point : knapsack_hull(items.problem)) {
-    choices.push_back(items.choice_of(point.chosen));
-  }
-  return choices;
-}
-
-std::vector<std::size_t> counted_choice(const SearchSpace& space, const SearchLosses& losses,
-                                        double bytes, double microseconds) {
-  Items items(space, losses, true);
-  items.problem.budget = bytes - static_cast<double>(space.base_bytes());
-  items.problem.time_budget = microseconds;
-  auto chosen = solve_knapsack(items.problem);
-  if (!chosen && std::isfinite(microseconds)) {
-    items.problem.time_budget = std::numeric_limits<double>::infinity();
-    items.problem.borders = items.problem.border_times;
-    items.problem.pairs.clear();
-    for (auto& row : items.problem.items) {
-      for (KnapsackChoice& choice : row) choice.loss = choice.time;
-    }
-    chosen = solve_knapsack(items.problem);
-  }
-  return chosen ? items.choice_of(*chosen) : std::vector<std::size_t>{};
-}
-
 // What layers have in common (a shape, an operator set) is counted with each of them, and so the
 // sum of the layers is off, by much the same for choices that are much the same.
 Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t bytes,
@@ -283,6 +189,18 @@ Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t
   std::vector<std::size_t> last;
   for (int round = 0; round < rounds; ++round) {
     std::vector<std::size_t> choice = counted_choice(space_, losses, budget, time_budget());
+    if (choice.empty() && round == 0) {
+      // Counting may be what is off: the least there is shows by how much.
+      choice = smallest_choice(space_);
+      if (knows(choice)) break;
+      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+      const auto got = static_cast<double>(built.bytes);
+      if (got > allowed) break;
+      off_ = got - predicted_bytes(choice);
+      budget = allowed - off_;
+      fitted = {std::move(choice), std::move(built)};
+      continue;
+    }
     if (choice.empty() || choice == last) break;
     last = choice;
     if (knows(choice)) {

@@ -38,6 +38,11 @@ class SearchLedger {
   // kCancelled on an interruption.
   Result<const SearchPoint*> evaluate(const std::vector<std::size_t>& choice, std::string origin,
                                       SearchSpace::Built built = {});
+  // Null: it was not evaluated.
+  const SearchPoint* find(const std::vector<std::size_t>& choice) const {
+    const auto found = seen_.find(choice);
+    return found != seen_.end() ? &outcome_.points[found->second] : nullptr;
+  }
   bool knows(const std::vector<std::size_t>& choice) const { return seen_.contains(choice); }
 
   // The choice of least loss whose file has up to `bytes` and whose predicted time is within the
@@ -88,14 +93,16 @@ Status search_all(SearchSpace& space, SearchLedger& ledger);
 // What these have in common.
 // Evaluates every form alone, on all layers that take it, as far as it may hold.
 Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t most);
+// The choice of the fewest bytes, by those of the layers and forms, nothing built.
+std::vector<std::size_t> smallest_choice(const SearchSpace& space);
 // The choice of least loss that fits `bytes` by the bytes of the layers alone, and `microseconds`
 // by their times, nothing built; where no choice does both, the fastest that fits the bytes; empty:
 // none fits these.
 std::vector<std::size_t> counted_choice(
     const SearchSpace& space, const SearchLosses& losses, double bytes,
     double microseconds = std::numeric_limits<double>::infinity());
-// Corners of the lower hull of (bytes, loss), from the fewest bytes, borders left out; nothing
-// built.
+// Corners of the lower hull of (bytes, loss), from the fewest bytes, nothing built; borders and
+// what forms take once are left out.
 std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
                                                    const SearchLosses& losses);
 // The noises: losses as they were measured.

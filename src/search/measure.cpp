@@ -171,8 +171,16 @@ class Measuring {
       per_layer =
           std::max<std::size_t>(1, static_cast<std::size_t>(trials / static_cast<double>(layers)));
     }
+    models_.resize(layers);
+    // Kept for the noise as far as they are small together.
+    constexpr std::uint64_t kMostKept = std::uint64_t{256} << 20;
+    keeps_ = space_.base_bytes() * all <= kMostKept;
     for (std::size_t layer = 0; layer < layers; ++layer) {
       MCOMPRESS_TRY(find_bytes(layer));
+      show("counting bytes", layer + 1);
+    }
+    MCOMPRESS_TRY(find_form_bytes());
+    for (std::size_t layer = 0; layer < layers; ++layer) {
       MCOMPRESS_TRY(find_noise(layer, per_layer));
       show("measuring layers", layer + 1);
     }
@@ -245,30 +253,60 @@ class Measuring {
     if (memory != nullptr) memory->known[key] = {number};
   }
 
-  // Keeps the models for find_noise.
   Status find_bytes(std::size_t layer) {
     auto& effects = space_.layers()[layer].effects;
     effects.assign(space_.options().forms.size(), {});
     effects[0].applies = effects[0].measured = true;
-    models_.clear();
-    models_.resize(effects.size());
+    models_[layer].resize(effects.size());
     for (std::size_t form = 1; form < effects.size(); ++form) {
       MCOMPRESS_TRY(check());
-      const std::vector<std::size_t> choice = alone(layer, form);
-      const std::string key = space_.key(choice, "bytes");
-      if (const auto* known = remembered(key)) {
-        effects[form].bytes = static_cast<std::int64_t>(known->front());
-      } else {
-        MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
-        effects[form].bytes =
-            static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
-        remember(key, static_cast<double>(effects[form].bytes));
-        models_[form] = std::move(built.model);
-      }
-      const bool integers = space_.options().forms[form].integers;
-      effects[form].applies = integers ? effects[form].bytes != 0 : effects[form].bytes < 0;
+      MCOMPRESS_ASSIGN(effects[form].bytes,
+                       bytes_of(alone(layer, form), keeps_ ? &models_[layer][form] : nullptr));
     }
     return ok_status();
+  }
+
+  // More than with all layers as they are. `model`: where to keep what is built; null: nowhere.
+  Result<std::int64_t> bytes_of(const std::vector<std::size_t>& choice,
+                                std::unique_ptr<Model>* model) {
+    const std::string key = space_.key(choice, "bytes");
+    if (const auto* known = remembered(key)) return static_cast<std::int64_t>(known->front());
+    MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+    const auto bytes =
+        static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
+    remember(key, static_cast<double>(bytes));
+    if (model != nullptr) *model = std::move(built.model);
+    return bytes;
+  }
+
+  // What a form takes once is counted with each layer alone, and but once with all of them:
+  // the sum of n layers alone is n - 1 times that larger than all together.
+  Status find_form_bytes() {
+    auto& layers = space_.layers();
+    for (std::size_t form = 1; form < space_.options().forms.size(); ++form) {
+      std::vector<std::size_t> choice = space_.plain();
+      std::int64_t sum = 0, count = 0;
+      for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        if (layers[layer].effects[form].bytes == 0) continue;  // the form does not apply
+        choice[layer] = form;
+        sum += layers[layer].effects[form].bytes;
+        ++count;
+      }
+      if (count > 1) {
+        MCOMPRESS_TRY(check());
+        MCOMPRESS_ASSIGN(const std::int64_t all, bytes_of(choice, nullptr));
+        space_.form_bytes()[form] =
+            std::max(0.0, static_cast<double>((sum - all) / (count - 1)));
+      }
+      const auto once = static_cast<std::int64_t>(space_.form_bytes()[form]);
+      for (SearchLayer& layer : layers) {
+        SearchEffect& effect = layer.effects[form];
+        if (effect.bytes == 0) continue;
+        effect.bytes -= once;
+        effect.applies = space_.options().forms[form].integers || effect.bytes < 0;
+      }
+    }
+    return changed();
   }
 
   Status find_noise(std::size_t layer, std::size_t per_layer) {
@@ -283,11 +321,11 @@ class Measuring {
       bits[form] = 32 * (1 + static_cast<double>(effect.bytes) / whole);
       if (!run[form]) continue;
       MCOMPRESS_TRY(check());
-      MCOMPRESS_ASSIGN(noise[form], noise_of(alone(layer, form), models_[form].get()));
+      MCOMPRESS_ASSIGN(noise[form], noise_of(alone(layer, form), models_[layer][form].get()));
       ++cost_.trials;
       any = effect.measured = true;
     }
-    models_.clear();
+    models_[layer].clear();
     if (!any) return ok_status();
     const std::vector<double> filled = interpolated_noise(bits, noise);
     for (std::size_t form = 1; form < at.effects.size(); ++form) {
@@ -318,7 +356,8 @@ class Measuring {
   SearchSpace& space_;
   double evaluations_;
   std::optional<OutputMeter> meter_;
-  std::vector<std::unique_ptr<Model>> models_;  // of one layer, by form
+  std::vector<std::vector<std::unique_ptr<Model>>> models_;  // by layer and form
+  bool keeps_ = false;
   MeasureCost cost_;
 };
 

@@ -62,6 +62,7 @@ Result<SearchOutcome> search_forms_of_layers(const Model& original, const Search
   }
   outcome.layers = std::move(space->layers());
   outcome.borders = std::move(space->borders());
+  outcome.form_bytes = space->form_bytes();
   outcome.left_out = std::move(space->left_out());
   outcome.front = front_of(options, outcome);
   return outcome;

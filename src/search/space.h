@@ -25,6 +25,9 @@ class SearchSpace {
   // Layers of which data go from one to the other.
   std::vector<SearchBorder>& borders() { return borders_; }
   const std::vector<SearchBorder>& borders() const { return borders_; }
+  // What a form takes once, however many layers have it.
+  std::vector<double>& form_bytes() { return form_bytes_; }
+  const std::vector<double>& form_bytes() const { return form_bytes_; }
   std::vector<std::string>& left_out() { return left_out_; }
   std::uint64_t base_bytes() const { return base_bytes_; }
 
@@ -43,7 +46,7 @@ class SearchSpace {
 
  private:
   SearchSpace(const SearchOptions& options, const SearchServices& services)
-      : options_(options), services_(services) {}
+      : options_(options), services_(services), form_bytes_(options.forms.size(), 0) {}
   Status prepare(const Model& original);
   Status find_layers();
   Status run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const;
@@ -54,6 +57,7 @@ class SearchSpace {
   std::unique_ptr<Model> prepared_;
   std::vector<SearchLayer> layers_;
   std::vector<SearchBorder> borders_;
+  std::vector<double> form_bytes_;
   std::vector<std::string> left_out_;
   std::uint64_t base_bytes_ = 0;
 };
