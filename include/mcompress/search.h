@@ -108,6 +108,9 @@ struct SearchEffect {
   std::int64_t bytes = 0;
   double noise = 0;        // of the first float output, as a share of its energy
   bool measured = false;   // else interpolated from forms that were
+  // The form computes in integers only beside other such layers: alone its borders cost more than
+  // it saves. Then `noise` is what all such layers together lose less without this one.
+  bool only_together = false;
   double microseconds = 0;  // of a run, with what follows up to the next layer; 0: not asked for
 };
 

@@ -53,6 +53,7 @@ std::optional<SearchForm> form_of(const std::string& name) {
   if (name == "static") {
     form.steps = {step_of("quantize-static")};
     form.steps[0].options.set("guard-sqnr", Datum::real(0));
+    form.steps.push_back(step_of("quantize-weights"));  // of layers that the first leaves alone
     form.integers = true;
     return form;
   }

@@ -185,6 +185,7 @@ class Measuring {
       show("measuring layers", layer + 1);
     }
     if (with_borders) MCOMPRESS_TRY(find_borders(integers));
+    if (integers < forms) MCOMPRESS_TRY(find_noise_together(integers, trials));
     cost_.evaluations = static_cast<double>(cost_.trials * cost_.samples) / judged;
     return cost_;
   }
@@ -225,6 +226,7 @@ class Measuring {
       const SearchEffect &left = layers[border.left].effects[form],
                          &right = layers[border.right].effects[form];
       if (!left.applies || !right.applies || !left.measured || !right.measured) continue;
+      if (left.only_together || right.only_together) continue;
       MCOMPRESS_TRY(check());
       std::vector<std::size_t> choice = alone(border.left, form);
       choice[border.right] = form;
@@ -232,6 +234,40 @@ class Measuring {
       ++cost_.trials;
       const double most = std::min(left.noise, right.noise) / 2;
       border.noise = std::clamp((left.noise + right.noise - both) / 2, 0.0, most);
+    }
+    return changed();
+  }
+
+  // Of layers that compute in integers only beside others: what all lose less without one. Where
+  // that is too much to run, each has its share of what all lose.
+  Status find_noise_together(std::size_t form, double trials) {
+    auto& layers = space_.layers();
+    std::vector<std::size_t> all = space_.plain(), wanted;
+    std::int64_t count = 0;
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      if (!layers[layer].effects[form].applies) continue;
+      all[layer] = form;
+      ++count;
+      if (layers[layer].effects[form].only_together) wanted.push_back(layer);
+    }
+    if (wanted.empty()) return ok_status();
+    MCOMPRESS_ASSIGN(const double together, noise_of(all, nullptr));
+    ++cost_.trials;
+    const bool each = static_cast<double>(wanted.size()) * 4 <= trials;
+    for (const std::size_t layer : wanted) {
+      SearchEffect& effect = layers[layer].effects[form];
+      double share = together / static_cast<double>(count);
+      if (each) {
+        MCOMPRESS_TRY(check());
+        std::vector<std::size_t> others = all;
+        others[layer] = 0;
+        MCOMPRESS_ASSIGN(const double without, noise_of(others, nullptr));
+        ++cost_.trials;
+        share = std::max(together - without, share / 10);
+      }
+      // Not less than the weights alone in as many bits lose, which is what was measured.
+      effect.noise = effect.measured ? std::max(effect.noise, share) : share;
+      effect.measured = each;
     }
     return changed();
   }
@@ -260,8 +296,12 @@ class Measuring {
     models_[layer].resize(effects.size());
     for (std::size_t form = 1; form < effects.size(); ++form) {
       MCOMPRESS_TRY(check());
+      const std::vector<std::size_t> choice = alone(layer, form);
       MCOMPRESS_ASSIGN(effects[form].bytes,
-                       bytes_of(alone(layer, form), keeps_ ? &models_[layer][form] : nullptr));
+                       bytes_of(choice, keeps_ ? &models_[layer][form] : nullptr));
+      if (!space_.options().forms[form].integers) continue;
+      const auto* known = remembered(space_.key(choice, "in integers"));
+      effects[form].only_together = known != nullptr && known->front() == 0;
     }
     return ok_status();
   }
@@ -275,6 +315,7 @@ class Measuring {
     const auto bytes =
         static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
     remember(key, static_cast<double>(bytes));
+    remember(space_.key(choice, "in integers"), built.in_integers ? 1 : 0);
     if (model != nullptr) *model = std::move(built.model);
     return bytes;
   }

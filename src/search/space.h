@@ -34,6 +34,8 @@ class SearchSpace {
   struct Built {
     std::unique_ptr<Model> model;
     std::uint64_t bytes = 0;  // of its file
+    // Values are quantized on a run, more of them than in prepared().
+    bool in_integers = false;
   };
   // The model of a choice, made as its recipe makes it.
   Result<Built> build(std::span<const std::size_t> choice) const;
@@ -60,6 +62,7 @@ class SearchSpace {
   std::vector<double> form_bytes_;
   std::vector<std::string> left_out_;
   std::uint64_t base_bytes_ = 0;
+  std::int64_t quantizes_ = 0;  // nodes of prepared()
 };
 
 // The steps of a choice: each form's passes, on the layers that take it.

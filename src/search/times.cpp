@@ -121,6 +121,13 @@ class Profiling {
       const double together = times_[forms][border.left] + times_[forms + 1][border.left];
       const double alone = times_[0][border.left] + times_[integers][border.left];
       border.microseconds = std::max(0.0, (together - alone) / 2);
+      // A layer that was not put in integers between floats would lose more at its two borders than
+      // it saves.
+      for (const std::size_t layer : {border.left, border.right}) {
+        if (!layers[layer].effects[integers].only_together) continue;
+        const double saved = times_[0][layer] - times_[integers][layer];
+        border.microseconds = std::max(border.microseconds, saved / 2);
+      }
     }
   }
 
