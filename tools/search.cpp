@@ -62,7 +62,8 @@ const Schema<Options>& Options::schema() {
                  "time of a run over the original's, measured here; 0: not asked for")
           .range(0, 10)
           .field("forms", &Options::forms,
-                 "float16, int8, static, dynamic, cluster-B, clusters-K, int2-N, int4-N, int8-N, sparse-P, "
+                 "float16, int8, static, dynamic, cluster-B, clusters-K, int2-N, int4-N, int8-N, "
+                 "sparse-P, "
                  "sparse-P-cluster-B; float32 always is one; not given: those that the limits and "
                  "the size of the model suggest")
           .field("pack", &Options::pack,

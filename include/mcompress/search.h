@@ -106,8 +106,8 @@ struct SearchEffect {
   bool applies = false;
   // Of the model file, more than with the layer as it is; without SearchOutcome::form_bytes.
   std::int64_t bytes = 0;
-  double noise = 0;        // of the first float output, as a share of its energy
-  bool measured = false;   // else interpolated from forms that were
+  double noise = 0;       // of the first float output, as a share of its energy
+  bool measured = false;  // else interpolated from forms that were
   // The form computes in integers only beside other such layers: alone its borders cost more than
   // it saves. Then `noise` is what all such layers together lose less without this one.
   bool only_together = false;
@@ -137,14 +137,14 @@ struct SearchPoint {
   std::optional<double> latency;
   std::string origin;  // what proposed it: "knapsack", "uniform cluster-4"
   bool holds = false;
-  double predicted_db = 0;  // SQNR by the sum of the layers' noises
+  double predicted_db = 0;                  // SQNR by the sum of the layers' noises
   std::optional<double> predicted_latency;  // by the layers' times
 };
 
 struct SearchOutcome {
   std::vector<SearchLayer> layers;
   std::vector<SearchBorder> borders;
-  std::vector<double> form_bytes;  // what each form takes once, however many layers have it
+  std::vector<double> form_bytes;     // what each form takes once, however many layers have it
   std::vector<std::string> left_out;  // weights without a name that a recipe could use
   std::vector<SearchPoint> points;    // evaluated, in order
   std::optional<std::size_t> best;    // holds, or is nearest to it

@@ -82,9 +82,9 @@ class Items {
     }
     problem.time_budget = microseconds;
     constexpr std::size_t kRough = 256, kRoughLabels = 128;
-    auto chosen = !roughly                    ? solve_knapsack(problem)
+    auto chosen = !roughly                   ? solve_knapsack(problem)
                   : std::isinf(microseconds) ? solve_knapsack(problem, kRough)
-                                              : solve_knapsack_by_labels(problem, kRoughLabels);
+                                             : solve_knapsack_by_labels(problem, kRoughLabels);
     if (!chosen) return std::nullopt;
     loss_ = knapsack_loss(problem, *chosen);
     return choice_of(*chosen);

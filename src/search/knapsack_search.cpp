@@ -84,8 +84,7 @@ class KnapsackSearch {
     return try_uniform_forms(space_, ledger_, most);
   }
 
-  Status try_fitted(const SearchLosses& losses, std::uint64_t bytes,
-                    const std::string& origin) {
+  Status try_fitted(const SearchLosses& losses, std::uint64_t bytes, const std::string& origin) {
     if (!ledger_.can_afford(reserved())) return ok_status();
     MCOMPRESS_ASSIGN(FittedChoice fitted, ledger_.fit(losses, bytes));
     if (fitted.choice.empty()) return first_is_cheapest(origin);
@@ -137,7 +136,8 @@ class KnapsackSearch {
       }
       const std::uint64_t bytes = target(shrink);
       const auto& losses = idle % 2 == 0 ? noise_ : amplitudes_or_noise();
-      MCOMPRESS_ASSIGN(FittedChoice fitted, ledger_.fit(weighted(losses, space_.borders(), weights), bytes, 3));
+      MCOMPRESS_ASSIGN(FittedChoice fitted,
+                       ledger_.fit(weighted(losses, space_.borders(), weights), bytes, 3));
       if (fitted.built.model == nullptr || ledger_.knows(fitted.choice)) {
         ++idle;
         spread = std::min(spread * 1.1, 3.0);

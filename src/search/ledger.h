@@ -80,7 +80,7 @@ class SearchLedger {
   SearchSpace& space_;
   SearchOutcome& outcome_;
   std::map<std::vector<std::size_t>, std::size_t> seen_;
-  double off_ = 0;  // bytes of the last model that fitted, less the sum of its layers
+  double off_ = 0;              // bytes of the last model that fitted, less the sum of its layers
   std::vector<double> slower_;  // times of the last models, over the sums of their layers
 };
 

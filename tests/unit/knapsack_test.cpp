@@ -24,7 +24,8 @@ Exhaustive exhaustive(const KnapsackProblem& problem) {
       cost += problem.items[i][chosen[i]].cost;
       loss += problem.items[i][chosen[i]].loss;
       time += problem.items[i][chosen[i]].time;
-      if (i > 0 && problem.items[i][chosen[i]].colour != problem.items[i - 1][chosen[i - 1]].colour) {
+      if (i > 0 &&
+          problem.items[i][chosen[i]].colour != problem.items[i - 1][chosen[i - 1]].colour) {
         if (!problem.borders.empty()) loss += problem.borders[i - 1];
         if (!problem.border_times.empty()) time += problem.border_times[i - 1];
       }
@@ -66,8 +67,7 @@ KnapsackProblem random_timed_problem(std::mt19937& random, std::size_t items) {
     auto& row = problem.items.emplace_back();
     for (int c = 0; c < 4; ++c) {
       row.push_back({static_cast<double>(cost(random)), static_cast<double>(loss(random)),
-                     static_cast<std::uint8_t>(colour(random)),
-                     static_cast<double>(cost(random))});
+                     static_cast<std::uint8_t>(colour(random)), static_cast<double>(cost(random))});
     }
     if (i == 0) continue;
     problem.borders.push_back(loss(random) / 4);
