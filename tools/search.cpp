@@ -62,7 +62,8 @@ const Schema<Options>& Options::schema() {
                  "time of a run over the original's, measured here; 0: not asked for")
           .range(0, 10)
           .field("forms", &Options::forms,
-                 "float16, int8, static, cluster-B, clusters-K, int2-N, int4-N, int8-N, sparse-P, "
+                 "float16, int8, static, dynamic, cluster-B, clusters-K, int2-N, int4-N, int8-N, "
+                 "sparse-P, "
                  "sparse-P-cluster-B; float32 always is one; not given: those that the limits and "
                  "the size of the model suggest")
           .field("pack", &Options::pack,
@@ -103,7 +104,7 @@ std::vector<std::string> default_forms(const Options& options) {
   if (options.pack) {
     forms.insert(forms.end(), {"cluster-8", "sparse-50-cluster-5", "sparse-70-cluster-4"});
   }
-  if (options.max_latency > 0) forms.emplace_back("static");
+  if (options.max_latency > 0) forms.insert(forms.end(), {"static", "dynamic"});
   return forms;
 }
 
@@ -183,8 +184,10 @@ class Search final : public Writing {
 
   Result<SearchOptions> options_of(const Model& model) {
     SearchOptions search;
-    const bool integers = std::any_of(forms_.begin(), forms_.end(),
-                                      [](const SearchForm& form) { return form.integers; });
+    // What computes in integers needs operators of newer operator sets.
+    const bool integers = std::any_of(forms_.begin(), forms_.end(), [](const SearchForm& form) {
+      return form.integers || form.name == "dynamic";
+    });
     MCOMPRESS_ASSIGN(Recipe base, builtin_recipe(integers ? "quantize-static" : "cluster"));
     search.before = steps_before(std::move(base), integers ? "equalize" : "cluster-weights");
     search.before.target = job_.target;

@@ -46,6 +46,9 @@ Datum point_datum(const SearchOptions& options, const SearchOutcome& outcome, st
   map.set("sqnr_db", Datum::real(point.quality.sqnr_db));
   map.set("predicted_sqnr_db", Datum::real(std::min(point.predicted_db, 200.0)));
   if (point.latency) map.set("latency", Datum::real(*point.latency));
+  if (point.predicted_latency) {
+    map.set("predicted_latency", Datum::real(*point.predicted_latency));
+  }
   map.set("origin", Datum::string(point.origin));
   map.set("holds", Datum::boolean(point.holds));
   map.set("front", Datum::boolean(std::find(outcome.front.begin(), outcome.front.end(), place) !=
@@ -121,6 +124,10 @@ std::string effort_text(const SearchOptions& options, const SearchOutcome& outco
     const SearchPoint& best = outcome.points[*outcome.best];
     text += "\nthe sum of the layers' noises predicts " + db_text(best.predicted_db) +
             ", measured " + db_text(best.quality.sqnr_db) + " (found by: " + best.origin + ")";
+    if (best.latency && best.predicted_latency) {
+      text += "\nthe layers' times predict " + decimal_text(*best.predicted_latency, 3) +
+              " of the original's time, measured " + decimal_text(*best.latency, 3);
+    }
   }
   return text;
 }
@@ -200,6 +207,9 @@ Datum front_datum(const SearchOptions& options, const SearchOutcome& outcome,
     entry.set("name", Datum::string(layer.name));
     entry.set("op_type", Datum::string(layer.op_type));
     entry.set("weight_bytes", Datum::integer(static_cast<std::int64_t>(layer.weight_bytes)));
+    if (!layer.effects.empty() && layer.effects[0].microseconds > 0) {
+      entry.set("microseconds", Datum::real(layer.effects[0].microseconds));
+    }
     Datum forms = Datum::list();
     for (std::size_t form = 1; form < layer.effects.size(); ++form) {
       const SearchEffect& effect = layer.effects[form];
@@ -209,12 +219,24 @@ Datum front_datum(const SearchOptions& options, const SearchOutcome& outcome,
       row.set("bytes", Datum::integer(effect.bytes));
       row.set("sqnr_db", Datum::real(db_of(effect.noise)));
       row.set("measured", Datum::boolean(effect.measured));
+      if (effect.microseconds > 0) row.set("microseconds", Datum::real(effect.microseconds));
       forms.push(std::move(row));
     }
     entry.set("forms", std::move(forms));
     list.push(std::move(entry));
   }
   map.set("layers", std::move(list));
+  Datum borders = Datum::list();
+  for (const SearchBorder& border : outcome.borders) {
+    if (border.noise <= 0 && border.microseconds <= 0) continue;
+    Datum row = Datum::map();
+    row.set("left", Datum::string(outcome.layers[border.left].name));
+    row.set("right", Datum::string(outcome.layers[border.right].name));
+    row.set("noise", Datum::real(border.noise));
+    row.set("microseconds", Datum::real(border.microseconds));
+    borders.push(std::move(row));
+  }
+  if (!borders.as_list()->empty()) map.set("borders", std::move(borders));
   return map;
 }
 

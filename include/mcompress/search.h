@@ -25,13 +25,14 @@ namespace mcompress {
 struct SearchForm {
   std::string name;
   std::vector<RecipeStep> steps;  // in order, without `include`; none: as it is
-  bool integers = false;          // the layer runs in integers: it pays for borders to floats
+  bool integers = false;  // values between such layers stay integers: borders to others cost
 };
 
 // Forms by their names:
 //   float32, float16
 //   int8             8 bits and a scale per channel, weights only
 //   static           8 bits, run in integers (needs calibration data)
+//   dynamic          8 bits, matrix products in integers, what they read quantized on every run
 //   cluster-B        a codebook and B bits per weight, 1 to 8
 //   clusters-K       the same with K entries, 2 to 256
 //   int2-N, int4-N, int8-N   a scale and a zero point per block of N weights
@@ -103,9 +104,22 @@ struct SearchServices {
 // What a form does to a layer while the others stay as they are.
 struct SearchEffect {
   bool applies = false;
-  std::int64_t bytes = 0;  // of the model file, more than with the layer as it is
-  double noise = 0;        // of the first float output, as a share of its energy
-  bool measured = false;   // else interpolated from forms that were
+  // Of the model file, more than with the layer as it is; without SearchOutcome::form_bytes.
+  std::int64_t bytes = 0;
+  double noise = 0;       // of the first float output, as a share of its energy
+  bool measured = false;  // else interpolated from forms that were
+  // The form computes in integers only beside other such layers: alone its borders cost more than
+  // it saves. Then `noise` is what all such layers together lose less without this one.
+  bool only_together = false;
+  double microseconds = 0;  // of a run, with what follows up to the next layer; 0: not asked for
+};
+
+// Between layers of which one computes in integers and the other does not. A layer alone in
+// integers pays for its borders; where both sides do, each saves this.
+struct SearchBorder {
+  std::size_t left = 0, right = 0;  // layers; data go from one to the other
+  double noise = 0;                 // as SearchEffect::noise
+  double microseconds = 0;          // of converting; only known for right = left + 1
 };
 
 struct SearchLayer {
@@ -123,11 +137,14 @@ struct SearchPoint {
   std::optional<double> latency;
   std::string origin;  // what proposed it: "knapsack", "uniform cluster-4"
   bool holds = false;
-  double predicted_db = 0;  // SQNR by the sum of the layers' noises
+  double predicted_db = 0;                  // SQNR by the sum of the layers' noises
+  std::optional<double> predicted_latency;  // by the layers' times
 };
 
 struct SearchOutcome {
   std::vector<SearchLayer> layers;
+  std::vector<SearchBorder> borders;
+  std::vector<double> form_bytes;     // what each form takes once, however many layers have it
   std::vector<std::string> left_out;  // weights without a name that a recipe could use
   std::vector<SearchPoint> points;    // evaluated, in order
   std::optional<std::size_t> best;    // holds, or is nearest to it

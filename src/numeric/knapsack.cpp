@@ -13,35 +13,55 @@ double border_of(const KnapsackProblem& problem, std::size_t left) {
   return left < problem.borders.size() ? problem.borders[left] : 0.0;
 }
 
+bool differ(const KnapsackProblem& problem, std::span<const std::size_t> chosen, std::size_t a,
+            std::size_t b) {
+  return problem.items[a][chosen[a]].colour != problem.items[b][chosen[b]].colour;
+}
+
 double cheapest(const std::vector<KnapsackChoice>& choices) {
   double least = kInfinity;
   for (const KnapsackChoice& choice : choices) least = std::min(least, choice.cost);
   return least;
 }
 
+// What the choice of one item takes part in: its loss, and its borders.
+double loss_around(const KnapsackProblem& problem, std::span<const std::size_t> chosen,
+                   std::size_t i) {
+  double sum = problem.items[i][chosen[i]].loss;
+  if (i > 0 && differ(problem, chosen, i - 1, i)) sum += border_of(problem, i - 1);
+  if (i + 1 < chosen.size() && differ(problem, chosen, i, i + 1)) sum += border_of(problem, i);
+  for (const KnapsackPair& pair : problem.pairs) {
+    const bool touches = pair.left == i || pair.right == i;
+    if (touches && differ(problem, chosen, pair.left, pair.right)) sum += pair.loss;
+  }
+  return sum;
+}
+
 // Spends what is left of the budget: the single change of a choice that lowers the loss most,
 // again and again. Each change lowers the loss, so that it ends.
 void spend_rest(const KnapsackProblem& problem, std::vector<std::size_t>& chosen) {
   double cost = knapsack_cost(problem, chosen);
-  double loss = knapsack_loss(problem, chosen);
+  const bool timed = std::isfinite(problem.time_budget);
   for (;;) {
-    double best_loss = loss - 1e-12 * std::abs(loss);
+    double best_gain = 0;
     std::size_t best_item = problem.items.size(), best_choice = 0;
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       const std::size_t held = chosen[i];
+      const double before = loss_around(problem, chosen, i);
       for (std::size_t c = 0; c < problem.items[i].size(); ++c) {
         const double changed = cost - problem.items[i][held].cost + problem.items[i][c].cost;
         if (c == held || changed > problem.budget) continue;
         chosen[i] = c;
-        const double value = knapsack_loss(problem, chosen);
-        if (value < best_loss) best_loss = value, best_item = i, best_choice = c;
+        const double gain = before - loss_around(problem, chosen, i);
+        if (gain <= best_gain || gain <= 1e-12 * std::abs(before)) continue;
+        if (timed && knapsack_time(problem, chosen) > problem.time_budget) continue;
+        best_gain = gain, best_item = i, best_choice = c;
       }
       chosen[i] = held;
     }
     if (best_item == problem.items.size()) return;
     chosen[best_item] = best_choice;
     cost = knapsack_cost(problem, chosen);
-    loss = best_loss;
   }
 }
 
@@ -57,8 +77,20 @@ double knapsack_loss(const KnapsackProblem& problem, std::span<const std::size_t
   double sum = 0;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     sum += problem.items[i][chosen[i]].loss;
-    if (i > 0 && problem.items[i][chosen[i]].colour != problem.items[i - 1][chosen[i - 1]].colour) {
-      sum += border_of(problem, i - 1);
+    if (i > 0 && differ(problem, chosen, i - 1, i)) sum += border_of(problem, i - 1);
+  }
+  for (const KnapsackPair& pair : problem.pairs) {
+    if (differ(problem, chosen, pair.left, pair.right)) sum += pair.loss;
+  }
+  return sum;
+}
+
+double knapsack_time(const KnapsackProblem& problem, std::span<const std::size_t> chosen) {
+  double sum = 0;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    sum += problem.items[i][chosen[i]].time;
+    if (i > 0 && i - 1 < problem.border_times.size() && differ(problem, chosen, i - 1, i)) {
+      sum += problem.border_times[i - 1];
     }
   }
   return sum;
@@ -66,6 +98,11 @@ double knapsack_loss(const KnapsackProblem& problem, std::span<const std::size_t
 
 std::optional<std::vector<std::size_t>> solve_knapsack(const KnapsackProblem& problem,
                                                        std::size_t buckets) {
+  if (std::isfinite(problem.time_budget)) {
+    auto chosen = solve_knapsack_by_labels(problem);
+    if (chosen) spend_rest(problem, *chosen);
+    return chosen;
+  }
   double least = 0, most = 0;
   for (const auto& choices : problem.items) {
     if (choices.empty()) return std::nullopt;
@@ -164,7 +201,8 @@ std::vector<KnapsackPoint> knapsack_hull(const KnapsackProblem& problem) {
   // Slopes of one item fall along its hull, so that its steps stay in their order.
   std::stable_sort(steps.begin(), steps.end(),
                    [](const Step& a, const Step& b) { return a.slope > b.slope; });
-  const KnapsackProblem plain{problem.items, {}, problem.budget};
+  KnapsackProblem plain;
+  plain.items = problem.items;
   const auto measured = [&plain](KnapsackPoint at) {
     at.cost = knapsack_cost(plain, at.chosen);
     at.loss = knapsack_loss(plain, at.chosen);

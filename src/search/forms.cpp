@@ -53,7 +53,13 @@ std::optional<SearchForm> form_of(const std::string& name) {
   if (name == "static") {
     form.steps = {step_of("quantize-static")};
     form.steps[0].options.set("guard-sqnr", Datum::real(0));
+    form.steps.push_back(step_of("quantize-weights"));  // of layers that the first leaves alone
     form.integers = true;
+    return form;
+  }
+  if (name == "dynamic") {
+    form.steps = {step_of("quantize-dynamic")};
+    form.steps[0].options.set("min-elements", Datum::integer(256));
     return form;
   }
   std::string_view rest = name;
@@ -105,14 +111,14 @@ Result<std::vector<SearchForm>> search_forms(std::span<const std::string> names)
     std::optional<SearchForm> form = form_of(name);
     if (!form) {
       static const std::vector<std::string> kExamples = {
-          "float32", "float16", "int8",    "static",    "cluster-4",          "clusters-12",
-          "int2-16", "int4-32", "int8-32", "sparse-50", "sparse-50-cluster-4"};
+          "float32",     "float16", "int8",    "static",  "dynamic",   "cluster-4",
+          "clusters-12", "int2-16", "int4-32", "int8-32", "sparse-50", "sparse-50-cluster-4"};
       const std::string nearest = nearest_name(name, kExamples);
-      return Error(Code::kUsage, "unknown-form", "there is no form '" + name + "'",
-                   {{}, "--forms", {}},
-                   nearest.empty() ? "forms are float32, float16, int8, static, cluster-B, "
-                                     "clusters-K, int4-N, sparse-P and sparse-P-cluster-B"
-                                   : "did you mean '" + nearest + "'?");
+      return Error(
+          Code::kUsage, "unknown-form", "there is no form '" + name + "'", {{}, "--forms", {}},
+          nearest.empty() ? "forms are float32, float16, int8, static, dynamic, cluster-B, "
+                            "clusters-K, int4-N, sparse-P and sparse-P-cluster-B"
+                          : "did you mean '" + nearest + "'?");
     }
     forms.push_back(std::move(*form));
   }

@@ -11,11 +11,15 @@
 namespace mcompress {
 namespace {
 
-// Losses of the layers, each times a weight.
-std::vector<std::vector<double>> weighted(std::vector<std::vector<double>> losses,
-                                          const std::vector<double>& log_weights) {
-  for (std::size_t layer = 0; layer < losses.size(); ++layer) {
-    for (double& loss : losses[layer]) loss *= std::exp(log_weights[layer]);
+// Losses of the layers, each times a weight; borders by the geometric mean of both sides.
+SearchLosses weighted(SearchLosses losses, const std::vector<SearchBorder>& borders,
+                      const std::vector<double>& log_weights) {
+  for (std::size_t layer = 0; layer < losses.layers.size(); ++layer) {
+    for (double& loss : losses.layers[layer]) loss *= std::exp(log_weights[layer]);
+  }
+  for (std::size_t i = 0; i < losses.borders.size(); ++i) {
+    losses.borders[i] *=
+        std::exp((log_weights[borders[i].left] + log_weights[borders[i].right]) / 2);
   }
   return losses;
 }
@@ -39,8 +43,8 @@ class KnapsackSearch {
 
   Status run() {
     const SearchLimits& limits = space_.options().limits;
-    if (limits.max_bytes > 0) {
-      MCOMPRESS_TRY(start_within(limits.max_bytes));
+    if (!ledger_.minimises_bytes()) {
+      MCOMPRESS_TRY(start_within(limits.max_bytes > 0 ? limits.max_bytes : kAnyBytes));
     } else {
       MCOMPRESS_TRY(start_smallest());
     }
@@ -49,13 +53,25 @@ class KnapsackSearch {
   }
 
  private:
-  const SearchLimits& limits() const { return space_.options().limits; }
+  static constexpr std::uint64_t kAnyBytes = std::uint64_t{1} << 62;
+
   double reserved() const { return static_cast<double>(space_.options().front_points); }
 
-  std::vector<std::vector<double>> amplitudes() const {
-    std::vector<std::vector<double>> losses = noise_;
-    for (auto& row : losses) {
+  SearchLosses amplitudes() const {
+    SearchLosses losses = noise_;
+    for (auto& row : losses.layers) {
       for (double& loss : row) loss = std::sqrt(loss);
+    }
+    for (std::size_t i = 0; i < losses.borders.size(); ++i) {
+      // What a sum of amplitudes falls by when the energy falls by so much.
+      const SearchBorder& border = space_.borders()[i];
+      double around = 0;
+      for (const std::size_t layer : {border.left, border.right}) {
+        for (std::size_t form = 0; form < losses.layers[layer].size(); ++form) {
+          if (space_.options().forms[form].integers) around += losses.layers[layer][form];
+        }
+      }
+      losses.borders[i] = around > 0 ? losses.borders[i] / around : 0;
     }
     return losses;
   }
@@ -68,8 +84,7 @@ class KnapsackSearch {
     return try_uniform_forms(space_, ledger_, most);
   }
 
-  Status try_fitted(const std::vector<std::vector<double>>& losses, std::uint64_t bytes,
-                    const std::string& origin) {
+  Status try_fitted(const SearchLosses& losses, std::uint64_t bytes, const std::string& origin) {
     if (!ledger_.can_afford(reserved())) return ok_status();
     MCOMPRESS_ASSIGN(FittedChoice fitted, ledger_.fit(losses, bytes));
     if (fitted.choice.empty()) return first_is_cheapest(origin);
@@ -81,8 +96,7 @@ class KnapsackSearch {
   // Nothing fits: the least there is, so that it can be said how far it is off.
   Status first_is_cheapest(const std::string& origin) {
     if (ledger_.best() != nullptr) return ok_status();
-    const auto hull = hull_choices(space_, noise_);
-    MCOMPRESS_TRY(ledger_.evaluate(hull.front(), origin + ", fewest bytes"));
+    MCOMPRESS_TRY(ledger_.evaluate(smallest_choice(space_), origin + ", fewest bytes"));
     return ok_status();
   }
 
@@ -92,21 +106,24 @@ class KnapsackSearch {
     std::size_t low = 0, high = hull.size();  // the first that holds is in [low, high]
     while (low < high && ledger_.can_afford(reserved())) {
       const std::size_t middle = (low + high) / 2;
-      MCOMPRESS_ASSIGN(const SearchPoint* point, ledger_.evaluate(hull[middle], "knapsack"));
-      if (point != nullptr && point->holds) {
+      // The corner's bytes, forms that are hardly worth what they take once left out.
+      std::vector<std::size_t> choice =
+          counted_choice(space_, noise_, ledger_.predicted_bytes(hull[middle]));
+      if (choice.empty()) choice = hull[middle];
+      MCOMPRESS_ASSIGN(const SearchPoint* point, ledger_.evaluate(choice, "knapsack"));
+      if (point == nullptr) point = ledger_.find(choice);
+      if (point->holds) {
         high = middle;
       } else {
         low = middle + 1;
       }
     }
-    // Time does not follow bytes.
-    if (limits().max_latency > 0) return try_uniform_forms(space_, ledger_, SIZE_MAX);
     return ok_status();
   }
 
   // Other weights of the layers, near those of the best point.
   Status improve() {
-    std::vector<double> centre(noise_.size(), 0);
+    std::vector<double> centre(noise_.layers.size(), 0);
     double spread = 1;
     int failures = 0, idle = 0;
     double shrink = 0.04;
@@ -119,7 +136,8 @@ class KnapsackSearch {
       }
       const std::uint64_t bytes = target(shrink);
       const auto& losses = idle % 2 == 0 ? noise_ : amplitudes_or_noise();
-      MCOMPRESS_ASSIGN(FittedChoice fitted, ledger_.fit(weighted(losses, weights), bytes, 3));
+      MCOMPRESS_ASSIGN(FittedChoice fitted,
+                       ledger_.fit(weighted(losses, space_.borders(), weights), bytes, 3));
       if (fitted.built.model == nullptr || ledger_.knows(fitted.choice)) {
         ++idle;
         spread = std::min(spread * 1.1, 3.0);
@@ -139,8 +157,8 @@ class KnapsackSearch {
     return ok_status();
   }
 
-  const std::vector<std::vector<double>>& amplitudes_or_noise() {
-    if (amplitudes_.empty()) amplitudes_ = amplitudes();
+  const SearchLosses& amplitudes_or_noise() {
+    if (amplitudes_.layers.empty()) amplitudes_ = amplitudes();
     return amplitudes_;
   }
 
@@ -150,8 +168,9 @@ class KnapsackSearch {
 
   // Where bytes are what is looked for, a little below the best; above it while nothing holds.
   std::uint64_t target(double shrink) const {
-    if (!ledger_.minimises_bytes() && space_.options().limits.max_bytes > 0) {
-      return space_.options().limits.max_bytes;
+    if (!ledger_.minimises_bytes()) {
+      const std::uint64_t limit = space_.options().limits.max_bytes;
+      return limit > 0 ? limit : kAnyBytes;
     }
     const auto bytes = static_cast<double>(ledger_.best()->bytes);
     const double factor = ledger_.best()->holds ? 1 - shrink : 1 + shrink;
@@ -179,7 +198,7 @@ class KnapsackSearch {
 
   SearchSpace& space_;
   SearchLedger& ledger_;
-  std::vector<std::vector<double>> noise_, amplitudes_;
+  SearchLosses noise_, amplitudes_;
   std::mt19937_64 random_;
 };
 

@@ -4,23 +4,75 @@
 #include <cmath>
 #include <limits>
 
-#include "numeric/knapsack.h"
 #include "support/try.h"
 
 namespace mcompress {
+
+namespace {
+
+bool in_integers(const SearchSpace& space, std::size_t form) {
+  return space.options().forms[form].integers;
+}
+
+}  // namespace
 
 double SearchLedger::predicted_noise(std::span<const std::size_t> choice) const {
   double sum = 0;
   for (std::size_t layer = 0; layer < choice.size(); ++layer) {
     sum += space_.layers()[layer].effects[choice[layer]].noise;
   }
+  for (const SearchBorder& border : space_.borders()) {
+    const bool both =
+        in_integers(space_, choice[border.left]) && in_integers(space_, choice[border.right]);
+    if (both) sum -= 2 * border.noise;
+  }
+  return std::max(sum, 0.0);
+}
+
+double SearchLedger::layers_time(std::span<const std::size_t> choice) const {
+  double sum = 0;
+  for (std::size_t layer = 0; layer < choice.size(); ++layer) {
+    sum += space_.layers()[layer].effects[choice[layer]].microseconds;
+  }
+  for (const SearchBorder& border : space_.borders()) {
+    const bool apart =
+        in_integers(space_, choice[border.left]) != in_integers(space_, choice[border.right]);
+    if (apart) sum += border.microseconds;
+  }
   return sum;
+}
+
+namespace {
+
+double middle_of(std::vector<double> numbers) {
+  if (numbers.empty()) return 1;
+  std::sort(numbers.begin(), numbers.end());
+  return numbers[numbers.size() / 2];
+}
+
+}  // namespace
+
+std::optional<double> SearchLedger::predicted_latency(std::span<const std::size_t> choice) const {
+  const double plain = layers_time(space_.plain());
+  if (plain <= 0) return std::nullopt;
+  return middle_of(slower_) * layers_time(choice) / plain;
+}
+
+double SearchLedger::time_budget() const {
+  const double limit = space_.options().limits.max_latency;
+  const double plain = layers_time(space_.plain());
+  if (limit <= 0 || plain <= 0) return std::numeric_limits<double>::infinity();
+  return limit * plain / middle_of(slower_);
 }
 
 double SearchLedger::predicted_bytes(std::span<const std::size_t> choice) const {
   auto sum = static_cast<double>(space_.base_bytes());
   for (std::size_t layer = 0; layer < choice.size(); ++layer) {
     sum += static_cast<double>(space_.layers()[layer].effects[choice[layer]].bytes);
+  }
+  for (std::size_t form = 0; form < space_.form_bytes().size(); ++form) {
+    const bool used = std::find(choice.begin(), choice.end(), form) != choice.end();
+    if (used) sum += space_.form_bytes()[form];
   }
   return sum;
 }
@@ -78,6 +130,7 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
   point.choice = choice;
   point.origin = std::move(origin);
   point.predicted_db = -10 * std::log10(std::max(predicted_noise(choice), 1e-20));
+  point.predicted_latency = predicted_latency(choice);
   const bool timed = space_.options().limits.max_latency > 0 && services.latency != nullptr;
   const std::string key = space_.key(choice, timed ? "quality and time" : "quality");
   const std::vector<double>* known = nullptr;
@@ -106,6 +159,12 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
       if (services.memory->changed != nullptr) MCOMPRESS_TRY(services.memory->changed());
     }
   }
+  const double layers = layers_time(choice), plain = layers_time(space_.plain());
+  if (point.latency && layers > 0 && plain > 0) {
+    constexpr std::size_t kLast = 3;
+    if (slower_.size() == kLast) slower_.erase(slower_.begin());
+    slower_.push_back(std::clamp(*point.latency * plain / layers, 0.1, 10.0));
+  }
   outcome_.evaluations += 1;
   if (progress != nullptr) {
     progress->update("evaluating", static_cast<std::uint64_t>(outcome_.evaluations),
@@ -119,79 +178,29 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
   return &outcome_.points.back();
 }
 
-std::vector<std::vector<double>> noise_losses(const SearchSpace& space) {
-  std::vector<std::vector<double>> losses;
-  for (const SearchLayer& layer : space.layers()) {
-    auto& row = losses.emplace_back();
-    for (const SearchEffect& effect : layer.effects) row.push_back(effect.noise);
-  }
-  return losses;
-}
-
-namespace {
-
-// What applies, as items of a knapsack.
-class Items {
- public:
-  Items(const SearchSpace& space, const std::vector<std::vector<double>>& losses) {
-    for (std::size_t layer = 0; layer < space.layers().size(); ++layer) {
-      auto& row = problem.items.emplace_back();
-      auto& names = forms_.emplace_back();
-      const auto& effects = space.layers()[layer].effects;
-      for (std::size_t form = 0; form < effects.size(); ++form) {
-        if (!effects[form].applies) continue;
-        row.push_back({static_cast<double>(effects[form].bytes), losses[layer][form], 0});
-        names.push_back(form);
-      }
-    }
-  }
-
-  std::vector<std::size_t> choice_of(std::span<const std::size_t> chosen) const {
-    std::vector<std::size_t> choice;
-    for (std::size_t layer = 0; layer < chosen.size(); ++layer) {
-      choice.push_back(forms_[layer][chosen[layer]]);
-    }
-    return choice;
-  }
-
-  KnapsackProblem problem;
-
- private:
-  std::vector<std::vector<std::size_t>> forms_;
-};
-
-}  // namespace
-
-std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
-                                                   const std::vector<std::vector<double>>& losses) {
-  const Items items(space, losses);
-  std::vector<std::vector<std::size_t>> choices;
-  for (const KnapsackPoint& point : knapsack_hull(items.problem)) {
-    choices.push_back(items.choice_of(point.chosen));
-  }
-  return choices;
-}
-
-std::vector<std::size_t> counted_choice(const SearchSpace& space,
-                                        const std::vector<std::vector<double>>& losses,
-                                        double bytes) {
-  Items items(space, losses);
-  items.problem.budget = bytes - static_cast<double>(space.base_bytes());
-  const auto chosen = solve_knapsack(items.problem);
-  return chosen ? items.choice_of(*chosen) : std::vector<std::size_t>{};
-}
-
 // What layers have in common (a shape, an operator set) is counted with each of them, and so the
 // sum of the layers is off, by much the same for choices that are much the same.
-Result<FittedChoice> SearchLedger::fit(const std::vector<std::vector<double>>& losses,
-                                       std::uint64_t bytes, int rounds) {
+Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t bytes,
+                                       int rounds) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   FittedChoice fitted;
   const auto allowed = static_cast<double>(bytes);
   double budget = allowed - off_, fits = -kInfinity, exceeds = kInfinity;
   std::vector<std::size_t> last;
   for (int round = 0; round < rounds; ++round) {
-    std::vector<std::size_t> choice = counted_choice(space_, losses, budget);
+    std::vector<std::size_t> choice = counted_choice(space_, losses, budget, time_budget());
+    if (choice.empty() && round == 0) {
+      // Counting may be what is off: the least there is shows by how much.
+      choice = smallest_choice(space_);
+      if (knows(choice)) break;
+      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+      const auto got = static_cast<double>(built.bytes);
+      if (got > allowed) break;
+      off_ = got - predicted_bytes(choice);
+      budget = allowed - off_;
+      fitted = {std::move(choice), std::move(built)};
+      continue;
+    }
     if (choice.empty() || choice == last) break;
     last = choice;
     if (knows(choice)) {
@@ -249,6 +258,8 @@ Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t m
   for (const Uniform& uniform : all) {
     if (tried == most || !ledger.can_afford()) break;
     if (ledger.knows(uniform.choice)) continue;
+    const double slowest = 1.25 * space.options().limits.max_latency;
+    if (slowest > 0 && ledger.predicted_latency(uniform.choice).value_or(0) > slowest) continue;
     SearchSpace::Built built;
     if (limit > 0) {
       if (uniform.bytes > static_cast<double>(limit) * 1.1) continue;

@@ -1,6 +1,7 @@
 // Evaluated points of a search: what was spent, what is best.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -14,6 +15,13 @@ namespace mcompress {
 struct FittedChoice {
   std::vector<std::size_t> choice;
   SearchSpace::Built built;  // null: the choice was evaluated before, or (it is empty) none fits
+};
+
+// What each form of each layer loses alone, in whatever way a strategy weighs it, and what
+// neighbours that both compute in integers save each (SearchSpace::borders).
+struct SearchLosses {
+  std::vector<std::vector<double>> layers;
+  std::vector<double> borders;  // empty: none
 };
 
 class SearchLedger {
@@ -30,12 +38,16 @@ class SearchLedger {
   // kCancelled on an interruption.
   Result<const SearchPoint*> evaluate(const std::vector<std::size_t>& choice, std::string origin,
                                       SearchSpace::Built built = {});
+  // Null: it was not evaluated.
+  const SearchPoint* find(const std::vector<std::size_t>& choice) const {
+    const auto found = seen_.find(choice);
+    return found != seen_.end() ? &outcome_.points[found->second] : nullptr;
+  }
   bool knows(const std::vector<std::size_t>& choice) const { return seen_.contains(choice); }
 
-  // The choice of least loss, by `losses` of each layer and form, whose file has up to `bytes`;
-  // builds up to `rounds` models to come close to them.
-  Result<FittedChoice> fit(const std::vector<std::vector<double>>& losses, std::uint64_t bytes,
-                           int rounds = 6);
+  // The choice of least loss whose file has up to `bytes` and whose predicted time is within the
+  // limit; the fastest where none is. Builds up to `rounds` models to come close to the bytes.
+  Result<FittedChoice> fit(const SearchLosses& losses, std::uint64_t bytes, int rounds = 6);
 
   std::span<const SearchPoint> points() const { return outcome_.points; }
   const SearchPoint* best() const {
@@ -53,15 +65,23 @@ class SearchLedger {
   // Of the noises of layers alone; bytes of the layers alone.
   double predicted_noise(std::span<const std::size_t> choice) const;
   double predicted_bytes(std::span<const std::size_t> choice) const;
+  // By the layers' times, and by how far off that was for choices that were measured; as a share
+  // of the original's time. Empty: no times are known.
+  std::optional<double> predicted_latency(std::span<const std::size_t> choice) const;
+  // Of layers and borders, in microseconds, that keeps the limit by that; infinity: no limit.
+  double time_budget() const;
 
  private:
+  double layers_time(std::span<const std::size_t> choice) const;
+
   double violation(const SearchPoint& point) const;
   bool finer(const SearchPoint& a, const SearchPoint& b) const;
 
   SearchSpace& space_;
   SearchOutcome& outcome_;
   std::map<std::vector<std::size_t>, std::size_t> seen_;
-  double off_ = 0;  // bytes of the last model that fitted, less the sum of its layers
+  double off_ = 0;              // bytes of the last model that fitted, less the sum of its layers
+  std::vector<double> slower_;  // times of the last models, over the sums of their layers
 };
 
 // The ways to search; each adds points until nothing is left to try or to spend. kCancelled on an
@@ -73,15 +93,19 @@ Status search_all(SearchSpace& space, SearchLedger& ledger);
 // What these have in common.
 // Evaluates every form alone, on all layers that take it, as far as it may hold.
 Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t most);
-// The choice of least loss that fits `bytes` by the bytes of the layers alone, nothing built;
-// empty: none fits.
-std::vector<std::size_t> counted_choice(const SearchSpace& space,
-                                        const std::vector<std::vector<double>>& losses,
-                                        double bytes);
-// Corners of the lower hull of (bytes, loss), from the fewest bytes; nothing built.
+// The choice of the fewest bytes, by those of the layers and forms, nothing built.
+std::vector<std::size_t> smallest_choice(const SearchSpace& space);
+// The choice of least loss that fits `bytes` by the bytes of the layers alone, and `microseconds`
+// by their times, nothing built; where no choice does both, the fastest that fits the bytes; empty:
+// none fits these.
+std::vector<std::size_t> counted_choice(
+    const SearchSpace& space, const SearchLosses& losses, double bytes,
+    double microseconds = std::numeric_limits<double>::infinity());
+// Corners of the lower hull of (bytes, loss), from the fewest bytes, nothing built; borders and
+// what forms take once are left out.
 std::vector<std::vector<std::size_t>> hull_choices(const SearchSpace& space,
-                                                   const std::vector<std::vector<double>>& losses);
-// The layers' noises: losses as they were measured.
-std::vector<std::vector<double>> noise_losses(const SearchSpace& space);
+                                                   const SearchLosses& losses);
+// The noises: losses as they were measured.
+SearchLosses noise_losses(const SearchSpace& space);
 
 }  // namespace mcompress

@@ -161,16 +161,31 @@ class Measuring {
     MCOMPRESS_ASSIGN(meter_, OutputMeter::open(space_, samples));
     cost_.samples = meter_->samples();
     std::size_t per_layer = forms - 1;
-    const double trials = samples_to_run / static_cast<double>(cost_.samples);
+    double trials = samples_to_run / static_cast<double>(cost_.samples);
+    // Borders come first where they take no more than half.
+    const std::size_t integers = integer_form();
+    const auto pairs = static_cast<double>(integers < forms ? space_.borders().size() : 0);
+    const bool with_borders = pairs > 0 && pairs * 2 <= trials;
+    if (with_borders) trials -= pairs;
     if (trials < static_cast<double>(all)) {
       per_layer =
           std::max<std::size_t>(1, static_cast<std::size_t>(trials / static_cast<double>(layers)));
     }
+    models_.resize(layers);
+    // Kept for the noise as far as they are small together.
+    constexpr std::uint64_t kMostKept = std::uint64_t{256} << 20;
+    keeps_ = space_.base_bytes() * all <= kMostKept;
     for (std::size_t layer = 0; layer < layers; ++layer) {
       MCOMPRESS_TRY(find_bytes(layer));
+      show("counting bytes", layer + 1);
+    }
+    MCOMPRESS_TRY(find_form_bytes());
+    for (std::size_t layer = 0; layer < layers; ++layer) {
       MCOMPRESS_TRY(find_noise(layer, per_layer));
       show("measuring layers", layer + 1);
     }
+    if (with_borders) MCOMPRESS_TRY(find_borders(integers));
+    if (integers < forms) MCOMPRESS_TRY(find_noise_together(integers, trials));
     cost_.evaluations = static_cast<double>(cost_.trials * cost_.samples) / judged;
     return cost_;
   }
@@ -195,6 +210,73 @@ class Measuring {
     return choice;
   }
 
+  // The first that computes in integers; the number of forms: none does.
+  std::size_t integer_form() const {
+    const auto& forms = space_.options().forms;
+    const auto found = std::find_if(forms.begin(), forms.end(),
+                                    [](const SearchForm& form) { return form.integers; });
+    return static_cast<std::size_t>(found - forms.begin());
+  }
+
+  // Two neighbours in integers do not quantize twice what goes from one to the other: half of what
+  // they have less of noise than the sum of both alone.
+  Status find_borders(std::size_t form) {
+    const auto& layers = space_.layers();
+    for (SearchBorder& border : space_.borders()) {
+      const SearchEffect &left = layers[border.left].effects[form],
+                         &right = layers[border.right].effects[form];
+      if (!left.applies || !right.applies || !left.measured || !right.measured) continue;
+      if (left.only_together || right.only_together) continue;
+      MCOMPRESS_TRY(check());
+      std::vector<std::size_t> choice = alone(border.left, form);
+      choice[border.right] = form;
+      MCOMPRESS_ASSIGN(const double both, noise_of(choice, nullptr));
+      ++cost_.trials;
+      const double most = std::min(left.noise, right.noise) / 2;
+      border.noise = std::clamp((left.noise + right.noise - both) / 2, 0.0, most);
+    }
+    return changed();
+  }
+
+  // Of layers that compute in integers only beside others: what all lose less without one. Where
+  // that is too much to run, each has its share of what all lose.
+  Status find_noise_together(std::size_t form, double trials) {
+    auto& layers = space_.layers();
+    std::vector<std::size_t> all = space_.plain(), wanted;
+    std::int64_t count = 0;
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      if (!layers[layer].effects[form].applies) continue;
+      all[layer] = form;
+      ++count;
+      if (layers[layer].effects[form].only_together) wanted.push_back(layer);
+    }
+    if (wanted.empty()) return ok_status();
+    MCOMPRESS_ASSIGN(const double together, noise_of(all, nullptr));
+    ++cost_.trials;
+    const bool each = static_cast<double>(wanted.size()) * 4 <= trials;
+    for (const std::size_t layer : wanted) {
+      SearchEffect& effect = layers[layer].effects[form];
+      double share = together / static_cast<double>(count);
+      if (each) {
+        MCOMPRESS_TRY(check());
+        std::vector<std::size_t> others = all;
+        others[layer] = 0;
+        MCOMPRESS_ASSIGN(const double without, noise_of(others, nullptr));
+        ++cost_.trials;
+        share = std::max(together - without, share / 10);
+      }
+      // Not less than the weights alone in as many bits lose, which is what was measured.
+      effect.noise = effect.measured ? std::max(effect.noise, share) : share;
+      effect.measured = each;
+    }
+    return changed();
+  }
+
+  Status changed() const {
+    const SearchMemory* memory = space_.services().memory;
+    return memory != nullptr && memory->changed != nullptr ? memory->changed() : ok_status();
+  }
+
   const std::vector<double>* remembered(const std::string& key) const {
     const SearchMemory* memory = space_.services().memory;
     if (memory == nullptr) return nullptr;
@@ -207,30 +289,64 @@ class Measuring {
     if (memory != nullptr) memory->known[key] = {number};
   }
 
-  // Keeps the models for find_noise.
   Status find_bytes(std::size_t layer) {
     auto& effects = space_.layers()[layer].effects;
     effects.assign(space_.options().forms.size(), {});
     effects[0].applies = effects[0].measured = true;
-    models_.clear();
-    models_.resize(effects.size());
+    models_[layer].resize(effects.size());
     for (std::size_t form = 1; form < effects.size(); ++form) {
       MCOMPRESS_TRY(check());
       const std::vector<std::size_t> choice = alone(layer, form);
-      const std::string key = space_.key(choice, "bytes");
-      if (const auto* known = remembered(key)) {
-        effects[form].bytes = static_cast<std::int64_t>(known->front());
-      } else {
-        MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
-        effects[form].bytes =
-            static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
-        remember(key, static_cast<double>(effects[form].bytes));
-        models_[form] = std::move(built.model);
-      }
-      const bool integers = space_.options().forms[form].integers;
-      effects[form].applies = integers ? effects[form].bytes != 0 : effects[form].bytes < 0;
+      MCOMPRESS_ASSIGN(effects[form].bytes,
+                       bytes_of(choice, keeps_ ? &models_[layer][form] : nullptr));
+      if (!space_.options().forms[form].integers) continue;
+      const auto* known = remembered(space_.key(choice, "in integers"));
+      effects[form].only_together = known != nullptr && known->front() == 0;
     }
     return ok_status();
+  }
+
+  // More than with all layers as they are. `model`: where to keep what is built; null: nowhere.
+  Result<std::int64_t> bytes_of(const std::vector<std::size_t>& choice,
+                                std::unique_ptr<Model>* model) {
+    const std::string key = space_.key(choice, "bytes");
+    if (const auto* known = remembered(key)) return static_cast<std::int64_t>(known->front());
+    MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+    const auto bytes =
+        static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
+    remember(key, static_cast<double>(bytes));
+    remember(space_.key(choice, "in integers"), built.in_integers ? 1 : 0);
+    if (model != nullptr) *model = std::move(built.model);
+    return bytes;
+  }
+
+  // What a form takes once is counted with each layer alone, and but once with all of them:
+  // the sum of n layers alone is n - 1 times that larger than all together.
+  Status find_form_bytes() {
+    auto& layers = space_.layers();
+    for (std::size_t form = 1; form < space_.options().forms.size(); ++form) {
+      std::vector<std::size_t> choice = space_.plain();
+      std::int64_t sum = 0, count = 0;
+      for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        if (layers[layer].effects[form].bytes == 0) continue;  // the form does not apply
+        choice[layer] = form;
+        sum += layers[layer].effects[form].bytes;
+        ++count;
+      }
+      if (count > 1) {
+        MCOMPRESS_TRY(check());
+        MCOMPRESS_ASSIGN(const std::int64_t all, bytes_of(choice, nullptr));
+        space_.form_bytes()[form] = std::max(0.0, static_cast<double>((sum - all) / (count - 1)));
+      }
+      const auto once = static_cast<std::int64_t>(space_.form_bytes()[form]);
+      for (SearchLayer& layer : layers) {
+        SearchEffect& effect = layer.effects[form];
+        if (effect.bytes == 0) continue;
+        effect.bytes -= once;
+        effect.applies = space_.options().forms[form].integers || effect.bytes < 0;
+      }
+    }
+    return changed();
   }
 
   Status find_noise(std::size_t layer, std::size_t per_layer) {
@@ -245,33 +361,33 @@ class Measuring {
       bits[form] = 32 * (1 + static_cast<double>(effect.bytes) / whole);
       if (!run[form]) continue;
       MCOMPRESS_TRY(check());
-      MCOMPRESS_ASSIGN(noise[form], noise_of(layer, form));
+      MCOMPRESS_ASSIGN(noise[form], noise_of(alone(layer, form), models_[layer][form].get()));
       ++cost_.trials;
       any = effect.measured = true;
     }
-    models_.clear();
+    models_[layer].clear();
     if (!any) return ok_status();
     const std::vector<double> filled = interpolated_noise(bits, noise);
     for (std::size_t form = 1; form < at.effects.size(); ++form) {
       at.effects[form].noise = filled[form];
     }
-    const SearchMemory* memory = space_.services().memory;
-    return memory != nullptr && memory->changed != nullptr ? memory->changed() : ok_status();
+    return changed();
   }
 
-  Result<double> noise_of(std::size_t layer, std::size_t form) {
-    const std::vector<std::size_t> choice = alone(layer, form);
+  // `model`: of this choice; null: not built yet.
+  Result<double> noise_of(const std::vector<std::size_t>& choice, const Model* model) {
     const std::string key =
         space_.key(choice, "noise of " + std::to_string(cost_.samples) + " samples");
     if (const auto* known = remembered(key)) {
       ++cost_.remembered;
       return known->front();
     }
-    if (models_[form] == nullptr) {
-      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
-      models_[form] = std::move(built.model);
+    SearchSpace::Built built;
+    if (model == nullptr) {
+      MCOMPRESS_ASSIGN(built, space_.build(choice));
+      model = built.model.get();
     }
-    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*models_[form]));
+    MCOMPRESS_ASSIGN(const auto session, space_.open_session(*model));
     MCOMPRESS_ASSIGN(const double noise, meter_->noise(*session));
     remember(key, noise);
     return noise;
@@ -280,7 +396,8 @@ class Measuring {
   SearchSpace& space_;
   double evaluations_;
   std::optional<OutputMeter> meter_;
-  std::vector<std::unique_ptr<Model>> models_;  // of one layer, by form
+  std::vector<std::vector<std::unique_ptr<Model>>> models_;  // by layer and form
+  bool keeps_ = false;
   MeasureCost cost_;
 };
 

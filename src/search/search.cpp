@@ -5,6 +5,7 @@
 #include "numeric/pareto.h"
 #include "search/ledger.h"
 #include "search/measure.h"
+#include "search/times.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -21,6 +22,7 @@ Status search(SearchSpace& space, const SearchOptions& options, SearchOutcome& o
   outcome.trials = cost.trials;
   outcome.trial_samples = cost.samples;
   outcome.evaluations += cost.evaluations;
+  if (options.limits.max_latency > 0 && !brute) MCOMPRESS_TRY(measure_times(space));
   SearchLedger ledger(space, outcome);
   switch (options.strategy) {
     case SearchStrategy::kBrute:
@@ -59,6 +61,8 @@ Result<SearchOutcome> search_forms_of_layers(const Model& original, const Search
     outcome.interrupted = true;
   }
   outcome.layers = std::move(space->layers());
+  outcome.borders = std::move(space->borders());
+  outcome.form_bytes = space->form_bytes();
   outcome.left_out = std::move(space->left_out());
   outcome.front = front_of(options, outcome);
   return outcome;

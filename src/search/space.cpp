@@ -9,6 +9,7 @@
 #include "mcompress/host.h"
 #include "mcompress/io.h"
 #include "passes/common/precision_units.h"
+#include "search/places.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -23,6 +24,13 @@ std::map<std::string, std::vector<const Value*>, std::less<>> constants_of(const
     }
   });
   return found;
+}
+
+std::int64_t quantizes_of(const Model& model) {
+  std::int64_t count = 0;
+  for_each_node(const_cast<Model&>(model).graph(),
+                [&count](const Node& node) { count += node.is("QuantizeLinear") ? 1 : 0; });
+  return count;
 }
 
 }  // namespace
@@ -123,6 +131,7 @@ Status SearchSpace::find_layers() {
   MCOMPRESS_TRY(run(*plain, {}, ignored));
   MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(*plain));
   base_bytes_ = bytes.size();
+  quantizes_ = quantizes_of(*prepared_);
   // Whatever some form's last pass takes.
   std::set<std::string, std::less<>> weights;
   for (const SearchForm& form : options_.forms) {
@@ -164,6 +173,9 @@ Status SearchSpace::find_layers() {
       }
     }
   });
+  for (const auto& [left, right] : places_of_layers(*prepared_, layers_).neighbours) {
+    borders_.push_back({left, right, 0, 0});
+  }
   if (!layers_.empty()) return ok_status();
   return Error(
       Code::kUnsupported, "nothing-to-search",
@@ -179,6 +191,7 @@ Result<SearchSpace::Built> SearchSpace::build(std::span<const std::size_t> choic
   MCOMPRESS_TRY(run(*built.model, steps_of_choice(options_.forms, layers_, choice), explain));
   MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(*built.model));
   built.bytes = bytes.size();
+  built.in_integers = quantizes_of(*built.model) > quantizes_;
   return built;
 }
 

@@ -22,12 +22,20 @@ class SearchSpace {
   const Model& prepared() const { return *prepared_; }
   std::vector<SearchLayer>& layers() { return layers_; }
   const std::vector<SearchLayer>& layers() const { return layers_; }
+  // Layers of which data go from one to the other.
+  std::vector<SearchBorder>& borders() { return borders_; }
+  const std::vector<SearchBorder>& borders() const { return borders_; }
+  // What a form takes once, however many layers have it.
+  std::vector<double>& form_bytes() { return form_bytes_; }
+  const std::vector<double>& form_bytes() const { return form_bytes_; }
   std::vector<std::string>& left_out() { return left_out_; }
   std::uint64_t base_bytes() const { return base_bytes_; }
 
   struct Built {
     std::unique_ptr<Model> model;
     std::uint64_t bytes = 0;  // of its file
+    // Values are quantized on a run, more of them than in prepared().
+    bool in_integers = false;
   };
   // The model of a choice, made as its recipe makes it.
   Result<Built> build(std::span<const std::size_t> choice) const;
@@ -40,7 +48,7 @@ class SearchSpace {
 
  private:
   SearchSpace(const SearchOptions& options, const SearchServices& services)
-      : options_(options), services_(services) {}
+      : options_(options), services_(services), form_bytes_(options.forms.size(), 0) {}
   Status prepare(const Model& original);
   Status find_layers();
   Status run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const;
@@ -50,8 +58,11 @@ class SearchSpace {
   const SearchServices& services_;
   std::unique_ptr<Model> prepared_;
   std::vector<SearchLayer> layers_;
+  std::vector<SearchBorder> borders_;
+  std::vector<double> form_bytes_;
   std::vector<std::string> left_out_;
   std::uint64_t base_bytes_ = 0;
+  std::int64_t quantizes_ = 0;  // nodes of prepared()
 };
 
 // The steps of a choice: each form's passes, on the layers that take it.

@@ -34,7 +34,8 @@ class SurrogateSearch {
                        " forms are too many for --strategy bayes",
                    {}, "name fewer --forms, or take --strategy knapsack");
     }
-    const std::vector<std::vector<double>> noise = noise_losses(space_);
+    const SearchLosses losses = noise_losses(space_);
+    const auto& noise = losses.layers;
     std::vector<double> mean, variance;
     double largest = 0;
     for (const auto& row : noise) {
@@ -48,7 +49,7 @@ class SurrogateSearch {
       }
     }
     LinearSurrogate surrogate(std::move(mean), std::move(variance), floor * floor * 10);
-    MCOMPRESS_TRY(start(noise));
+    MCOMPRESS_TRY(start(losses));
     std::size_t learnt = 0;
     while (ledger_.can_afford()) {
       for (; learnt < ledger_.points().size(); ++learnt) {
@@ -78,12 +79,13 @@ class SurrogateSearch {
 
   std::uint64_t budget() const {
     if (space_.options().limits.max_bytes > 0) return space_.options().limits.max_bytes;
+    if (!ledger_.minimises_bytes()) return space_.base_bytes() * 2;  // time is what is short
     if (ledger_.best() == nullptr) return space_.base_bytes() / 4;
     const auto bytes = static_cast<double>(ledger_.best()->bytes);
     return static_cast<std::uint64_t>(bytes * (ledger_.best()->holds ? 0.97 : 1.1));
   }
 
-  Status start(const std::vector<std::vector<double>>& noise) {
+  Status start(const SearchLosses& noise) {
     MCOMPRESS_ASSIGN(FittedChoice fitted, ledger_.fit(noise, budget()));
     if (fitted.built.model != nullptr) {
       MCOMPRESS_TRY(ledger_.evaluate(fitted.choice, "knapsack", std::move(fitted.built)));
@@ -105,11 +107,11 @@ class SurrogateSearch {
     std::vector<std::size_t> chosen;
     double promised = -1;
     for (std::size_t i = 0; i < kPool; ++i) {
-      std::vector<std::vector<double>> losses;
+      SearchLosses losses;  // what borders save is part of what is believed of layers
       for (std::size_t layer = 0; layer < space_.layers().size(); ++layer) {
         // All forms of a layer are off in the same direction.
         const double off = i == 0 ? 1 : std::exp(1.5 * (uniform(random_) - 0.5));
-        auto& row = losses.emplace_back();
+        auto& row = losses.layers.emplace_back();
         for (std::size_t form = 0; form < forms_; ++form) {
           row.push_back(form == 0 ? 0 : std::max(weights[layer * forms_ + form], 0.0) * off);
         }
@@ -124,13 +126,12 @@ class SurrogateSearch {
   }
 
   // By the counted bytes, less what counting was off for the best so far.
-  std::vector<std::size_t> choice_for(const std::vector<std::vector<double>>& losses,
-                                      std::uint64_t bytes) const {
+  std::vector<std::size_t> choice_for(const SearchLosses& losses, std::uint64_t bytes) const {
     double off = 0;
     if (const SearchPoint* point = ledger_.best()) {
       off = static_cast<double>(point->bytes) - ledger_.predicted_bytes(point->choice);
     }
-    return counted_choice(space_, losses, static_cast<double>(bytes) - off);
+    return counted_choice(space_, losses, static_cast<double>(bytes) - off, ledger_.time_budget());
   }
 
   SearchSpace& space_;

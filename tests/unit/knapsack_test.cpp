@@ -19,16 +19,22 @@ Exhaustive exhaustive(const KnapsackProblem& problem) {
   Exhaustive best;
   std::vector<std::size_t> chosen(problem.items.size(), 0);
   for (;;) {
-    double cost = 0, loss = 0;
+    double cost = 0, loss = 0, time = 0;
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       cost += problem.items[i][chosen[i]].cost;
       loss += problem.items[i][chosen[i]].loss;
-      if (i > 0 && !problem.borders.empty() &&
+      time += problem.items[i][chosen[i]].time;
+      if (i > 0 &&
           problem.items[i][chosen[i]].colour != problem.items[i - 1][chosen[i - 1]].colour) {
-        loss += problem.borders[i - 1];
+        if (!problem.borders.empty()) loss += problem.borders[i - 1];
+        if (!problem.border_times.empty()) time += problem.border_times[i - 1];
       }
     }
-    if (cost <= problem.budget) {
+    for (const KnapsackPair& pair : problem.pairs) {
+      const KnapsackChoice& left = problem.items[pair.left][chosen[pair.left]];
+      if (left.colour != problem.items[pair.right][chosen[pair.right]].colour) loss += pair.loss;
+    }
+    if (cost <= problem.budget && time <= problem.time_budget) {
       ++best.fitting;
       best.loss = std::min(best.loss, loss);
     }
@@ -50,6 +56,26 @@ KnapsackProblem random_problem(std::mt19937& random, bool borders) {
     if (borders && i > 0) problem.borders.push_back(loss(random));
   }
   problem.budget = std::uniform_int_distribution<int>(-150, 100)(random);
+  return problem;
+}
+
+// Times of choices and of borders, and a budget that some choices keep.
+KnapsackProblem random_timed_problem(std::mt19937& random, std::size_t items) {
+  std::uniform_int_distribution<int> cost(0, 60), loss(0, 1000), colour(0, 1);
+  KnapsackProblem problem;
+  for (std::size_t i = 0; i < items; ++i) {
+    auto& row = problem.items.emplace_back();
+    for (int c = 0; c < 4; ++c) {
+      row.push_back({static_cast<double>(cost(random)), static_cast<double>(loss(random)),
+                     static_cast<std::uint8_t>(colour(random)), static_cast<double>(cost(random))});
+    }
+    if (i == 0) continue;
+    problem.borders.push_back(loss(random) / 4);
+    problem.border_times.push_back(cost(random) / 4);
+  }
+  const int most = static_cast<int>(items) * 35;
+  problem.budget = std::uniform_int_distribution<int>(most / 4, most)(random);
+  problem.time_budget = std::uniform_int_distribution<int>(most / 4, most)(random);
   return problem;
 }
 
@@ -101,6 +127,81 @@ TEST(Knapsack, BordersKeepNeighboursTogether) {
   EXPECT_EQ(solve_knapsack(problem)->at(1), 1U);
   problem.borders = {1, 1};
   EXPECT_EQ(solve_knapsack(problem)->at(1), 0U);
+}
+
+// 4^6 combinations fit among the labels that are kept: exact.
+TEST(Knapsack, TwoBudgetsAndBordersAreExactOnSmallProblems) {
+  std::mt19937 random(17);
+  std::size_t fitting = 0, none = 0, bound = 0;
+  for (int round = 0; round < 200; ++round) {
+    KnapsackProblem problem = random_timed_problem(random, 6);
+    const Exhaustive best = exhaustive(problem);
+    const auto chosen = solve_knapsack(problem);
+    ASSERT_EQ(chosen.has_value(), best.fitting > 0) << round;
+    if (!chosen) {
+      ++none;
+      continue;
+    }
+    ++fitting;
+    EXPECT_LE(knapsack_cost(problem, *chosen), problem.budget) << round;
+    EXPECT_LE(knapsack_time(problem, *chosen), problem.time_budget) << round;
+    EXPECT_DOUBLE_EQ(knapsack_loss(problem, *chosen), best.loss) << round;
+    // The second budget matters: without it another choice would be better.
+    problem.time_budget = std::numeric_limits<double>::infinity();
+    if (exhaustive(problem).loss < best.loss) ++bound;
+  }
+  EXPECT_GT(fitting, 100U);
+  EXPECT_GT(none, 5U);
+  EXPECT_GT(bound, 50U);
+}
+
+// 65536 combinations, 200 labels: what comes out fits, and is near the best.
+TEST(Knapsack, ThinnedLabelsStayNearTheOptimum) {
+  std::mt19937 random(19);
+  double lost = 0;
+  std::size_t found = 0, missed = 0;
+  for (int round = 0; round < 80; ++round) {
+    const KnapsackProblem problem = random_timed_problem(random, 8);
+    const Exhaustive best = exhaustive(problem);
+    const auto chosen = solve_knapsack_by_labels(problem, 200);
+    if (!chosen) {
+      if (best.fitting > 0) ++missed;
+      continue;
+    }
+    ++found;
+    EXPECT_LE(knapsack_cost(problem, *chosen), problem.budget) << round;
+    EXPECT_LE(knapsack_time(problem, *chosen), problem.time_budget) << round;
+    EXPECT_GE(knapsack_loss(problem, *chosen), best.loss - 1e-9) << round;
+    lost += knapsack_loss(problem, *chosen) / best.loss - 1;
+  }
+  EXPECT_GT(found, 20U);
+  EXPECT_LE(missed, 1U);
+  EXPECT_LT(lost / static_cast<double>(found), 0.05);
+}
+
+// Pairs that are no neighbours are repaired for, one change at a time: never worse than leaving
+// them out of account, and mostly the best there is.
+TEST(Knapsack, RepairsForPairsThatAreNoNeighbours) {
+  std::mt19937 random(23);
+  std::size_t fitting = 0, best_found = 0;
+  for (int round = 0; round < 200; ++round) {
+    KnapsackProblem problem = random_timed_problem(random, 6);
+    if (round % 2 == 0) problem.time_budget = std::numeric_limits<double>::infinity();
+    const auto blind = solve_knapsack(problem);
+    problem.pairs = {{0, 2, 300}, {1, 4, 200}};
+    const auto chosen = solve_knapsack(problem);
+    ASSERT_EQ(chosen.has_value(), blind.has_value());
+    if (!chosen) continue;
+    ++fitting;
+    const double best = exhaustive(problem).loss;
+    EXPECT_LE(knapsack_cost(problem, *chosen), problem.budget);
+    EXPECT_LE(knapsack_time(problem, *chosen), problem.time_budget);
+    EXPECT_LE(knapsack_loss(problem, *chosen), knapsack_loss(problem, *blind) + 1e-9);
+    EXPECT_GE(knapsack_loss(problem, *chosen), best - 1e-9);
+    if (knapsack_loss(problem, *chosen) <= best + 1e-9) ++best_found;
+  }
+  EXPECT_GT(fitting, 100U);
+  EXPECT_GT(best_found * 2, fitting);
 }
 
 TEST(Knapsack, EdgeCases) {
