@@ -193,7 +193,7 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
   return std::nullopt;
 }
 
-std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) const {
+std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {
   Terms result;
   for (const Value* value : node.inputs()) {
     const Terms* terms = value != nullptr ? dims(*value) : nullptr;
@@ -204,8 +204,7 @@ std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) const {
     const std::size_t shift = result.size() - terms->size();
     for (std::size_t i = 0; i < terms->size(); ++i) {
       const auto both = broadcast(result[shift + i], (*terms)[i]);
-      if (!both) return std::nullopt;
-      result[shift + i] = *both;
+      result[shift + i] = both ? *both : fresh(true);
     }
   }
   return result;

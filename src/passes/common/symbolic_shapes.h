@@ -49,7 +49,7 @@ class SymbolicShapes {
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
 
-  std::optional<Terms> broadcast_all(const Node& node) const;
+  std::optional<Terms> broadcast_all(const Node& node);
   std::optional<Terms> reshape(const Node& node);
   static std::optional<Term> quotient(const Terms& product, const Terms& terms, std::size_t open);
   std::optional<Terms> expand(const Node& node) const;
