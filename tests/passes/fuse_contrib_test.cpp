@@ -120,6 +120,21 @@ TEST(FuseContrib, ConvAddsATensor) {
   }
 }
 
+TEST(FuseContrib, LeavesQuantizedConvolutionsToTheRuntime) {
+  const auto quantized = [&](std::string_view body) {
+    return header() + "(float[1,3,8,8] x, float[1,4,8,8] z) => (float y) <" +
+           weights("w", {4, 3, 3, 3}) +
+           ", float s = {0.01}, uint8 o = {128}> { q = "
+           "QuantizeLinear(x, s, o) d = DequantizeLinear(q, s, o) t = Conv<pads = [1,1,1,1]>(d, "
+           "w) " +
+           std::string(body) + " }";
+  };
+  EXPECT_EQ(why_not(quantized("y = Relu(t)"), "Relu node that makes 'y'"),
+            "'d' is dequantized: the runtime reads the integers");
+  EXPECT_EQ(why_not(quantized("y = Add(t, z)"), "Add node that makes 'y'"),
+            "'d' is dequantized: the runtime reads the integers");
+}
+
 TEST(FuseContrib, SaysWhichActivationsStay) {
   EXPECT_EQ(why_not(conv("y = Elu(t)"), "Elu node that makes 'y'"), "FusedConv does not apply Elu");
   EXPECT_EQ(why_not(gemm("y = Clip(t, low, high)"), "Clip node that makes 'y'"),

@@ -39,6 +39,10 @@ class ContribWriter {
 
 // Attention for attention layers whose projections read one tensor, MultiHeadAttention for others.
 Status write_contrib_attention(ContribWriter& writer);
+// Why an operator that reads the value is left to the runtime, which computes it in integers: it is
+// made by DequantizeLinear. Empty: it is not.
+std::string why_not_real(const Value* value);
+
 // Gelu, FastGelu and QuickGelu for the arithmetic written out, BiasGelu for a vector added before.
 Status write_contrib_gates(ContribWriter& writer);
 // FusedMatMul for products of transposed and scaled operands.

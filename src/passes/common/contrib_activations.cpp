@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -156,6 +157,9 @@ Status write_contrib_activations(ContribWriter& writer) {
     if (!native->applies(applied->name))
       why = op_type + " does not apply " + std::string(applied->name);
     if (why.empty()) why = why_not_float(*node->output(0));
+    for (Value* operand : node->inputs().first(std::min<std::size_t>(2, node->inputs().size()))) {
+      if (why.empty()) why = why_not_real(operand);
+    }
     if (why.empty() && node->is("Gemm") && writer.model().opset("") < kNumpyBroadcast) {
       why = "Gemm broadcasts in another way before opset 7";
     }

@@ -208,6 +208,9 @@ class AttentionWriter {
       }
       if (views[i] == nullptr) return "the " + std::string(kNames[i]) + " are part of a tensor";
     }
+    for (const HeadsView* view : views) {
+      if (std::string why = why_not_real(view->value); !why.empty()) return why;
+    }
     if (dims(*views[0])[0] != dims(*views[1])[0] || dims(*views[0])[0] != dims(*views[2])[0]) {
       return "queries, keys and values may differ in their batches";
     }

@@ -33,6 +33,11 @@ std::string why_not_added(const Node& add, std::size_t slot, const SymbolicShape
   if (own == nullptr || added == nullptr || *own != *added) {
     return "'" + std::string(other->name()) + "' may have another shape than the convolution";
   }
+  const Node& conv = *add.input(slot)->producer();
+  for (const Value* value : {static_cast<const Value*>(conv.input(0)),
+                             static_cast<const Value*>(conv.input(1)), other}) {
+    if (std::string why = why_not_real(value); !why.empty()) return why;
+  }
   return why_not_float(*add.input(slot));
 }
 

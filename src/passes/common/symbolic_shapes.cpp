@@ -162,6 +162,11 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
   if (node.is("Concat")) return joined(node);
   if (node.is("Slice")) return cut(node, 0);
   if (node.is("Gather")) return gathered(node);
+  if (node.is("GatherElements") && node.input(1) != nullptr) {
+    const Terms* indices = dims(*node.input(1));
+    return indices != nullptr ? std::optional(*indices) : std::nullopt;
+  }
+  if (node.is("Range")) return counted(node);
   if (node.is("MatMul") || node.is("Gemm")) return product(node);
   if (node.is("ConstantOfShape")) {
     const Terms* sizes = elements(*node.input(0));
@@ -210,6 +215,30 @@ std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {
   return result;
 }
 
+// Whether the input of a Reshape is one dimension made of as many elements as the terms tell.
+bool SymbolicShapes::flattened(const Node& node, const Terms& target) const {
+  const Terms* input = dims(*node.input(0));
+  const Node* before = node.input(0)->producer();
+  if (input == nullptr || input->size() != 1 || before == nullptr || before->input(0) == nullptr ||
+      !(before->is("Reshape") || before->is("Flatten"))) {
+    return false;
+  }
+  const Terms* whole = dims(*before->input(0));
+  if (whole == nullptr) return false;
+  const auto factors = [](const Terms& terms) {
+    std::vector<std::int64_t> numbers;
+    std::vector<std::uint32_t> symbols;
+    for (const Term& term : terms) {
+      if (!term.known()) symbols.push_back(term.symbol);
+      if (term.known() && !term.is(1)) numbers.push_back(term.number);
+    }
+    std::ranges::sort(numbers);
+    std::ranges::sort(symbols);
+    return std::pair(numbers, symbols);
+  };
+  return factors(*whole) == factors(target);
+}
+
 std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
   const Terms* input = dims(*node.input(0));
   const Terms* target = node.input(1) != nullptr ? elements(*node.input(1)) : nullptr;
@@ -226,8 +255,11 @@ std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
     } else if (term.known()) {
       result.push_back(term.number >= 0 ? term : fresh(true));
     } else {
-      // A size that is 0 would copy: the same only where it is the size at this place.
-      const bool same = input != nullptr && i < input->size() && (*input)[i] == term;
+      // A size that is 0 would copy: the same only where it is the size at this place, or where 0
+      // could not be, or would be all there is to copy.
+      const bool same =
+          input != nullptr && is_size(term) &&
+          (i < input->size() ? (*input)[i] == term || flattened(node, *target) : i > 0);
       result.push_back(same || (!copies && is_size(term)) ? term : fresh(true));
     }
   }
@@ -266,7 +298,20 @@ std::optional<Term> SymbolicShapes::quotient(const Terms& product, const Terms& 
   return std::nullopt;
 }
 
-std::optional<Terms> SymbolicShapes::expand(const Node& node) const {
+// Range(0, n, 1)
+std::optional<Terms> SymbolicShapes::counted(const Node& node) const {
+  const auto number = [&](std::size_t slot) -> std::optional<Term> {
+    const Terms* terms = node.input(slot) != nullptr ? elements(*node.input(slot)) : nullptr;
+    return terms != nullptr && terms->size() == 1 ? std::optional(terms->front()) : std::nullopt;
+  };
+  const auto start = number(0), limit = number(1), step = number(2);
+  if (!start || !limit || !step || !start->is(0) || !step->is(1) || !is_size(*limit)) {
+    return std::nullopt;
+  }
+  return Terms{*limit};
+}
+
+std::optional<Terms> SymbolicShapes::expand(const Node& node) {
   const Terms* input = dims(*node.input(0));
   const Terms* target = node.input(1) != nullptr ? elements(*node.input(1)) : nullptr;
   if (input == nullptr || target == nullptr) return std::nullopt;
@@ -277,8 +322,7 @@ std::optional<Terms> SymbolicShapes::expand(const Node& node) const {
   for (std::size_t i = 0; i < target->size(); ++i) {
     if (!is_size((*target)[i])) return std::nullopt;
     const auto both = broadcast(result[shift + i], (*target)[i]);
-    if (!both) return std::nullopt;
-    result[shift + i] = *both;
+    result[shift + i] = both ? *both : fresh(true);
   }
   return result;
 }

@@ -52,7 +52,9 @@ class SymbolicShapes {
   std::optional<Terms> broadcast_all(const Node& node);
   std::optional<Terms> reshape(const Node& node);
   static std::optional<Term> quotient(const Terms& product, const Terms& terms, std::size_t open);
-  std::optional<Terms> expand(const Node& node) const;
+  bool flattened(const Node& node, const Terms& target) const;
+  std::optional<Terms> counted(const Node& node) const;
+  std::optional<Terms> expand(const Node& node);
   std::optional<Terms> moved(const Node& node) const;  // Transpose, Squeeze, Unsqueeze
   std::optional<Terms> reduced(const Node& node) const;
   std::optional<Terms> joined(const Node& node);
