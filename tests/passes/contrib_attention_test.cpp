@@ -188,6 +188,22 @@ TEST(ContribAttention, Masks) {
           2);
 }
 
+// A mask gathered from its flattened rows, as exporters write what was vectorised: its batch is
+// that of the input.
+TEST(ContribAttention, MasksGatheredByPosition) {
+  const std::string mask =
+      "ms = Shape(m) mb = Gather(ms, i0) ml = Gather(ms, i1) rb = Range(i0, mb, i1) rl = Range(i0, "
+      "ml, i1) b4 = Unsqueeze(rb, tail) l4 = Unsqueeze(rl, front) bm = Mul(b4, ml) at = Add(bm, "
+      "l4) mf = Reshape(m, all) mg = Gather(mf, at) as = Shape(at) mh = Reshape(mg, all) mr = "
+      "Reshape(mh, as) ";
+  std::string text = model(mask + projections() + "s0 = MatMul(q, k) s = Add(s0, mr) " + kMixed,
+                           "float[N,T,W] y", ", float[N,T] m");
+  text.replace(text.find("float two"), 9,
+               "int64[3] tail = {1,2,3}, int64[3] front = {0,1,2}, int64[1] all = {-1}, float two");
+  const auto checked = check_passes(text, kPasses, 1e-5, 3);
+  EXPECT_EQ(count_nodes(*checked.after, "Attention"), 1) << checked.run->why(kSoftmax);
+}
+
 TEST(ContribAttention, LayersShareTheirMask) {
   std::string second = projections() + "s0 = MatMul(q, k) s = Add(s0, m) " + kMixed;
   // The same layer again, on y, with names of its own.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "ir/facts.h"
 #include "passes/common/symbolic_elements.h"
@@ -215,28 +216,39 @@ std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {
   return result;
 }
 
-// Whether the input of a Reshape is one dimension made of as many elements as the terms tell.
-bool SymbolicShapes::flattened(const Node& node, const Terms& target) const {
-  const Terms* input = dims(*node.input(0));
-  const Node* before = node.input(0)->producer();
-  if (input == nullptr || input->size() != 1 || before == nullptr || before->input(0) == nullptr ||
-      !(before->is("Reshape") || before->is("Flatten"))) {
-    return false;
-  }
-  const Terms* whole = dims(*before->input(0));
-  if (whole == nullptr) return false;
-  const auto factors = [](const Terms& terms) {
-    std::vector<std::int64_t> numbers;
-    std::vector<std::uint32_t> symbols;
-    for (const Term& term : terms) {
-      if (!term.known()) symbols.push_back(term.symbol);
-      if (term.known() && !term.is(1)) numbers.push_back(term.number);
-    }
-    std::ranges::sort(numbers);
-    std::ranges::sort(symbols);
-    return std::pair(numbers, symbols);
+// The product of the terms, without those that are -1. Empty: too large.
+std::optional<SymbolicShapes::Product> SymbolicShapes::product_of(const Terms& terms) const {
+  Product whole;
+  const auto multiply = [&](std::int64_t number) {
+    return !__builtin_mul_overflow(whole.number, number, &whole.number);
   };
-  return factors(*whole) == factors(target);
+  for (const Term& term : terms) {
+    if (term.is(-1)) continue;
+    const auto known = products_.find(term.symbol);
+    if (term.known()) {
+      if (!multiply(term.number)) return std::nullopt;
+    } else if (known == products_.end()) {
+      whole.symbols.push_back(term.symbol);
+    } else {
+      if (!multiply(known->second.number)) return std::nullopt;
+      const auto& more = known->second.symbols;
+      whole.symbols.insert(whole.symbols.end(), more.begin(), more.end());
+    }
+  }
+  std::ranges::sort(whole.symbols);
+  return whole;
+}
+
+// Whether a Reshape to the terms keeps them all: there are as many elements. (Aside from tensors
+// that are empty along two axes, where a 0 could copy a size that is none.)
+bool SymbolicShapes::same_count(const Terms& input, const Terms& target) const {
+  const auto before = product_of(input), after = product_of(target);
+  if (!before || !after || before->number <= 0) return false;
+  if (std::ranges::any_of(target, [](const Term& term) { return term.is(-1); })) {
+    return after->number > 0 && before->number % after->number == 0 &&
+           std::ranges::includes(before->symbols, after->symbols);
+  }
+  return before->number == after->number && before->symbols == after->symbols;
 }
 
 std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
@@ -259,7 +271,7 @@ std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
       // could not be, or would be all there is to copy.
       const bool same =
           input != nullptr && is_size(term) &&
-          (i < input->size() ? (*input)[i] == term || flattened(node, *target) : i > 0);
+          (i < input->size() ? (*input)[i] == term || same_count(*input, *target) : true);
       result.push_back(same || (!copies && is_size(term)) ? term : fresh(true));
     }
   }
@@ -273,29 +285,23 @@ std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
 // answer at all, none of the divisors is 0.
 std::optional<Term> SymbolicShapes::quotient(const Terms& product, const Terms& terms,
                                              std::size_t open) {
-  std::int64_t number = 1, divisor = 1;
-  std::vector<std::uint32_t> symbols;
-  for (const Term& term : product) {
-    if (!term.known()) {
-      symbols.push_back(term.symbol);
-    } else if (__builtin_mul_overflow(number, term.number, &number)) {
-      return std::nullopt;
-    }
+  Terms others = terms;
+  others[open] = Term{1};
+  const auto whole = product_of(product), divisor = product_of(others);
+  if (!whole || !divisor || divisor->number <= 0 || whole->number % divisor->number != 0 ||
+      !std::ranges::includes(whole->symbols, divisor->symbols)) {
+    return std::nullopt;
   }
-  for (std::size_t i = 0; i < terms.size(); ++i) {
-    if (i == open) continue;
-    if (terms[i].known()) {
-      if (__builtin_mul_overflow(divisor, terms[i].number, &divisor)) return std::nullopt;
-      continue;
-    }
-    const auto found = std::ranges::find(symbols, terms[i].symbol);
-    if (found == symbols.end()) return std::nullopt;
-    symbols.erase(found);
+  Product rest{whole->number / divisor->number, {}};
+  std::ranges::set_difference(whole->symbols, divisor->symbols, std::back_inserter(rest.symbols));
+  if (rest.symbols.empty()) return Term{rest.number};
+  if (rest.symbols.size() == 1 && rest.number == 1) return Term{0, rest.symbols.front()};
+  const auto [place, is_new] = made_.try_emplace({rest.number, rest.symbols});
+  if (is_new) {
+    place->second = fresh(true);
+    products_.emplace(place->second.symbol, std::move(rest));
   }
-  if (divisor <= 0 || number % divisor != 0) return std::nullopt;
-  if (symbols.empty()) return Term{number / divisor};
-  if (symbols.size() == 1 && number == divisor) return Term{0, symbols.front()};
-  return std::nullopt;
+  return place->second;
 }
 
 // Range(0, n, 1)
