@@ -205,9 +205,7 @@ TEST(ContribAttention, MasksGatheredByPosition) {
 }
 
 TEST(ContribAttention, LayersShareTheirMask) {
-  std::string second = projections() + "s0 = MatMul(q, k) s = Add(s0, m) " + kMixed;
-  // The same layer again, on y, with names of its own.
-  std::string text =
+  const std::string text =
       "qm = MatMul(x, wq) qr = Reshape(qm, heads) q = Transpose<perm = [0,2,1,3]>(qr) "
       "km = MatMul(x, wk) kr = Reshape(km, heads) k = Transpose<perm = [0,2,3,1]>(kr) "
       "vm = MatMul(x, wv) vr = Reshape(vm, heads) v = Transpose<perm = [0,2,1,3]>(vr) "
@@ -223,6 +221,21 @@ TEST(ContribAttention, LayersShareTheirMask) {
   EXPECT_EQ(count_nodes(*checked.after, "Attention"), 2);
   EXPECT_EQ(count_nodes(*checked.after, "Expand"), 1);
   EXPECT_EQ(checked.after->graph().node_count(), 6u);
+}
+
+TEST(ContribAttention, LayersSideBySide) {
+  const std::string text =
+      projections() + "s0 = MatMul(q, k) s = Add(s0, m) p = Softmax<axis = -1>(s) " +
+      "e = MatMul(x, w) qb, kb, vb = Split<axis = 2>(e, thirds) er = Reshape(qb, heads) e1 = "
+      "Transpose<perm = [0,2,1,3]>(er) fr = Reshape(kb, heads) f1 = Transpose<perm = "
+      "[0,2,3,1]>(fr) gr = Reshape(vb, heads) g1 = Transpose<perm = [0,2,1,3]>(gr) "
+      "t0 = MatMul(e1, f1) t1 = Add(t0, m) t2 = Softmax<axis = -1>(t1) d = MatMul(t2, g1) dt = "
+      "Transpose<perm = [0,2,1,3]>(d) z = Reshape(dt, rows) c = MatMul(p, v) ct = Transpose<perm "
+      "= [0,2,1,3]>(c) u = Reshape(ct, rows) y = Add(u, z)";
+  const auto checked =
+      check_passes(model(text, "float[N,T,W] y", ", float[N,1,1,T] m"), kPasses, 1e-5, 3);
+  EXPECT_EQ(count_nodes(*checked.after, "Attention"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "Expand"), 1);
 }
 
 TEST(ContribAttention, BatchesOfMatricesOfThreeDimensions) {

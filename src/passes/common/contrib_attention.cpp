@@ -323,7 +323,7 @@ class AttentionWriter {
   // The sum of the masks as [B or 1, N or 1, rows, columns], which is what the kernels take.
   Value& whole_mask(const AttentionSite& site, const HeadsView& q, const HeadsView& k,
                     const Term& rows, const Term& columns) {
-    Node& anchor = *site.root;
+    Node& anchor = *site.softmax;  // the roots of layers side by side may stand in another order
     Graph& graph = anchor.graph();
     Value* sum = nullptr;
     std::size_t rank = 0;
