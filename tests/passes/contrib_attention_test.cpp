@@ -223,6 +223,17 @@ TEST(ContribAttention, LayersShareTheirMask) {
   EXPECT_EQ(checked.after->graph().node_count(), 6u);
 }
 
+TEST(ContribAttention, RowsThatAreReshapedInOtherWays) {
+  const std::string text = projections() +
+                           "s = MatMul(q, k) p = Softmax<axis = -1>(s) c = MatMul(p, v) ct = "
+                           "Transpose<perm = [0,2,1,3]>(c) y = Reshape(ct, rows) z = Reshape(ct, "
+                           "flat)";
+  std::string both = model(text, "float[N,T,W] y, float[M,W2] z");
+  both.replace(both.find("float two"), 9, "int64[2] flat = {-1,12}, float two");
+  const auto checked = becomes("Attention", both, 2);
+  EXPECT_EQ(count_nodes(*checked.after, "Reshape"), 2);
+}
+
 TEST(ContribAttention, LayersSideBySide) {
   const std::string text =
       projections() + "s0 = MatMul(q, k) s = Add(s0, m) p = Softmax<axis = -1>(s) " +

@@ -52,6 +52,7 @@ struct Search {
   bool operands(Node& scores, Node& mixed);
   bool down_to_product(Value& value, Node*& product);
   bool masked(Node& node, Value*& next);
+  bool rows_reshaped(const Value& value, const AxisLayout& layout) const;
   std::string up_to_root(Node& mixed);
   std::string why_not_sound() const;
 };
@@ -194,6 +195,27 @@ bool Search::down_to_product(Value& value, Node*& product) {
   return false;
 }
 
+// [B, S, N, V] that is only read by Reshapes, which do the same to [B, S, N V].
+bool Search::rows_reshaped(const Value& value, const AxisLayout& layout) const {
+  const Term head{site.v.heads}, element{site.v.size};
+  if (layout.size() != 4 || layout[1].offset != 0 || layout[1].parts.size() > 1 ||
+      (layout[1].parts.size() == 1 && layout[1].parts[0].atom != kToken) ||
+      !layout[2].is(kHead, head) || !layout[3].is(kElement, element) || value.uses().empty()) {
+    return false;
+  }
+  return std::ranges::all_of(value.uses(), [&](const Use& use) {
+    if (use.node == nullptr || use.graph != &graph || !use.node->is("Reshape") || use.slot != 0) {
+      return false;
+    }
+    const auto target = constant_ints(use.node->input(1));
+    if (!target) return false;
+    for (std::size_t i = 0; i < target->size(); ++i) {
+      if ((*target)[i] == 0 && i > 1) return false;
+    }
+    return true;
+  });
+}
+
 std::string Search::up_to_root(Node& mixed) {
   Value* value = mixed.output(0);
   if (dims(value) != nullptr && dims(value)->size() == 3) {
@@ -211,22 +233,28 @@ std::string Search::up_to_root(Node& mixed) {
   Terms sizes{rows[0], Term{site.v.heads}, rows[1], Term{site.v.size}};
   AxisLayout layout = own_layout(sizes, {kBatch, kHead, kToken, kElement});
   for (int steps = 0; steps < 8; ++steps) {
+    if (layout[0].is(kBatch, rows[0]) && rows_reshaped(*value, layout)) {
+      site.root = value->producer();
+      site.root_splits_heads = true;
+    }
     Node* node = only_user(*value);
-    if (node == nullptr) return why_not_only_user(*value);
+    if (node == nullptr) return site.root != nullptr ? "" : why_not_only_user(*value);
     auto behind = layout_behind(*node, layout, sizes, shapes);
     if (!behind) break;
     layout = std::move(*behind);
     value = node->output(0);
-    site.nodes.push_back(node);
     const auto view = view_of(*value, sizes, layout, site.v);
-    if (!view || view->offset != 0) continue;
-    if (sizes[2].is(site.v.heads * site.v.size) && view->element_stride == 1 &&
-        (site.v.heads == 1 || view->head_stride == site.v.size)) {
-      site.root = node;
-      return {};
-    }
+    const bool side_by_side = view && view->offset == 0 && view->element_stride == 1 &&
+                              sizes[2].is(site.v.heads * site.v.size) &&
+                              (site.v.heads == 1 || view->head_stride == site.v.size);
+    if (site.root != nullptr && !side_by_side) break;
+    site.nodes.push_back(node);
+    if (!side_by_side) continue;
+    site.root = node;
+    site.root_splits_heads = false;
+    return {};
   }
-  return "the heads of its result are not put side by side";
+  return site.root != nullptr ? "" : "the heads of its result are not put side by side";
 }
 
 // One number per row and column of the scores of each head, and no more.

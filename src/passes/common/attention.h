@@ -39,7 +39,8 @@ struct AttentionMask {
 
 struct AttentionSite {
   Node* softmax = nullptr;
-  Node* root = nullptr;  // makes the result [B, S, N V]
+  Node* root = nullptr;            // makes the result [B, S, N V]
+  bool root_splits_heads = false;  // it makes [B, S, N, V], for Reshapes to which that is the same
   HeadsOperand q, k, v;
   double scale = 1;  // of the scores, besides those of the views
   std::vector<AttentionMask> masks;

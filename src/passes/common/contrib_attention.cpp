@@ -284,6 +284,12 @@ class AttentionWriter {
 
   Status finish(const AttentionSite& site, NewNode form) {
     while (form.inputs.back() == nullptr) form.inputs.pop_back();
+    Value& result = *site.root->output(0);
+    if (site.root_splits_heads) {
+      TypeInfo type{DataType::kFloat, std::vector<Dim>(3)};
+      type.shape->back().size = site.v.heads * site.v.size;
+      context_.edit().set_type(result, std::move(type), false);
+    }
     return become(context_, *site.root, std::move(form));
   }
 
