@@ -2,10 +2,14 @@
 // a model that other runtimes can not read:
 //
 //   Relu(Conv(x, w, b))                          =>   FusedConv<activation = "Relu">(x, w, b)
+//   Relu(Add(Conv(x, w, b), z))                  =>   FusedConv<activation = "Relu">(x, w, b, z)
 //   Tanh(Gemm(a, b, c))                          =>   FusedGemm<activation = "Tanh">(a, b, c)
 //   Div(MatMul(a, Transpose(b)), 8)              =>   FusedMatMul<transB = 1, alpha = 1/8>(a, b)
 //   x Sigmoid(1.7 x)                             =>   QuickGelu<alpha = 1.7>(x)
 //   Gelu(Add(x, bias))                           =>   BiasGelu(x, bias)
+//   Softmax(q k^T / 8 + mask) v by heads, with   =>   Attention<num_heads, scale = 1/8>(
+//     q, k, v from x by constant matrices               x, [wq wk wv], [bq bk bv], , , mask)
+//     q, k, v from other tensors                 =>   MultiHeadAttention<..>(q, k, v, , , mask)
 //
 // It runs once, when nothing else has anything left to do: others do not know these operators.
 //
@@ -42,8 +46,10 @@ class FuseContrib final : public Pass {
                    {{}, "allow-contrib", {}}, "`mcompress targets` tells what each has");
     }
     ContribWriter writer(model, context);
+    MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
     MCOMPRESS_TRY(write_contrib_products(writer));
+    MCOMPRESS_TRY(write_contrib_sums(writer));
     MCOMPRESS_TRY(write_contrib_activations(writer));
     writer.report();
     return ok_status();

@@ -9,6 +9,7 @@
 #include "ir/walk.h"
 #include "passes/common/coefficients.h"
 #include "passes/common/rewrite.h"
+#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -31,6 +32,7 @@ class FuseReshapeGemm final : public Pass {
         if (node->is("Gemm") || node->is("MatMul")) found.push_back(node);
       }
     });
+    std::optional<SymbolicShapes> shapes;  // once there is a place to ask about
     std::int64_t eligible = 0, fused = 0;
     for (Node* node : found) {
       if (made_by(node->input(0), "Reshape") == nullptr) continue;
@@ -40,7 +42,8 @@ class FuseReshapeGemm final : public Pass {
       Node* behind = only_user(*search.op->output);
       if (behind == nullptr || !behind->is("Reshape")) continue;
       ++eligible;
-      MCOMPRESS_ASSIGN(std::string why, fuse(*search.op, *behind, context));
+      if (!shapes) shapes.emplace(model);
+      MCOMPRESS_ASSIGN(std::string why, fuse(*search.op, *behind, *shapes, context));
       if (why.empty()) {
         ++fused;
       } else {
@@ -54,7 +57,14 @@ class FuseReshapeGemm final : public Pass {
 
  private:
   // Same dimensions but the last: one of them may be open, for it follows from the others.
-  static std::string why_not_same(const Value& source, const Value& result, const LinearOp& op) {
+  static std::string why_not_same(const Value& source, const Value& result, const LinearOp& op,
+                                  const SymbolicShapes& shapes) {
+    const Terms* from = shapes.dims(source);
+    const Terms* to = shapes.dims(result);
+    const bool known = from != nullptr && to != nullptr && from->size() == to->size() &&
+                       from->size() > 2 && from->back().is(op.in.channels) &&
+                       to->back().is(op.out.channels);
+    if (known && std::equal(from->begin(), from->end() - 1, to->begin())) return {};
     const auto before = rank_of(source), after = rank_of(result);
     if (!before || before != after || *before < 3) return "the Reshapes around it are no pair";
     if (dim_of(source, -1) != op.in.channels || dim_of(result, -1) != op.out.channels) {
@@ -70,7 +80,8 @@ class FuseReshapeGemm final : public Pass {
     return {};
   }
 
-  static Result<std::string> fuse(const LinearOp& op, Node& behind, PassContext& context) {
+  static Result<std::string> fuse(const LinearOp& op, Node& behind, const SymbolicShapes& shapes,
+                                  PassContext& context) {
     Node& node = *op.node;
     Value& flat = *node.input(0);
     Value& source = *flat.producer()->input(0);
@@ -78,7 +89,7 @@ class FuseReshapeGemm final : public Pass {
     if (node.int_attribute("transA", 0) != 0) return std::string("it transposes its input");
     if (only_user(flat) != &node) return why_not_only_user(flat);
     if (rank_of(flat) != 2u) return std::string("the rank of its input is not known to be 2");
-    if (std::string why = why_not_same(source, result, op); !why.empty()) return why;
+    if (std::string why = why_not_same(source, result, op, shapes); !why.empty()) return why;
     const Value& old_weight = *node.input(1);
     const bool new_numbers = node.is("Gemm") && (node.int_attribute("transB", 0) != 0 ||
                                                  node.float_attribute("alpha", 1.0f) != 1.0f);
@@ -104,7 +115,7 @@ class FuseReshapeGemm final : public Pass {
       bias = std::move(rounded.tensor);
     }
 
-    chose(context, node, "reads " + std::to_string(*rank_of(source)) + " dimensions itself");
+    chose(context, node, "reads more than two dimensions itself");
     Editor& editor = context.edit();
     const std::string base(result.name());
     // The types that the values had are those of two dimensions.

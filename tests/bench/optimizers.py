@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Compares `mcompress optimize` with onnxsim, OnnxSlim and ONNX Runtime's offline-optimised model, model by model, in one run.
 
-    python3 tests/bench/optimizers.py [MODEL...] [--fixtures [NAME...]] [--binary build/release/mcompress] [--seconds N] [--json FILE]
+    python3 tests/bench/optimizers.py [MODEL...] [--fixtures [NAME...]] [--tools NAME...] [--binary build/release/mcompress]
+        [--seconds N] [--json FILE]
 
 --fixtures adds the models of exporter_fixtures.py (all, or those named), made in a temporary folder. Each tool runs as a process of
 its own, start included. Nodes count nested graphs; latency is ONNX Runtime's with all of its optimisations on top, one thread, the
 results called in turn (processor time of the one thread) on the first sample of a calib.npz beside the model, else on seeded
 inputs (open dimensions: --open, 1 by default); `x` is the original's median over the result's; `diff` the largest difference to the original's outputs, relative to their
-largest value. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the best peer's, better
-(nodes fewer, or latency more than 3 % faster), and how much faster the tool was than onnxsim. A peer whose result differs by more
-than 1e-3 does not count. Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
+largest value. Prints one table and, per model, whether nodes and latency (within 3 %) are no worse than the best portable
+peer's, better (nodes fewer, or latency more than 3 % faster), how much faster the tool was than onnxsim, and the same for
+`mcompress optimize --target onnxruntime-cpu --allow-contrib` (mcompress-ort) against ONNX Runtime's extended model: both use
+operators that only that runtime knows. A peer whose result differs by more than 1e-3 does not count. --tools runs only those named.
+Needs numpy, onnx, onnxruntime; onnxsim and onnxslim where installed."""
 import argparse, json, os, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -95,18 +98,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--fixtures", nargs="*", metavar="NAME")
+    parser.add_argument("--tools", nargs="+", metavar="NAME")
     parser.add_argument("--binary", default="build/release/mcompress")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--open", type=int, default=1)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    runner = Runner(False)  # forked while this process is small
+    runner = Runner(False, 600)  # forked while this process is small
     import numpy as np
     import onnx
 
     python = os.path.dirname(sys.executable)
     tools = {
         "mcompress": lambda m, o: [arguments.binary, "optimize", m, "-o", o, "--allow-larger", "-q"],
+        "mcompress-ort": lambda m, o: [arguments.binary, "optimize", m, "-o", o, "--target", "onnxruntime-cpu", "--allow-contrib",
+                                       "--allow-larger", "-q"],
         "onnxsim": lambda m, o: [os.path.join(python, "onnxsim"), m, o],
         "onnxslim": lambda m, o: [os.path.join(python, "onnxslim"), m, o],
         "ort-basic": lambda m, o: [sys.executable, __file__, "--offline", "ORT_ENABLE_BASIC", m, o],
@@ -115,6 +121,8 @@ def main():
     for name in ("onnxsim", "onnxslim"):
         if not os.path.exists(os.path.join(python, name)):
             del tools[name]
+    if arguments.tools:
+        tools = {name: command for name, command in tools.items() if name in arguments.tools}
     rows, verdicts = [], []
     print(f"{'model':28} {'tool':13} {'nodes':>6} {'bytes':>11} {'seconds':>8} {'peak MB':>8} {'x':>6} {'diff':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -147,23 +155,34 @@ def main():
                 print(f"{name:28} {tool:13} {row['nodes']:6} {row['bytes']:11,} {row['seconds']:8.2f} {row['peak']:8.0f} "
                       f"{row['times'] or float('nan'):6.2f} {float('nan') if row['diff'] is None else row['diff']:8.1e}", flush=True)
                 rows.append({"model": name, "tool": tool, **row})
-            ours = found["mcompress"]
-            sound = {t: r for t, r in found.items() if t != "mcompress" and (r["diff"] or 0) <= 1e-3}
-            # The extended model's operators are the runtime's own: its nodes are not counted.
-            fewest = min((r["nodes"] for t, r in sound.items() if t != "ort-extended"), default=ours["nodes"])
-            best = max((r["times"] or 0 for r in sound.values()), default=0)
-            mine, sim = ours["times"] or 0, found.get("onnxsim")
-            verdicts.append((name, ours["nodes"] <= fewest, mine >= 0.97 * best, ours["nodes"] < fewest or mine > 1.03 * best,
-                             sim["seconds"] / ours["seconds"] if sim else None))
-    print(f"\n{'model':28} nodes  latency  better  onnxsim's time over ours")
-    for name, fewer, faster, better, ratio in verdicts:
-        print(f"{name:28} {'ok' if fewer else 'WORSE':6} {'ok' if faster else 'WORSE':8} {'yes' if better else '-':7} "
-              f"{f'{ratio:.1f}' if ratio else '-'}")
-    print(f"better on {sum(v[3] for v in verdicts)} of {len(verdicts)}")
+            own, only_ort = ("mcompress", "mcompress-ort"), ("mcompress-ort", "ort-extended")
+            sound = {t: r for t, r in found.items() if t in own or (r["diff"] or 0) <= 1e-3}
+            verdict = {}
+            for ours, peers in (("mcompress", [t for t in sound if t not in own + only_ort]), ("mcompress-ort", ["ort-extended"])):
+                mine, others = sound.get(ours), [sound[t] for t in peers if t in sound]
+                if mine is None or not others:
+                    continue
+                fewest, best = min(r["nodes"] for r in others), max(r["times"] or 0 for r in others)
+                speed = mine["times"] or 0
+                verdict[ours] = (mine["nodes"] <= fewest, speed >= 0.97 * best, mine["nodes"] < fewest or speed > 1.03 * best)
+            simple = found.get("onnxsim")
+            verdicts.append((name, verdict, simple["seconds"] / found["mcompress"]["seconds"]
+                             if simple and "mcompress" in found else None))
+    print(f"\n{'model':28} {'tool':13} nodes  latency  better  onnxsim's time over ours")
+    worse = False
+    for name, verdict, ratio in verdicts:
+        for tool, (fewer, faster, better) in verdict.items():
+            worse |= not (fewer and faster)
+            print(f"{name:28} {tool:13} {'ok' if fewer else 'WORSE':6} {'ok' if faster else 'WORSE':8} {'yes' if better else '-':7} "
+                  f"{f'{ratio:.1f}' if ratio and tool == 'mcompress' else '-'}")
+    for tool in ("mcompress", "mcompress-ort"):
+        found = [verdict[tool][2] for _, verdict, _ in verdicts if tool in verdict]
+        if found:
+            print(f"{tool} is better on {sum(found)} of {len(found)}")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(rows, file, indent=1)
-    return 0 if all(fewer and faster for _, fewer, faster, *_ in verdicts) else 1
+    return 1 if worse else 0
 
 
 if __name__ == "__main__":

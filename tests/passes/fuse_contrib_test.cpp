@@ -88,6 +88,53 @@ TEST(FuseContrib, GemmAppliesItsActivation) {
   }
 }
 
+TEST(FuseContrib, ConvAddsATensor) {
+  const auto sum = [&](const std::string& body, const std::string& inputs) {
+    return header() + "(float[N,3,8,8] x" + inputs + ") => (float y) <" +
+           weights("w", {4, 3, 3, 3}) + "," + weights("w2", {4, 3, 1, 1}) + "," +
+           weights("b", {4}) + "> { t = Conv<pads = [1,1,1,1], strides = [2,2]>(x, w, b) " + body +
+           " }";
+  };
+  const std::string z = ", float[N,4,4,4] z";
+  for (const char* body : {"y = Add(t, z)", "y = Add(z, t)", "u = Add(t, z) y = Relu(u)",
+                           "u = Add(z, t) y = LeakyRelu<alpha = 0.3>(u)"}) {
+    const auto checked = check_passes(sum(body, z), kPasses);
+    EXPECT_EQ(checked.after->graph().node_count(), 1u) << body;
+    const Node& node = *checked.after->graph().first();
+    EXPECT_EQ(node.op_type(), "FusedConv") << body;
+    EXPECT_EQ(node.input(3)->name(), "z") << body;
+    EXPECT_EQ(node.ints_attribute("pads"), (std::vector<std::int64_t>{1, 1, 1, 1}));
+  }
+  // Of two convolutions the later one adds the other; a result with an activation is no operand.
+  const auto both =
+      check_passes(sum("s = Conv<strides = [2,2]>(x, w2) u = Add(t, s) y = Relu(u)", ""), kPasses);
+  EXPECT_EQ(count_nodes(*both.after, "FusedConv"), 1);
+  EXPECT_EQ(both.after->graph().node_count(), 2u);
+  EXPECT_EQ(maker_of(*both.after, "y")->input(1)->name(), "w2");
+  EXPECT_EQ(why_not(sum("y = Add(t, z)", ", float[N,4,1,1] z"), "Add node that makes 'y'"),
+            "'z' may have another shape than the convolution");
+  EXPECT_EQ(why_not(sum("y = Add(t, z)", ", float[M,4,4,4] z"), "Add node that makes 'y'"),
+            "'z' may have another shape than the convolution");
+  for (const char* body : {"u = Add(t, z) y = Add(u, t)", "y = Add(t, t)"}) {
+    EXPECT_FALSE(check_passes(sum(body, z), kPasses, 0.0).run->changed) << body;
+  }
+}
+
+TEST(FuseContrib, LeavesQuantizedConvolutionsToTheRuntime) {
+  const auto quantized = [&](std::string_view body) {
+    return header() + "(float[1,3,8,8] x, float[1,4,8,8] z) => (float y) <" +
+           weights("w", {4, 3, 3, 3}) +
+           ", float s = {0.01}, uint8 o = {128}> { q = "
+           "QuantizeLinear(x, s, o) d = DequantizeLinear(q, s, o) t = Conv<pads = [1,1,1,1]>(d, "
+           "w) " +
+           std::string(body) + " }";
+  };
+  EXPECT_EQ(why_not(quantized("y = Relu(t)"), "Relu node that makes 'y'"),
+            "'d' is dequantized: the runtime reads the integers");
+  EXPECT_EQ(why_not(quantized("y = Add(t, z)"), "Add node that makes 'y'"),
+            "'d' is dequantized: the runtime reads the integers");
+}
+
 TEST(FuseContrib, SaysWhichActivationsStay) {
   EXPECT_EQ(why_not(conv("y = Elu(t)"), "Elu node that makes 'y'"), "FusedConv does not apply Elu");
   EXPECT_EQ(why_not(gemm("y = Clip(t, low, high)"), "Clip node that makes 'y'"),

@@ -114,6 +114,27 @@ TEST(FuseReshapeGemm, AroundProducts) {
             2u);
 }
 
+// Sizes that are open, but the same ones.
+TEST(FuseReshapeGemm, OpenDimensionsThatAreCopied) {
+  const std::string header =
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,T,4] x) => "
+      "(float[A,B,5] y) <int64[2] flat = {-1,4}, int64 i0 = {0}, int64 i1 = {1}, "
+      "int64[1] ax = {0}, int64[1] five = {5}, " +
+      weights("w", {4, 5}) + ", " + weights("b", {5}) + "> { ";
+  const std::string body =
+      "s = Shape(x) n = Gather(s, i0) t = Gather(s, i1) n1 = Unsqueeze(n, ax) t1 = Unsqueeze(t, "
+      "ax) f = Reshape(x, flat) g = Gemm(f, w, b) ";
+  const std::vector<std::string> passes = {"infer-shapes", "fuse-reshape-gemm"};
+  const auto same = check_passes(
+      header + body + "r = Concat<axis = 0>(n1, t1, five) y = Reshape(g, r) }", passes);
+  EXPECT_EQ(same.run->why("Gemm node that makes 'g'"), "");
+  EXPECT_EQ(count_nodes(*same.after, "MatMul"), 1);
+  EXPECT_EQ(count_nodes(*same.after, "Reshape"), 0);
+  const auto turned = check_passes(
+      header + body + "r = Concat<axis = 0>(t1, n1, five) y = Reshape(g, r) }", passes);
+  EXPECT_EQ(count_nodes(*turned.after, "Reshape"), 2);
+}
+
 TEST(FuseReshapeGemm, SaysWhyOneStays) {
   const auto why = [](std::string_view in, std::string_view out, std::string_view body) {
     const auto checked =

@@ -1,5 +1,7 @@
 #include "passes/common/contrib.h"
 
+#include "ir/facts.h"
+
 namespace mcompress {
 
 void ContribWriter::saw(const Node& node, std::string_view op_type, std::string why) {
@@ -23,6 +25,11 @@ void ContribWriter::report() {
   }
   context_.report().count("eligible", eligible_);
   context_.report().count("fused", fused);
+}
+
+std::string why_not_real(const Value* value) {
+  if (made_by(value, "DequantizeLinear") == nullptr) return {};
+  return "'" + std::string(value->name()) + "' is dequantized: the runtime reads the integers";
 }
 
 }  // namespace mcompress

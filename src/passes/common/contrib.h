@@ -37,10 +37,18 @@ class ContribWriter {
   std::map<std::string, std::int64_t, std::less<>> written_;
 };
 
+// Attention for attention layers whose projections read one tensor, MultiHeadAttention for others.
+Status write_contrib_attention(ContribWriter& writer);
+// Why an operator that reads the value is left to the runtime, which computes it in integers: it is
+// made by DequantizeLinear. Empty: it is not.
+std::string why_not_real(const Value* value);
+
 // Gelu, FastGelu and QuickGelu for the arithmetic written out, BiasGelu for a vector added before.
 Status write_contrib_gates(ContribWriter& writer);
 // FusedMatMul for products of transposed and scaled operands.
 Status write_contrib_products(ContribWriter& writer);
+// FusedConv for a convolution to whose result a tensor of the same shape is added.
+Status write_contrib_sums(ContribWriter& writer);
 // FusedConv and FusedGemm, which apply an activation to their results.
 Status write_contrib_activations(ContribWriter& writer);
 

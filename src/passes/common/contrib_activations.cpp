@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -133,15 +134,21 @@ Status write(ContribWriter& writer, Node& node, std::string_view op_type, const 
   return ok_status();
 }
 
+// A FusedConv that applies nothing yet.
+bool only_adds(const Node& node) {
+  return node.domain() == kContribDomain && node.op_type() == "FusedConv" &&
+         node.attribute("activation") == nullptr;
+}
+
 }  // namespace
 
 Status write_contrib_activations(ContribWriter& writer) {
   std::vector<Node*> found;
   for_each_node(writer.model().graph(), [&](Node& node) {
-    if (node.is("Conv") || node.is("Gemm")) found.push_back(&node);
+    if (node.is("Conv") || node.is("Gemm") || only_adds(node)) found.push_back(&node);
   });
   for (Node* node : found) {
-    const std::string op_type = node->is("Conv") ? "FusedConv" : "FusedGemm";
+    const std::string op_type = node->is("Gemm") ? "FusedGemm" : "FusedConv";
     const NativeOperator* native = writer.offered(op_type);
     if (native == nullptr || node->output(0) == nullptr) continue;
     const auto applied = applied_to(*node->output(0));
@@ -150,6 +157,9 @@ Status write_contrib_activations(ContribWriter& writer) {
     if (!native->applies(applied->name))
       why = op_type + " does not apply " + std::string(applied->name);
     if (why.empty()) why = why_not_float(*node->output(0));
+    for (Value* operand : node->inputs().first(std::min<std::size_t>(2, node->inputs().size()))) {
+      if (why.empty()) why = why_not_real(operand);
+    }
     if (why.empty() && node->is("Gemm") && writer.model().opset("") < kNumpyBroadcast) {
       why = "Gemm broadcasts in another way before opset 7";
     }

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "ir/facts.h"
@@ -78,27 +77,6 @@ Status take_transpose(ContribWriter& writer, Node& transpose) {
 
 // --------------------------------------------------------------------------------------- scale
 
-// The number that the node multiplies operand `slot` with; empty: none, or no such node.
-std::optional<double> factor_of(const Node& node, std::size_t& slot) {
-  const bool divides = node.is("Div");
-  if ((!divides && !node.is("Mul")) || node.inputs().size() != 2) return std::nullopt;
-  for (const std::size_t number : {std::size_t{1}, std::size_t{0}}) {
-    if (divides && number == 0) break;
-    const Value* scalar = node.input(number);
-    const Value* operand = node.input(1 - number);
-    const auto value = constant_scalar(scalar);
-    if (!value || operand == nullptr) continue;
-    const auto rank = rank_of(*operand);
-    const auto own = rank_of(*scalar);
-    if (!own || (*own > 0 && (!rank || *own > *rank))) continue;  // it would add axes
-    const double factor = divides ? 1.0 / *value : *value;
-    if (!std::isfinite(factor) || factor == 0.0) continue;
-    slot = 1 - number;
-    return factor;
-  }
-  return std::nullopt;
-}
-
 void scale(ContribWriter& writer, Node& product, double factor) {
   make_fused(writer, product);
   const double alpha = static_cast<double>(product.float_attribute("alpha", 1.0f)) * factor;
@@ -144,7 +122,7 @@ bool feeds_product(const Node& node) {
 
 Status look_at_factor(ContribWriter& writer, Node& node) {
   std::size_t slot = 0;
-  const auto factor = factor_of(node, slot);
+  const auto factor = scalar_factor(node, slot);
   if (!factor || node.output(0) == nullptr) return ok_status();
   const Node* maker = node.input(slot)->producer();
   std::string why;

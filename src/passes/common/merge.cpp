@@ -1,6 +1,7 @@
 #include "passes/common/merge.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ir/facts.h"
 #include "passes/common/native.h"
@@ -15,6 +16,26 @@ std::string why_not_float(const Value& value) {
   const std::string name = "'" + std::string(value.name()) + "'";
   if (type == DataType::kUndefined) return "the type of " + name + " is unknown";
   return name + " is " + dtype_name(type) + ", only float32 is merged";
+}
+
+std::optional<double> scalar_factor(const Node& node, std::size_t& slot) {
+  const bool divides = node.is("Div");
+  if ((!divides && !node.is("Mul")) || node.inputs().size() != 2) return std::nullopt;
+  for (const std::size_t number : {std::size_t{1}, std::size_t{0}}) {
+    if (divides && number == 0) break;
+    const Value* scalar = node.input(number);
+    const Value* operand = node.input(1 - number);
+    const auto value = constant_scalar(scalar);
+    if (!value || operand == nullptr) continue;
+    const auto rank = rank_of(*operand);
+    const auto own = rank_of(*scalar);
+    if (!own || (*own > 0 && (!rank || *own > *rank))) continue;  // it would add axes
+    const double factor = divides ? 1.0 / *value : *value;
+    if (!std::isfinite(factor) || factor == 0.0) continue;
+    slot = 1 - number;
+    return factor;
+  }
+  return std::nullopt;
 }
 
 Status become(PassContext& context, Node& node, NewNode form) {

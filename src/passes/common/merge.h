@@ -1,6 +1,8 @@
 // Several nodes become one operator.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +15,10 @@ namespace mcompress {
 // Why merged operators are not for the elements of this value: their kernels are for float32.
 // Empty: they are.
 std::string why_not_float(const Value& value);
+
+// The constant number that a Mul or Div multiplies its operand `slot` with, without adding axes.
+// Empty: another node, or a number that is 0 or not finite.
+std::optional<double> scalar_factor(const Node& node, std::size_t& slot);
 
 // The node becomes another operator that reads other inputs. What it read before and nobody reads
 // now goes.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "ir/facts.h"
 #include "passes/common/symbolic_elements.h"
@@ -162,6 +163,11 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
   if (node.is("Concat")) return joined(node);
   if (node.is("Slice")) return cut(node, 0);
   if (node.is("Gather")) return gathered(node);
+  if (node.is("GatherElements") && node.input(1) != nullptr) {
+    const Terms* indices = dims(*node.input(1));
+    return indices != nullptr ? std::optional(*indices) : std::nullopt;
+  }
+  if (node.is("Range")) return counted(node);
   if (node.is("MatMul") || node.is("Gemm")) return product(node);
   if (node.is("ConstantOfShape")) {
     const Terms* sizes = elements(*node.input(0));
@@ -193,7 +199,7 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
   return std::nullopt;
 }
 
-std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) const {
+std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {
   Terms result;
   for (const Value* value : node.inputs()) {
     const Terms* terms = value != nullptr ? dims(*value) : nullptr;
@@ -204,11 +210,45 @@ std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) const {
     const std::size_t shift = result.size() - terms->size();
     for (std::size_t i = 0; i < terms->size(); ++i) {
       const auto both = broadcast(result[shift + i], (*terms)[i]);
-      if (!both) return std::nullopt;
-      result[shift + i] = *both;
+      result[shift + i] = both ? *both : fresh(true);
     }
   }
   return result;
+}
+
+// The product of the terms, without those that are -1. Empty: too large.
+std::optional<SymbolicShapes::Product> SymbolicShapes::product_of(const Terms& terms) const {
+  Product whole;
+  const auto multiply = [&](std::int64_t number) {
+    return !__builtin_mul_overflow(whole.number, number, &whole.number);
+  };
+  for (const Term& term : terms) {
+    if (term.is(-1)) continue;
+    const auto known = products_.find(term.symbol);
+    if (term.known()) {
+      if (!multiply(term.number)) return std::nullopt;
+    } else if (known == products_.end()) {
+      whole.symbols.push_back(term.symbol);
+    } else {
+      if (!multiply(known->second.number)) return std::nullopt;
+      const auto& more = known->second.symbols;
+      whole.symbols.insert(whole.symbols.end(), more.begin(), more.end());
+    }
+  }
+  std::ranges::sort(whole.symbols);
+  return whole;
+}
+
+// Whether a Reshape to the terms keeps them all: there are as many elements. (Aside from tensors
+// that are empty along two axes, where a 0 could copy a size that is none.)
+bool SymbolicShapes::same_count(const Terms& input, const Terms& target) const {
+  const auto before = product_of(input), after = product_of(target);
+  if (!before || !after || before->number <= 0) return false;
+  if (std::ranges::any_of(target, [](const Term& term) { return term.is(-1); })) {
+    return after->number > 0 && before->number % after->number == 0 &&
+           std::ranges::includes(before->symbols, after->symbols);
+  }
+  return before->number == after->number && before->symbols == after->symbols;
 }
 
 std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
@@ -227,8 +267,11 @@ std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
     } else if (term.known()) {
       result.push_back(term.number >= 0 ? term : fresh(true));
     } else {
-      // A size that is 0 would copy: the same only where it is the size at this place.
-      const bool same = input != nullptr && i < input->size() && (*input)[i] == term;
+      // A size that is 0 would copy: the same only where it is the size at this place, or where 0
+      // could not be, or would be all there is to copy.
+      const bool same =
+          input != nullptr && is_size(term) &&
+          (i < input->size() ? (*input)[i] == term || same_count(*input, *target) : true);
       result.push_back(same || (!copies && is_size(term)) ? term : fresh(true));
     }
   }
@@ -242,32 +285,39 @@ std::optional<Terms> SymbolicShapes::reshape(const Node& node) {
 // answer at all, none of the divisors is 0.
 std::optional<Term> SymbolicShapes::quotient(const Terms& product, const Terms& terms,
                                              std::size_t open) {
-  std::int64_t number = 1, divisor = 1;
-  std::vector<std::uint32_t> symbols;
-  for (const Term& term : product) {
-    if (!term.known()) {
-      symbols.push_back(term.symbol);
-    } else if (__builtin_mul_overflow(number, term.number, &number)) {
-      return std::nullopt;
-    }
+  Terms others = terms;
+  others[open] = Term{1};
+  const auto whole = product_of(product), divisor = product_of(others);
+  if (!whole || !divisor || divisor->number <= 0 || whole->number % divisor->number != 0 ||
+      !std::ranges::includes(whole->symbols, divisor->symbols)) {
+    return std::nullopt;
   }
-  for (std::size_t i = 0; i < terms.size(); ++i) {
-    if (i == open) continue;
-    if (terms[i].known()) {
-      if (__builtin_mul_overflow(divisor, terms[i].number, &divisor)) return std::nullopt;
-      continue;
-    }
-    const auto found = std::ranges::find(symbols, terms[i].symbol);
-    if (found == symbols.end()) return std::nullopt;
-    symbols.erase(found);
+  Product rest{whole->number / divisor->number, {}};
+  std::ranges::set_difference(whole->symbols, divisor->symbols, std::back_inserter(rest.symbols));
+  if (rest.symbols.empty()) return Term{rest.number};
+  if (rest.symbols.size() == 1 && rest.number == 1) return Term{0, rest.symbols.front()};
+  const auto [place, is_new] = made_.try_emplace({rest.number, rest.symbols});
+  if (is_new) {
+    place->second = fresh(true);
+    products_.emplace(place->second.symbol, std::move(rest));
   }
-  if (divisor <= 0 || number % divisor != 0) return std::nullopt;
-  if (symbols.empty()) return Term{number / divisor};
-  if (symbols.size() == 1 && number == divisor) return Term{0, symbols.front()};
-  return std::nullopt;
+  return place->second;
 }
 
-std::optional<Terms> SymbolicShapes::expand(const Node& node) const {
+// Range(0, n, 1)
+std::optional<Terms> SymbolicShapes::counted(const Node& node) const {
+  const auto number = [&](std::size_t slot) -> std::optional<Term> {
+    const Terms* terms = node.input(slot) != nullptr ? elements(*node.input(slot)) : nullptr;
+    return terms != nullptr && terms->size() == 1 ? std::optional(terms->front()) : std::nullopt;
+  };
+  const auto start = number(0), limit = number(1), step = number(2);
+  if (!start || !limit || !step || !start->is(0) || !step->is(1) || !is_size(*limit)) {
+    return std::nullopt;
+  }
+  return Terms{*limit};
+}
+
+std::optional<Terms> SymbolicShapes::expand(const Node& node) {
   const Terms* input = dims(*node.input(0));
   const Terms* target = node.input(1) != nullptr ? elements(*node.input(1)) : nullptr;
   if (input == nullptr || target == nullptr) return std::nullopt;
@@ -278,8 +328,7 @@ std::optional<Terms> SymbolicShapes::expand(const Node& node) const {
   for (std::size_t i = 0; i < target->size(); ++i) {
     if (!is_size((*target)[i])) return std::nullopt;
     const auto both = broadcast(result[shift + i], (*target)[i]);
-    if (!both) return std::nullopt;
-    result[shift + i] = *both;
+    result[shift + i] = both ? *both : fresh(true);
   }
   return result;
 }

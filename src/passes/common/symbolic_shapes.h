@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mcompress/ir.h"
@@ -43,16 +44,23 @@ class SymbolicShapes {
 
  private:
   friend class SymbolicElements;
+  struct Product {
+    std::int64_t number = 1;
+    std::vector<std::uint32_t> symbols;  // sorted, none of which is a product itself
+  };
   void visit(Graph& graph);
   void node(const Node& node);
   void complete(const Value& value, const Terms* found);
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
 
-  std::optional<Terms> broadcast_all(const Node& node) const;
+  std::optional<Terms> broadcast_all(const Node& node);
   std::optional<Terms> reshape(const Node& node);
-  static std::optional<Term> quotient(const Terms& product, const Terms& terms, std::size_t open);
-  std::optional<Terms> expand(const Node& node) const;
+  std::optional<Term> quotient(const Terms& product, const Terms& terms, std::size_t open);
+  std::optional<Product> product_of(const Terms& terms) const;
+  bool same_count(const Terms& input, const Terms& target) const;
+  std::optional<Terms> counted(const Node& node) const;
+  std::optional<Terms> expand(const Node& node);
   std::optional<Terms> moved(const Node& node) const;  // Transpose, Squeeze, Unsqueeze
   std::optional<Terms> reduced(const Node& node) const;
   std::optional<Terms> joined(const Node& node);
@@ -63,7 +71,9 @@ class SymbolicShapes {
 
   std::vector<std::optional<Terms>> dims_, elements_;  // by value id
   std::vector<bool> sizes_{false};                     // by symbol
-  std::map<std::string, Term, std::less<>> named_;     // of the model's inputs
+  std::map<std::uint32_t, Product> products_;          // symbols that stand for several others
+  std::map<std::pair<std::int64_t, std::vector<std::uint32_t>>, Term> made_;  // the same by product
+  std::map<std::string, Term, std::less<>> named_;  // of the model's inputs
 };
 
 // The constant shape with which a Reshape makes `to` of `from`: 0 copies a dimension, -1 finds one
