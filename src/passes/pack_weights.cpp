@@ -346,6 +346,9 @@ class PackWeights final : public Pass {
     found_.erase(found_.begin() + static_cast<std::ptrdiff_t>(index));
   }
 
+  // Bytes of functions and of tables that all trees of a graph share.
+  static constexpr std::uint64_t kShared = 950;
+
   // Weights that would not shrink stay: those whose bits and own nodes are as large as what they
   // stand for, then whole trees that cost more than they save. What is left is arranged anew.
   void choose(SymbolPools& pools, PassContext& context) {
@@ -369,6 +372,9 @@ class PackWeights final : public Pass {
                         static_cast<double>(cost.bytes()));
         if (saved[i] + static_cast<double>(cost.tree) <= 0) larger.insert(i);
         for (const std::size_t pool : pools_of(found_[i], pools)) by_pool[pool] += saved[i];
+      }
+      if (larger.empty() && std::accumulate(saved.begin(), saved.end(), 0.0) <= kShared) {
+        for (std::size_t i = 0; i < found_.size(); ++i) larger.insert(i);
       }
       const auto worst = std::ranges::min_element(by_pool);
       if (larger.empty() && worst != by_pool.end() && *worst <= 0) {
@@ -460,7 +466,8 @@ class PackWeights final : public Pass {
     context.report().count("trees", whole(pools.pools()));
     context.report().count("coded_bytes", static_cast<std::int64_t>(coded));
     context.report().count("entropy_bytes", static_cast<std::int64_t>(entropy / 8));
-    context.report().count("overhead_bytes", static_cast<std::int64_t>(overhead));
+    context.report().count("overhead_bytes",
+                           static_cast<std::int64_t>(overhead + kShared * makers.size()));
     return ok_status();
   }
 
