@@ -1,21 +1,27 @@
 // pack-weights: entropy-coded weights that a stock runtime decodes while it loads the model.
 //
-//   indices ── unpack ── Gather(codebook)   becomes   bits ── levels ── Gather(codebook)
-//   codes (int8, uint8, int4, uint4)        becomes   bits ── levels ── Gather(codes) ── Reshape
+//   indices ── unpack ── Gather(codebook)   becomes   bits ── levels ── Split ── Gather(codebook)
+//   codes (int8, uint8, int4, uint4)        becomes   bits ── levels ── Split ── Gather(codes)
 //
-// A level is a handful of array operators, see numeric/entropy_code.h; they are all constants, so
-// what runs afterwards is what ran before. Clustered weights with more than 60 % of zeros become
-// the distances between the others, and these. Nothing is lost: the same bits come back.
+// A level is a handful of array operators, see passes/common/symbol_tree.h; they are all constants,
+// so what runs afterwards is what ran before. Weights whose symbols are distributed alike share the
+// levels. Clustered weights with more than 60 % of zeros become the distances between the others,
+// and these. Nothing is lost: the same bits come back.
 #include <algorithm>
 #include <array>
+#include <map>
+#include <numeric>
 #include <optional>
+#include <set>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "numeric/entropy_code.h"
+#include "passes/common/constant_indices.h"
 #include "passes/common/constants.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
-#include "passes/common/symbol_tree.h"
+#include "passes/common/symbol_pools.h"
 #include "passes/passes.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -25,95 +31,26 @@ namespace {
 
 std::int64_t whole(std::size_t count) { return static_cast<std::int64_t>(count); }
 
-// Elements of an integer tensor; those of half a byte are read as floats, exactly.
-Result<std::vector<std::int32_t>> code_numbers(const Tensor& tensor) {
-  std::vector<std::int32_t> numbers;
-  numbers.reserve(static_cast<std::size_t>(tensor.elements()));
-  if (tensor.dtype() == DataType::kInt4 || tensor.dtype() == DataType::kUint4) {
-    MCOMPRESS_ASSIGN(const std::vector<float> floats, read_floats(tensor));
-    for (const float x : floats) numbers.push_back(static_cast<std::int32_t>(x));
-    return numbers;
-  }
-  MCOMPRESS_ASSIGN(const std::vector<std::int64_t> ints, read_ints(tensor));
-  for (const std::int64_t x : ints) numbers.push_back(static_cast<std::int32_t>(x));
-  return numbers;
-}
-
-// Constant integers behind the nodes that cluster-weights and others unpack them with.
-class ConstantIndices {
- public:
-  // Empty: computed otherwise, or not constant.
-  static std::optional<std::vector<std::int32_t>> of(const Value* value, int depth = 0) {
-    constexpr int kDeepest = 24;
-    if (value == nullptr || depth > kDeepest) return std::nullopt;
-    if (const auto tensor = constant_of(value)) return numbers(*tensor);
-    const Node* const node = value->producer();
-    if (node == nullptr) return std::nullopt;
-    if (node->is("Cast") || node->is("Reshape")) return of(node->input(0), depth + 1);
-    if (node->is("Add")) {
-      auto left = of(node->input(0), depth + 1);
-      const auto right = of(node->input(1), depth + 1);
-      if (!left || !right || left->size() != right->size()) return std::nullopt;
-      for (std::size_t i = 0; i < left->size(); ++i) (*left)[i] += (*right)[i];
-      return left;
-    }
-    if (node->is("Slice")) return first_ones(*node, depth);
-    if (node->is("Gather") && node->int_attribute("axis", 0) == 0) return rows(*node, depth);
-    return std::nullopt;
-  }
-
- private:
-  static std::optional<std::vector<std::int32_t>> numbers(const Tensor& tensor) {
-    if (tensor.is_opaque()) return std::nullopt;
-    auto ints = code_numbers(tensor);
-    if (!ints.ok()) return std::nullopt;
-    return std::move(ints).value();
-  }
-
-  // Of one dimension, from 0.
-  static std::optional<std::vector<std::int32_t>> first_ones(const Node& node, int depth) {
-    const auto from = ints_parameter(node, "starts", 1), to = ints_parameter(node, "ends", 2);
-    if (!from.values || !to.values || *from.values != std::vector<std::int64_t>{0} ||
-        to.values->size() != 1 || node.input(4) != nullptr) {
-      return std::nullopt;
-    }
-    auto all = of(node.input(0), depth + 1);
-    if (!all || to.values->front() < 0) return std::nullopt;
-    all->resize(std::min(all->size(), static_cast<std::size_t>(to.values->front())));
-    return all;
-  }
-
-  static std::optional<std::vector<std::int32_t>> rows(const Node& node, int depth) {
-    const auto tensor = constant_of(node.input(0));
-    const auto places = of(node.input(1), depth + 1);
-    if (!tensor || !places || tensor->dims().size() != 2) return std::nullopt;
-    const auto table = numbers(*tensor);
-    if (!table) return std::nullopt;
-    const auto width = static_cast<std::size_t>(tensor->dims()[1]);
-    std::vector<std::int32_t> out;
-    out.reserve(places->size() * width);
-    for (const std::int32_t place : *places) {
-      if (place < 0 || place >= tensor->dims()[0]) return std::nullopt;
-      const auto from = table->begin() + static_cast<std::ptrdiff_t>(place) * whole(width);
-      out.insert(out.end(), from, from + whole(width));
-    }
-    return out;
-  }
-};
-
 struct Packable {
-  Value* value = nullptr;             // what is to be replaced
-  std::vector<std::uint8_t> symbols;  // one for each element
-  Tensor values;                      // one for each symbol, [entries]
+  Value* value = nullptr;  // what is to be replaced
+  const Node* user = nullptr;
+  SymbolStream stream;  // a symbol for each element
   std::vector<std::int64_t> dims;
   std::optional<DataType> cast;  // behind the look-up
   std::uint64_t bytes_before = 0;
   std::string name;
-  std::vector<float> codebook;  // of clustered weights
+  std::optional<std::uint8_t> zero;  // the symbol of clustered weights that are 0
+  std::size_t symbols = 0;
+  // Numbers of streams: of the symbols; or of distances, and of the symbols behind them.
+  std::vector<std::size_t> streams;
+  Decision decision;
+  double entropy_bits = 0;  // of all symbols, each by itself
+  bool sparse() const { return streams.size() == 2; }
 };
 
 // The other elements than 0 of a sparse weight, and how many zeros stand before each: an element
-// after 255 zeros is coded even where it is 0 itself.
+// after 254 zeros is coded even where it is 0 itself.
+constexpr std::size_t kLongestGap = 254;
 struct Gaps {
   std::vector<std::uint8_t> skipped, symbols;
 };
@@ -121,7 +58,7 @@ Gaps gaps_of(std::span<const std::uint8_t> symbols, std::uint8_t zero) {
   Gaps gaps;
   std::size_t next = 0;
   for (std::size_t i = 0; i < symbols.size(); ++i) {
-    if (symbols[i] == zero && i - next < 255) continue;
+    if (symbols[i] == zero && i - next < kLongestGap) continue;
     gaps.skipped.push_back(static_cast<std::uint8_t>(i - next));
     gaps.symbols.push_back(symbols[i]);
     next = i + 1;
@@ -137,13 +74,19 @@ class PackWeights final : public Pass {
   struct Options {
     std::vector<std::string> include, exclude;
     std::int64_t min_elements = 4096;
+    std::int64_t max_load_bytes = std::int64_t{512} << 20;
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> kSchema =
         selection_schema<Options>()
             .field("min-elements", &Options::min_elements, "smaller tensors stay as they are")
             .range(2, 1e12)
-            .unit("elements");
+            .unit("elements")
+            .field("max-load-bytes", &Options::max_load_bytes,
+                   "what decoding may hold in memory while the model is loaded, by estimate; "
+                   "weights that save least for it stay as they are; 0: any amount")
+            .range(0, 9e15)
+            .unit("bytes");
     return kSchema;
   }
   explicit PackWeights(Options options)
@@ -176,8 +119,12 @@ class PackWeights final : public Pass {
       }
       before = *executed;
     }
-    MCOMPRESS_TRY(pack_clustered(model, context));
-    MCOMPRESS_TRY(pack_codes(model, context));
+    MCOMPRESS_TRY(find_clustered(model, context));
+    MCOMPRESS_TRY(find_codes(model, context));
+    SymbolPools pools;
+    for (Packable& packable : found_) add_streams(packable, pools);
+    choose(pools, context);
+    MCOMPRESS_TRY(write(model, pools, context));
     if (packed_ == 0 || !runtime.ok()) return ok_status();
     MCOMPRESS_ASSIGN(const std::int64_t after, nodes_executed(**runtime, model));
     context.report().count("executed_nodes_before", before);
@@ -210,7 +157,7 @@ class PackWeights final : public Pass {
   }
 
   // Gathers of a small table by constant indices.
-  Status pack_clustered(Model& model, PassContext& context) {
+  Status find_clustered(Model& model, PassContext& context) {
     std::vector<Node*> lookups;
     for_each_graph(model.graph(), [&](Graph& graph) {
       for (Node* node : graph.nodes()) {
@@ -224,82 +171,50 @@ class PackWeights final : public Pass {
           codebook->dims().size() > 2 || codebook->dims()[0] > 256) {
         continue;
       }
-      const bool vectors = codebook->dims().size() == 2;
-      const auto indices = ConstantIndices::of(node->input(1));
-      if (!indices || whole(indices->size()) < options_.min_elements) continue;
+      const auto indices = constant_indices(node->input(1));
+      if (!indices || whole(indices->numbers.size()) < options_.min_elements) continue;
+      add_constants(node->input(1), of_lookups_);
       if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
         explain_kept(context, *node->input(0), *codebook, node, std::move(why));
         continue;
       }
+      const bool valid = std::ranges::all_of(indices->numbers, [&](std::int32_t index) {
+        return index >= 0 && index < codebook->dims()[0];
+      });
+      if (!valid) continue;
       Packable packable;
       packable.value = node->output(0);
+      packable.user = node;
       packable.name = node->input(0)->name();
-      packable.values = *codebook;
-      if (!vectors) {
-        MCOMPRESS_ASSIGN(packable.codebook, read_floats(*codebook));
+      packable.dims = indices->dims;
+      packable.stream.type = DataType::kFloat;
+      MCOMPRESS_ASSIGN(const std::vector<float> entries, read_floats(*codebook));
+      const auto bytes = std::as_bytes(std::span(entries));
+      packable.stream.table.assign(bytes.begin(), bytes.end());
+      if (codebook->dims().size() == 2) {
+        packable.stream.entry = {codebook->dims()[1]};
+        packable.dims.push_back(codebook->dims()[1]);
+      } else if (const auto zero = std::ranges::find(entries, 0.0F); zero != entries.end()) {
+        packable.zero = static_cast<std::uint8_t>(zero - entries.begin());
       }
-      const auto dims = dims_of(node->input(1));
-      if (!dims) continue;
-      packable.dims = *dims;
-      if (vectors) packable.dims.push_back(codebook->dims()[1]);
-      for (const std::int32_t index : *indices) {
-        if (index < 0 || index >= codebook->dims()[0]) break;
-        packable.symbols.push_back(static_cast<std::uint8_t>(index));
+      for (const std::int32_t index : indices->numbers) {
+        packable.stream.symbols.push_back(static_cast<std::uint8_t>(index));
       }
-      if (packable.symbols.size() != indices->size()) continue;
-      packable.bytes_before = stored_bytes(node->input(1));
-      MCOMPRESS_TRY(pack(std::move(packable), *node, context));
+      packable.bytes_before = constant_bytes(node->input(1));
+      found(std::move(packable), *node, context);
     }
     return ok_status();
   }
 
-  // Of indices that ConstantIndices knows; empty: unknown.
-  static std::optional<std::vector<std::int64_t>> dims_of(const Value* value) {
-    if (const auto tensor = constant_of(value)) {
-      return std::vector<std::int64_t>(tensor->dims().begin(), tensor->dims().end());
-    }
-    const Node& node = *value->producer();
-    if (node.is("Cast")) return dims_of(node.input(0));
-    if (node.is("Reshape")) {
-      auto shape = constant_ints(node.input(1));
-      if (shape && std::ranges::all_of(*shape, [](std::int64_t d) { return d > 0; })) return shape;
-    }
-    if (node.is("Slice")) {
-      const auto to = ints_parameter(node, "ends", 2);
-      const auto from = dims_of(node.input(0));
-      if (to.values && from && from->size() == 1) {
-        return std::vector{std::min(from->front(), to.values->front())};
-      }
-    }
-    if (node.is("Add")) {
-      auto left = dims_of(node.input(0));
-      if (left && left == dims_of(node.input(1))) return left;
-    }
-    return std::nullopt;
-  }
-
-  // Of the constants that only this value comes from.
-  static std::uint64_t stored_bytes(const Value* value) {
-    if (value == nullptr) return 0;
-    if (const auto tensor = constant_of(value)) {
-      return value->uses().size() == 1 ? tensor->byte_size() : 0;
-    }
-    std::uint64_t bytes = 0;
-    if (value->producer() != nullptr) {
-      for (const Value* input : value->producer()->inputs()) bytes += stored_bytes(input);
-    }
-    return bytes;
-  }
-
   // Integer constants of one byte or half a byte.
-  Status pack_codes(Model& model, PassContext& context) {
+  Status find_codes(Model& model, PassContext& context) {
     for (Value* value : constants_of(model.graph())) {
       if (!value->is_initializer() || value->uses().empty()) continue;
       const Tensor tensor = *value->initializer();
       const DataType type = tensor.dtype();
       const bool half = type == DataType::kInt4 || type == DataType::kUint4;
       if (!half && type != DataType::kInt8 && type != DataType::kUint8) continue;
-      if (tensor.elements() < options_.min_elements || made_here(*value)) continue;
+      if (tensor.elements() < options_.min_elements || of_lookups_.contains(value)) continue;
       const Node* user = value->uses().front().node;
       std::string why;
       if (user == nullptr || value->is_graph_output()) {
@@ -323,23 +238,18 @@ class PackWeights final : public Pass {
       const bool is_signed = type == DataType::kInt8 || type == DataType::kInt4;
       const std::int32_t low = *std::ranges::min_element(codes);
       const std::int32_t high = *std::ranges::max_element(codes);
-      std::vector<std::byte> table;
       for (std::int32_t code = low; code <= high; ++code) {
-        table.push_back(static_cast<std::byte>(code & 255));
+        packable.stream.table.push_back(static_cast<std::byte>(code & 255));
       }
       for (const std::int32_t code : codes) {
-        packable.symbols.push_back(static_cast<std::uint8_t>(code - low));
+        packable.stream.symbols.push_back(static_cast<std::uint8_t>(code - low));
       }
-      const std::int64_t entries = whole(table.size());
-      packable.values = make_bytes_tensor(is_signed ? DataType::kInt8 : DataType::kUint8, {entries},
-                                          std::move(table));
+      packable.stream.type = is_signed ? DataType::kInt8 : DataType::kUint8;
       if (half) packable.cast = type;
-      MCOMPRESS_TRY(pack(std::move(packable), *user, context));
+      found(std::move(packable), *user, context);
     }
     return ok_status();
   }
-
-  bool made_here(const Value& value) const { return value.id() >= first_made_; }
 
   static const Decision* maker_of(std::string_view name, const Explain& explain) {
     for (const std::string_view ending : {"_codebook", "_quantized"}) {
@@ -354,8 +264,8 @@ class PackWeights final : public Pass {
     return nullptr;
   }
 
-  Status pack(Packable packable, const Node& user, PassContext& context) {
-    Decision decision;
+  void found(Packable packable, const Node& user, PassContext& context) {
+    Decision& decision = packable.decision;
     decision.subject = packable.name;
     decision.op_type = user.op_type();
     decision.bytes_before = packable.bytes_before;
@@ -364,123 +274,255 @@ class PackWeights final : public Pass {
       decision.subject = maker->subject;
       decision.bytes_before = std::max(decision.bytes_before, maker->bytes_before);
     }
-    const auto kept = [&](std::string why) {
-      decision.why = std::move(why);
-      decision.bytes_after = packable.bytes_before;
-      context.explain().skipped(std::move(decision));
-      return ok_status();
-    };
-    if (!has_two(packable.symbols)) return kept("holds one number only");
-    const SymbolCost dense = symbol_cost(packable.symbols);
-    std::optional<Gaps> gaps;
-    SymbolCost gap_cost, sparse_cost;
-    if (const auto zero = std::ranges::find(packable.codebook, 0.0F);
-        zero != packable.codebook.end()) {
-      const auto symbol = static_cast<std::uint8_t>(zero - packable.codebook.begin());
-      const auto zeros = std::ranges::count(packable.symbols, symbol);
-      if (zeros * 10 > whole(packable.symbols.size()) * 6) {
-        gaps = gaps_of(packable.symbols, symbol);
-        gap_cost = symbol_cost(gaps->skipped);
-        sparse_cost = symbol_cost(gaps->symbols);
-        if (!has_two(gaps->skipped) || !has_two(gaps->symbols) ||
-            gap_cost.bytes() + sparse_cost.bytes() >= dense.bytes()) {
-          gaps.reset();
+    if (!has_two(packable.stream.symbols)) {
+      keep(packable, "holds one number only", context);
+      return;
+    }
+    packable.stream.graph = &packable.value->graph();
+    packable.symbols = packable.stream.symbols.size();
+    found_.push_back(std::move(packable));
+  }
+
+  static void keep(Packable& packable, std::string why, PassContext& context) {
+    packable.decision.why = std::move(why);
+    packable.decision.bytes_after = packable.bytes_before;
+    context.explain().skipped(std::move(packable.decision));
+  }
+
+  // Bits that a code of their own needs; a stream of one symbol has none.
+  static double coded_bits_of(std::span<const std::uint8_t> symbols) {
+    std::array<std::uint64_t, 256> counts{};
+    for (const std::uint8_t s : symbols) ++counts[s];
+    return static_cast<double>(best_symbol_code(counts, kSymbolTreeDepth).coded_bits);
+  }
+
+  static void add_streams(Packable& packable, SymbolPools& pools) {
+    SymbolStream& stream = packable.stream;
+    std::array<std::uint64_t, 256> counts{};
+    for (const std::uint8_t s : stream.symbols) ++counts[s];
+    packable.entropy_bits = entropy_bits(counts);
+    const auto zeros =
+        packable.zero ? std::ranges::count(stream.symbols, *packable.zero) : std::ptrdiff_t{0};
+    if (zeros * 10 > whole(packable.symbols) * 6) {
+      Gaps gaps = gaps_of(stream.symbols, *packable.zero);
+      if (has_two(gaps.skipped) && has_two(gaps.symbols) &&
+          coded_bits_of(gaps.skipped) + coded_bits_of(gaps.symbols) <
+              coded_bits_of(stream.symbols)) {
+        // Steps from one element to the next: a distance and 1.
+        SymbolStream steps;
+        steps.symbols = std::move(gaps.skipped);
+        steps.graph = stream.graph;
+        for (std::size_t gap = 0; gap <= kLongestGap; ++gap) {
+          steps.table.push_back(static_cast<std::byte>(gap + 1));
         }
+        packable.streams.push_back(pools.add(std::move(steps)));
+        stream.symbols = std::move(gaps.symbols);
       }
     }
-    const std::uint64_t coded =
-        gaps ? gap_cost.coded_bytes + sparse_cost.coded_bytes : dense.coded_bytes;
-    const std::uint64_t overhead =
-        gaps ? gap_cost.overhead_bytes + sparse_cost.overhead_bytes : dense.overhead_bytes;
-    if (coded + overhead >= packable.bytes_before) {
-      return kept("would not shrink: " + human_bytes(coded) + " of bits and " +
-                  human_bytes(overhead) + " to decode them");
+    packable.streams.push_back(pools.add(std::move(stream)));
+  }
+
+  struct Cost {
+    std::uint64_t coded = 0, own = 0, tree = 0, memory = 0;
+    std::uint64_t bytes() const { return coded + own + tree; }
+  };
+  static Cost cost_of(const Packable& packable, const SymbolPools& pools) {
+    constexpr std::uint64_t kOfGaps = 350;  // bytes of nodes
+    Cost cost;
+    for (const std::size_t s : packable.streams) {
+      const SymbolShare share = pools.share(s);
+      cost.coded += share.coded_bytes();
+      cost.own += share.own_bytes;
+      cost.tree += share.tree_bytes;
+      cost.memory += share.memory;
     }
-    if (packed_ == 0) first_made_ = context.edit().model().value_limit();
+    if (packable.sparse()) cost.own += kOfGaps, cost.memory += 8 * packable.symbols;
+    return cost;
+  }
+
+  void drop(std::size_t index, SymbolPools& pools, std::string why, PassContext& context) {
+    for (const std::size_t s : found_[index].streams) pools.drop(s);
+    keep(found_[index], std::move(why), context);
+    found_.erase(found_.begin() + static_cast<std::ptrdiff_t>(index));
+  }
+
+  // Bytes of functions and of tables that all trees of a graph share.
+  static constexpr std::uint64_t kShared = 950;
+
+  // Weights that would not shrink stay: those whose bits and own nodes are as large as what they
+  // stand for, then whole trees that cost more than they save. What is left is arranged anew.
+  void choose(SymbolPools& pools, PassContext& context) {
+    // Where much would be held while the model is loaded, codes with shorter trees are worth some
+    // bits: up to 4 % of a bit for one of the tree.
+    constexpr double kFirst = 0x1p-15, kMost = 0x1p-12;
+    const auto limit = static_cast<std::uint64_t>(options_.max_load_bytes);
+    double weight = 0;
+    while (true) {
+      pools.arrange(weight);
+      std::vector<Cost> costs;
+      std::vector<double> saved;  // with its part of trees
+      std::vector<double> by_pool(pools.pools());
+      std::uint64_t memory = 0;
+      std::set<std::size_t> larger;
+      for (std::size_t i = 0; i < found_.size(); ++i) {
+        costs.push_back(cost_of(found_[i], pools));
+        const Cost& cost = costs.back();
+        memory += cost.memory;
+        saved.push_back(static_cast<double>(found_[i].bytes_before) -
+                        static_cast<double>(cost.bytes()));
+        if (saved[i] + static_cast<double>(cost.tree) <= 0) larger.insert(i);
+        for (const std::size_t pool : pools_of(found_[i], pools)) by_pool[pool] += saved[i];
+      }
+      if (larger.empty() && std::accumulate(saved.begin(), saved.end(), 0.0) <= kShared) {
+        for (std::size_t i = 0; i < found_.size(); ++i) larger.insert(i);
+      }
+      const auto worst = std::ranges::min_element(by_pool);
+      if (larger.empty() && worst != by_pool.end() && *worst <= 0) {
+        const auto pool = static_cast<std::size_t>(worst - by_pool.begin());
+        for (std::size_t i = 0; i < found_.size(); ++i) {
+          if (pools_of(found_[i], pools).contains(pool)) larger.insert(i);
+        }
+      }
+      for (auto i = larger.rbegin(); i != larger.rend(); ++i) {
+        drop(*i, pools,
+             "would not shrink: " + human_bytes(costs[*i].coded) + " of bits and " +
+                 human_bytes(costs[*i].own + costs[*i].tree) + " to decode them",
+             context);
+      }
+      if (!larger.empty()) continue;
+      const bool above = limit > 0 && memory > limit;
+      if (memory > free_memory() && weight < kMost) {
+        weight = std::max(kFirst, 2 * weight);
+        continue;
+      }
+      if (!above) return;
+      // The weights that save most for what they hold, as long as there is room.
+      std::vector<std::size_t> order(found_.size());
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::ranges::stable_sort(order, std::ranges::greater{}, [&](std::size_t i) {
+        return saved[i] / static_cast<double>(costs[i].memory);
+      });
+      std::uint64_t held = 0;
+      for (const std::size_t i : order) {
+        if (held + costs[i].memory <= limit) {
+          held += costs[i].memory;
+        } else {
+          larger.insert(i);
+        }
+      }
+      for (auto i = larger.rbegin(); i != larger.rend(); ++i) {
+        drop(*i, pools,
+             "decoding would hold " + human_bytes(costs[*i].memory) + " of " + human_bytes(memory) +
+                 " while the model is loaded, max-load-bytes allows " + human_bytes(limit),
+             context);
+      }
+    }
+  }
+
+  // Of what decoding may hold: as much as the weights take when they are decoded to float32.
+  std::uint64_t free_memory() const {
+    constexpr std::uint64_t kLeast = std::uint64_t{64} << 20;
     std::uint64_t bytes = 0;
-    MCOMPRESS_TRY(replace(packable, gaps, context, bytes));
-    ++packed_;
-    const double weights = static_cast<double>(packable.symbols.size());
-    ReportScope& line = context.report().item("packed", decision.subject);
-    line.count("weights", whole(packable.symbols.size()));
-    line.text("form", gaps ? "gaps" : "dense");
-    line.number("entropy_bits", dense.entropy_bits / weights);
-    line.number("bits", static_cast<double>(coded) * 8 / weights);
-    if (gaps) line.number("index_bits", static_cast<double>(gap_cost.coded_bytes) * 8 / weights);
-    line.count("bytes", static_cast<std::int64_t>(coded));
-    line.count("overhead", static_cast<std::int64_t>(overhead));
-    decision.what = "Huffman code, " + fixed(static_cast<double>(coded) * 8 / weights, 3) +
-                    " bits each (entropy " + fixed(dense.entropy_bits / weights, 3) + ")" +
-                    (gaps ? ", distances of the weights that are not 0" : "");
-    decision.why = "decoded when the model is loaded";
-    decision.bytes_after = bytes;
-    context.explain().chose(std::move(decision));
+    for (const Packable& packable : found_) bytes += 4 * packable.symbols;
+    return std::max(kLeast, bytes);
+  }
+
+  static std::set<std::size_t> pools_of(const Packable& packable, const SymbolPools& pools) {
+    std::set<std::size_t> all;
+    for (const std::size_t s : packable.streams) {
+      const std::vector<std::size_t> some = pools.pools_of(s);
+      all.insert(some.begin(), some.end());
+    }
+    return all;
+  }
+
+  // Nodes of all graphs first: they stand in front of what is there, which may then go.
+  Status write(Model& model, const SymbolPools& pools, PassContext& context) {
+    if (found_.empty()) return ok_status();
+    modernise_initializers(model, context);
+    std::map<Graph*, std::vector<Value*>> decoded;
+    std::vector<std::pair<Value*, Value*>> replaced;
+    std::uint64_t coded = 0, overhead = 0;
+    double entropy = 0;
+    std::map<Graph*, ConstantMaker> makers;
+    for (Packable& packable : found_) {
+      Graph* const graph = packable.stream.graph;
+      ConstantMaker& maker = makers.try_emplace(graph, *graph, context).first->second;
+      if (!decoded.contains(graph)) decoded[graph] = pools.write(maker);
+      replaced.emplace_back(packable.value, &rebuilt(packable, decoded[graph], maker));
+      const Cost cost = cost_of(packable, pools);
+      coded += cost.coded, overhead += cost.own + cost.tree, entropy += packable.entropy_bits;
+      report(packable, pools, cost, context);
+    }
+    for (const auto& [old, made] : replaced) {
+      MCOMPRESS_TRY(context.edit().replace_all(*old, *made));
+      if (old->producer() != nullptr) {
+        MCOMPRESS_TRY(erase_unused(context, *old));
+      } else {
+        MCOMPRESS_TRY(context.edit().erase_initializer(*old));
+      }
+    }
+    packed_ = whole(found_.size());
+    context.report().count("trees", whole(pools.pools()));
+    context.report().count("coded_bytes", static_cast<std::int64_t>(coded));
+    context.report().count("entropy_bytes", static_cast<std::int64_t>(entropy / 8));
+    context.report().count("overhead_bytes",
+                           static_cast<std::int64_t>(overhead + kShared * makers.size()));
     return ok_status();
   }
 
-  static Status replace(const Packable& packable, const std::optional<Gaps>& gaps,
-                        PassContext& context, std::uint64_t& bytes) {
-    Editor& edit = context.edit();
-    Value& old = *packable.value;
-    Graph& graph = old.graph();
-    modernise_initializers(graph.model(), context);
-    Node& anchor = old.producer() != nullptr ? *old.producer() : *graph.first();
-    const auto add = [&](std::string type, std::vector<Value*> inputs) -> Node& {
-      return edit.insert_before(
-          anchor, {.op_type = std::move(type), .inputs = std::move(inputs), .base_name = "h"});
-    };
-    const auto constant = [&](Tensor tensor) -> Value* {
-      bytes += tensor.byte_size();
-      return &edit.add_initializer(graph, "h", std::move(tensor));
-    };
-    Value* made = nullptr;
-    if (gaps) {
-      // positions = cumulated distances - 1
-      std::vector<std::byte> table(256 * 4);
-      for (unsigned i = 0; i < 256; ++i) {
-        table[4 * i] = static_cast<std::byte>((i + 1) & 255);
-        table[4 * i + 1] = static_cast<std::byte>((i + 1) >> 8);
-      }
-      const Tensor steps = make_bytes_tensor(DataType::kInt32, {256}, std::move(table));
-      MCOMPRESS_ASSIGN(Value * distances,
-                       emit_symbols(gaps->skipped, steps, anchor, context, bytes));
-      MCOMPRESS_ASSIGN(Value * others,
-                       emit_symbols(gaps->symbols, packable.values, anchor, context, bytes));
-      const auto number = [](int value) {
-        std::vector<std::byte> four(4, static_cast<std::byte>(value < 0 ? 255 : 0));
-        return make_bytes_tensor(DataType::kInt32, {}, std::move(four));
-      };
-      Value* ends = add("CumSum", {distances, constant(number(0))}).output(0);
-      Value* places = add("Add", {ends, constant(number(-1))}).output(0);
-      const std::int64_t n = whole(packable.symbols.size());
-      const float zero = 0;
-      Value* zeros = add("Expand", {constant(make_float_tensor({&zero, 1}, {1})),
-                                    constant(make_int64_tensor({&n, 1}, {1}))})
-                         .output(0);
-      made = add("ScatterElements", {zeros, places, others}).output(0);
-    } else {
-      MCOMPRESS_ASSIGN(made,
-                       emit_symbols(packable.symbols, packable.values, anchor, context, bytes));
+  // The weight of what its streams decode to.
+  static Value& rebuilt(const Packable& packable, const std::vector<Value*>& decoded,
+                        ConstantMaker& maker) {
+    Value* made = decoded[packable.streams.back()];
+    std::size_t rank = 1 + packable.stream.entry.size();
+    if (packable.sparse()) {
+      // places = cumulated steps - 1
+      Value& steps = maker.cast(*decoded[packable.streams.front()], DataType::kInt32);
+      Value& ends = maker.node("CumSum", {&steps, &maker.number(0)});
+      Value& places = maker.node("Add", {&ends, &maker.number(-1)});
+      const std::int64_t n = whole(packable.symbols);
+      Value& zeros = maker.node("ConstantOfShape", {&maker.ints({&n, 1})});
+      made = &maker.node("ScatterElements", {&zeros, &places, made});
     }
-    if (packable.dims.size() != packable.values.dims().size()) {
-      made = add("Reshape",
-                 {made, constant(make_int64_tensor(packable.dims, {whole(packable.dims.size())}))})
-                 .output(0);
+    if (packable.dims.size() != rank) {
+      made = &maker.node("Reshape", {made, &maker.ints(packable.dims)});
     }
-    if (packable.cast) {
-      Node& cast = add("Cast", {made});
-      edit.set_attribute(cast, attribute("to", static_cast<std::int64_t>(*packable.cast)));
-      made = cast.output(0);
+    return packable.cast ? maker.cast(*made, *packable.cast) : *made;
+  }
+
+  static void report(Packable& packable, const SymbolPools& pools, const Cost& cost,
+                     PassContext& context) {
+    Decision& decision = packable.decision;
+    const auto weights = static_cast<double>(packable.symbols);
+    ReportScope& line = context.report().item("packed", decision.subject);
+    line.count("weights", whole(packable.symbols));
+    line.text("form", packable.sparse() ? "gaps" : "dense");
+    line.number("entropy_bits", packable.entropy_bits / weights);
+    line.number("bits", static_cast<double>(cost.coded) * 8 / weights);
+    double bits = 0;
+    for (const std::size_t s : packable.streams) bits += pools.share(s).entropy_bits;
+    line.number("stream_entropy_bits", bits / weights);
+    if (packable.sparse()) {
+      const std::uint64_t distances = pools.share(packable.streams.front()).coded_bits;
+      line.number("index_bits", static_cast<double>(distances) / weights);
     }
-    MCOMPRESS_TRY(edit.replace_all(old, *made));
-    if (old.producer() != nullptr) return erase_unused(context, old);
-    return edit.erase_initializer(old);
+    line.count("bytes", static_cast<std::int64_t>(cost.coded));
+    line.count("overhead", static_cast<std::int64_t>(cost.own + cost.tree));
+    line.count("load_bytes", static_cast<std::int64_t>(cost.memory));
+    decision.what = "Huffman code, " + fixed(static_cast<double>(cost.coded) * 8 / weights, 3) +
+                    " bits each (entropy " + fixed(packable.entropy_bits / weights, 3) + ")" +
+                    (packable.sparse() ? ", distances of the weights that are not 0" : "");
+    decision.why = "decoded when the model is loaded";
+    decision.bytes_after = cost.bytes();
+    context.explain().chose(std::move(decision));
   }
 
   Options options_;
   Selection selection_;
+  std::vector<Packable> found_;
+  std::set<const Value*> of_lookups_;
   std::int64_t packed_ = 0;
-  std::uint64_t first_made_ = ~std::uint64_t{0};
 };
 
 }  // namespace

@@ -38,3 +38,12 @@ head -c 1000 one.mca >short.mca
 expect 2 'trailer' "$MCOMPRESS" unpack short.mca -o none.onnx
 expect 2 'trailer' "$MCOMPRESS" inspect short.mca
 test ! -e none.onnx -a ! -e two.mca
+
+# Weights that decode themselves: the same bytes whatever the threads, smaller, and within the memory allowed.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o clustered.onnx --bits 3 --rate 2 -q
+"$MCOMPRESS" pack --form onnx clustered.onnx -o decoding-1.onnx --jobs 1 -q
+"$MCOMPRESS" pack --form onnx clustered.onnx -o decoding-4.onnx --jobs 4 -q
+cmp decoding-1.onnx decoding-4.onnx
+test "$(stat -c %s decoding-1.onnx)" -lt "$(stat -c %s clustered.onnx)"
+expect 3 'max-load-bytes allows' "$MCOMPRESS" pack --form onnx clustered.onnx -o none.onnx --max-load-bytes 1
+test ! -e none.onnx
