@@ -51,7 +51,7 @@ class PrunedStorage {
                                                  : "restored when the model is loaded";
     const auto left = store_.float_because.find(layer.value);
     if (left != store_.float_because.end()) why += "; stays float32: " + left->second;
-    explain(i, sparse_form_name(form), bytes.dense, bytes.of(form), std::move(why));
+    explain(i, sparse_form_name(form), bytes.dense, bytes.of(form), why);
     return ok_status();
   }
 
@@ -86,7 +86,7 @@ class PrunedStorage {
   }
 
   void explain(std::size_t i, const std::string& form, std::uint64_t before, std::uint64_t after,
-               std::string why) {
+               const std::string& why) {
     const PruneLayer& layer = layers_[i];
     const PrunedLayer& made = pruned_[i];
     const bool dense = !layer.dense_because.empty();
@@ -97,7 +97,7 @@ class PrunedStorage {
                           : percent_of(made.sparsity) + " zeros, " + made.how + ", score " +
                                 made.score + " ranked in the " + made.ranked;
     decision.what += ", stored as " + form;
-    decision.why = dense ? layer.dense_because : std::move(why);
+    decision.why = dense ? layer.dense_because : why;
     decision.bytes_before = before;
     decision.bytes_after = after;
     decision.sqnr_db = made.output_db;
