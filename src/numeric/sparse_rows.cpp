@@ -181,7 +181,8 @@ class SparseSweep {
     const RoundingGrid* grid = options_.grid;
     if (grid == nullptr) return value;
     const std::size_t group = grid->group == 0 ? columns_ : grid->group;
-    const std::size_t place = r * ((columns_ + group - 1) / group) + column / group;
+    const std::size_t along = options_.place.empty() ? column : options_.place[column];
+    const std::size_t place = r * ((columns_ + group - 1) / group) + along / group;
     const double scale = double{grid->scales[place]};
     const std::int32_t zero = grid->zero_points.empty() ? 0 : grid->zero_points[place];
     const double low = grid->codes.lo, high = grid->codes.hi;

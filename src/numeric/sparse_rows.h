@@ -44,8 +44,10 @@ struct SparseSweepOptions {
   std::size_t block = 128;  // columns between two choices of the mask
   // Given: a mask [rows, columns] that is kept to; nothing is chosen.
   std::span<const std::uint8_t> mask;
-  // Given: what stays lies on this grid, code by code.
+  // Given: what stays lies on this grid, code by code. place: for each column its place among those
+  // of the grid, which says what group it is in; empty: the same.
   const RoundingGrid* grid = nullptr;
+  std::span<const std::uint32_t> place;
 };
 
 // Sweeps over `weights` [rows, factor.columns], which leave with zeros outside of `mask`. Which

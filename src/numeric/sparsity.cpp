@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace mcompress {
 namespace {
@@ -107,6 +108,99 @@ void mask_blocks(std::span<const float> scores, std::size_t columns, std::size_t
   if (!blocks.empty()) prune(blocks, mask.size());
 }
 
+// One row of exchange_kept(). slope = u H + pull, so that taking w_k away as well costs
+// 2 w_k slope_k + w_k^2 H_kk, and bringing w_j back -2 w_j slope_j + w_j^2 H_jj.
+class RowExchange {
+ public:
+  RowExchange(std::span<const float> weights, const ExchangeInputs& inputs,
+              std::span<const double> pull, std::span<std::uint8_t> mask)
+      : weights_(weights),
+        gram_(inputs.gram),
+        believed_(1 - inputs.independence),
+        mask_(mask),
+        slope_(pull.begin(), pull.end()) {
+    slope_.resize(mask.size());
+    for (std::size_t c = 0; c < mask_.size(); ++c) {
+      if (mask_[c] == 0) add(c, double{weights_[c]});
+    }
+  }
+
+  // Until nothing helps, at most one exchange for each two columns. Groups: [begin, end).
+  void run(std::span<const std::pair<std::size_t, std::size_t>> groups) {
+    double gained = 0;
+    for (std::size_t turn = 0; turn < mask_.size() / 2; ++turn) {
+      Exchange best;
+      if (groups.size() == 1) {
+        // Of those that went the cheapest ones to bring back: all pairs would be too many.
+        for (const std::size_t in : returning()) try_with(in, 0, mask_.size(), best);
+      } else {
+        for (const auto& [begin, end] : groups) {
+          for (std::size_t j = begin; j < end; ++j) {
+            if (mask_[j] == 0 && weights_[j] != 0) try_with(j, begin, end, best);
+          }
+        }
+      }
+      // What is next to nothing beside all before ends the search, too.
+      if (!(best.change < -kLeast * gained)) return;
+      gained -= best.change;
+      mask_[best.back] = 1;
+      mask_[best.out] = 0;
+      add(best.back, -double{weights_[best.back]});
+      add(best.out, double{weights_[best.out]});
+    }
+  }
+
+ private:
+  static constexpr double kLeast = 1e-4;
+  struct Exchange {
+    double change = 0;
+    std::size_t back = 0, out = 0;
+  };
+
+  double h(std::size_t i, std::size_t j) const {
+    const double both = gram_[i * mask_.size() + j];
+    return i == j ? both : believed_ * both;
+  }
+  void add(std::size_t c, double w) {
+    const double* const row = gram_.data() + c * mask_.size();
+    for (std::size_t k = 0; k < slope_.size(); ++k) slope_[k] += w * believed_ * row[k];
+    slope_[c] += w * (1 - believed_) * row[c];
+  }
+  double back_cost(std::size_t j) const {
+    const double w = double{weights_[j]};
+    return w * (w * h(j, j) - 2 * slope_[j]);
+  }
+
+  std::vector<std::size_t> returning() const {
+    constexpr std::size_t kTried = 16;
+    std::vector<std::pair<double, std::size_t>> costs;
+    for (std::size_t j = 0; j < mask_.size(); ++j) {
+      if (mask_[j] == 0 && weights_[j] != 0) costs.emplace_back(back_cost(j), j);
+    }
+    const auto end = costs.begin() + static_cast<std::ptrdiff_t>(std::min(kTried, costs.size()));
+    std::partial_sort(costs.begin(), end, costs.end());
+    std::vector<std::size_t> found;
+    for (auto at = costs.begin(); at != end; ++at) found.push_back(at->second);
+    return found;
+  }
+
+  void try_with(std::size_t in, std::size_t begin, std::size_t end, Exchange& best) const {
+    const double back = back_cost(in), w = double{weights_[in]};
+    for (std::size_t k = begin; k < end; ++k) {
+      if (mask_[k] == 0) continue;
+      const double v = double{weights_[k]};
+      const double change = back + v * (v * h(k, k) + 2 * (slope_[k] - w * h(in, k)));
+      if (change < best.change) best = {change, in, k};
+    }
+  }
+
+  std::span<const float> weights_;
+  std::span<const double> gram_;
+  double believed_;
+  std::span<std::uint8_t> mask_;
+  std::vector<double> slope_;
+};
+
 }  // namespace
 
 std::optional<SparsityPattern> parse_pattern(std::string_view text) {
@@ -151,6 +245,55 @@ std::vector<float> weight_scores(std::span<const float> weights, std::size_t col
     scores[i] = static_cast<float>(std::fabs(double{weights[i]}) * roots[i % columns]);
   }
   return scores;
+}
+
+std::vector<float> relative_scores(std::span<const float> weights, std::size_t columns,
+                                   std::span<const double> energies) {
+  std::vector<float> scores(weights.size());
+  const std::size_t rows = columns == 0 ? 0 : weights.size() / columns;
+  std::vector<double> of_row(rows), of_column(columns);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double size = std::fabs(double{weights[i]});
+    of_row[i / columns] += size;
+    of_column[i % columns] += size;
+  }
+  const double mean = std::accumulate(energies.begin(), energies.end(), 0.0) /
+                      static_cast<double>(std::max<std::size_t>(energies.size(), 1));
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double size = std::fabs(double{weights[i]});
+    if (size == 0) continue;
+    const double energy = energies.empty() ? 1 : std::max(energies[i % columns], 1e-6 * mean);
+    scores[i] = static_cast<float>((size / of_row[i / columns] + size / of_column[i % columns]) *
+                                   std::sqrt(std::sqrt(energy)));
+  }
+  return scores;
+}
+
+void exchange_kept(std::span<const float> weights, std::size_t columns,
+                   const ExchangeInputs& inputs, const SparsityPattern& pattern,
+                   const Executor& executor, std::span<std::uint8_t> mask) {
+  if (columns == 0 || pattern.kind == SparsityPattern::Kind::kBlock) return;
+  std::vector<std::pair<std::size_t, std::size_t>> groups;
+  if (pattern.of_group()) {
+    const std::size_t run = pattern.run == 0 ? columns : pattern.run;
+    for (std::size_t first = 0; first < columns; first += run) {
+      const std::size_t end = std::min(first + run, columns);
+      for (std::size_t at = first; at < end; at += pattern.group) {
+        groups.emplace_back(at, std::min(at + pattern.group, end));
+      }
+    }
+  } else {
+    groups.emplace_back(0, columns);
+  }
+  executor.parallel_for(weights.size() / columns, 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t r = begin; r < end; ++r) {
+      const auto pull =
+          inputs.pull.empty() ? inputs.pull : inputs.pull.subspan(r * columns, columns);
+      RowExchange(weights.subspan(r * columns, columns), inputs, pull,
+                  mask.subspan(r * columns, columns))
+          .run(groups);
+    }
+  });
 }
 
 std::vector<std::uint8_t> choose_mask(std::span<const float> scores, std::size_t columns,

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "support/executor.h"
+
 namespace mcompress {
 
 struct SparsityPattern {
@@ -42,12 +44,37 @@ enum class SparsityScope : std::uint8_t {
 std::vector<float> weight_scores(std::span<const float> weights, std::size_t columns,
                                  std::span<const double> energies);
 
+// Relative importance and activations (Zhang et al., "Plug-and-Play: An Efficient Post-training
+// Pruning Method for Large Language Models", 2024):
+//   (|w_ij| / sum_k |w_ik| + |w_ij| / sum_k |w_kj|) sqrt(E[x_j^2])^(1/2),
+// so that no output and no input loses all of its weights because they are small.
+std::vector<float> relative_scores(std::span<const float> weights, std::size_t columns,
+                                   std::span<const double> energies);
+
 // Takes the lowest scores away: round(sparsity * count) of a row or of the layer, whole blocks as
 // far as that allows; of a group all but the highest. Equal scores: the first ones go. Of groups
 // that a run cuts short the same share stays, rounded up.
 std::vector<std::uint8_t> choose_mask(std::span<const float> scores, std::size_t columns,
                                       const SparsityPattern& pattern, SparsityScope scope,
                                       double sparsity);
+
+// What single scores do not see is how inputs go together: behind a ReLU all are positive, so that
+// what goes adds up to a mean, and neighbours are alike.
+struct ExchangeInputs {
+  std::span<const double> gram;  // H, the mean of x x^T, [columns, columns]
+  // For each row and column the mean of (what the row's output is off before anything goes) x_j;
+  // empty: nothing is off.
+  std::span<const double> pull;
+  double independence = 0;  // share of H off its diagonal that is not believed, 0 to 1
+};
+// Exchanges weights that stay for others that went, in one row and with N:M in one group, as long
+// as that lowers what the row's output loses,
+//   J = u H u^T + 2 pull u^T   for the row u of what went (w there, else 0),
+// the exchange of two that helps most first. As many stay in each row as did; blocks stay as they
+// are. `gram` has a diagonal >= 0.
+void exchange_kept(std::span<const float> weights, std::size_t columns,
+                   const ExchangeInputs& inputs, const SparsityPattern& pattern,
+                   const Executor& executor, std::span<std::uint8_t> mask);
 
 // Share of zeros.
 double mask_sparsity(std::span<const std::uint8_t> mask);

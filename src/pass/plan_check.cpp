@@ -108,7 +108,9 @@ class Observer {
     }
     constexpr std::string_view kStored = "stored as ";
     if (const std::size_t at = text_.find(kStored); at != std::string_view::npos) {
-      choice("storage", word(at + kStored.size()));
+      const std::string_view form = word(at + kStored.size());
+      choice("storage", form);
+      choice("weights", form);
     }
   }
 

@@ -16,6 +16,7 @@
 #include "passes/common/guard.h"
 #include "passes/common/mixed_precision.h"
 #include "passes/common/prune_run.h"
+#include "passes/common/prune_store.h"
 #include "passes/common/selection.h"
 #include "passes/common/sparse_storage.h"
 #include "passes/passes.h"
@@ -49,6 +50,8 @@ class PruneWeights final : public Pass {
     std::string method = "auto";
     std::string scope = "auto";
     std::string repair = "auto";
+    std::string weights = "float32";
+    std::int64_t block_size = -1;
     std::string storage = "auto";
     double max_drop = 100;
     std::int64_t steps = 1;
@@ -72,9 +75,10 @@ class PruneWeights final : public Pass {
                    "unstructured; N:M: of M neighbours along the input N stay, as 2:4; block:RxC: "
                    "blocks of R outputs x C inputs go whole")
             .field("method", &Options::method,
-                   "which weights go: magnitude; wanda: times the energy of the input; sparsegpt: "
-                   "by what the others can not make up for; auto: per layer, by held-out samples")
-            .choices({"auto", "magnitude", "wanda", "sparsegpt"})
+                   "which weights go: magnitude; wanda: times the energy of the input; ria: beside "
+                   "others of its output and input; sparsegpt: by what the others can not make up "
+                   "for; auto: per layer, by held-out samples")
+            .choices({"auto", "magnitude", "wanda", "ria", "sparsegpt"})
             .field("scope", &Options::scope,
                    "what is ranked together: row: an output's weights; layer; global: all; auto: "
                    "layers, each with the sparsity that costs the model least, as measured")
@@ -83,6 +87,14 @@ class PruneWeights final : public Pass {
                    "of what stays: none; bias: means of outputs; affine: gains too; least-squares: "
                    "all weights; auto: what is best on held-out samples")
             .choices({"auto", "none", "bias", "affine", "least-squares"})
+            .field("weights", &Options::weights,
+                   "what stays, and layers that are not pruned, as integers, rounded in the sweep "
+                   "that prunes: int symmetric, uint with zero points; float32: as it is")
+            .choices({"float32", "int8", "uint8", "int4", "uint4"})
+            .field("block-size", &Options::block_size,
+                   "neighbouring integers that share a scale: 16 to 256, a power of two; 0: whole "
+                   "rows; -1: rows of 8 bits, 32 of 4 bits, or what the target takes")
+            .range(-1, 256)
             .field("storage", &Options::storage,
                    "how pruned tensors are written; auto: the form with the fewest bytes")
             .choices({"auto", "dense", "bitmask", "gaps", "sparse-initializer"})
@@ -128,9 +140,9 @@ class PruneWeights final : public Pass {
   Status run(Model& model, PassContext& context) override {
     MCOMPRESS_TRY(read_settings(model, context));
     PruneSelection selection{options_.include, options_.exclude, options_.min_elements,
-                             options_.ends};
-    MCOMPRESS_ASSIGN(const std::vector<PruneLayer> layers,
-                     plan_pruning(model, selection, true, context));
+                             options_.ends, rounds()};
+    MCOMPRESS_ASSIGN(std::vector<PruneLayer> layers, plan_pruning(model, selection, true, context));
+    MCOMPRESS_TRY(plan_grids(model, layers, context));
     if (layers.empty()) return ok_status();
     MCOMPRESS_TRY(read_mask_files(layers));
     if (!masks_.empty()) settings_.masks = &masks_;
@@ -139,12 +151,36 @@ class PruneWeights final : public Pass {
     std::vector<PrunedLayer> pruned;
     MCOMPRESS_TRY(find(run, layers, context, pruned));
     MCOMPRESS_TRY(write_pruned(model, context.edit(), layers, pruned));
-    MCOMPRESS_TRY(store(model, layers, pruned, context));
+    MCOMPRESS_TRY(store_pruned(model, layers, pruned, store_, context));
     report_curve(context);
     return write_files(layers, pruned);
   }
 
  private:
+  bool rounds() const { return options_.weights != "float32"; }
+
+  // Which layers become integers. What would not be pruned and can not be rounded drops out.
+  Status plan_grids(Model& model, std::vector<PruneLayer>& layers, PassContext& context) {
+    if (!rounds()) return ok_status();
+    std::map<std::uint32_t, Value*> values;
+    for (Value* value : constants_of(model.graph())) values.emplace(value->id(), value);
+    std::vector<PruneLayer> kept;
+    for (PruneLayer& layer : layers) {
+      Value& value = *values.at(layer.value);
+      MCOMPRESS_ASSIGN(CodedPlan plan, plan_coded(value, layer.view, store_.coded, context));
+      layer.format = plan.format;
+      if (!plan.format && !layer.dense_because.empty()) {
+        const Node* user = value.uses().empty() ? nullptr : value.uses().front().node;
+        explain_kept(context, value, layer.tensor, user, layer.dense_because);
+        continue;
+      }
+      if (!plan.format) store_.float_because[layer.value] = std::move(plan.why);
+      kept.push_back(std::move(layer));
+    }
+    layers = std::move(kept);
+    return ok_status();
+  }
+
   Status read_settings(const Model& model, PassContext& context) {
     const auto pattern = parse_pattern(options_.pattern);
     if (!pattern) {
@@ -153,10 +189,15 @@ class PruneWeights final : public Pass {
                    "unstructured, N:M as 2:4 with N below M (64 at most), or block:RxC as "
                    "block:4x4");
     }
+    store_.storage = options_.storage;
+    store_.pattern = options_.pattern;
+    store_.coded.type = options_.weights;
+    store_.coded.block_size = options_.block_size;
     const bool has_data = context.calibration_data() != nullptr;
     PruneRules& rules = settings_.rules;
     rules.pattern = *pattern;
     rules.method = options_.method == "wanda"       ? PruneMethod::kWanda
+                   : options_.method == "ria"       ? PruneMethod::kRelative
                    : options_.method == "sparsegpt" ? PruneMethod::kSparseGpt
                    : options_.method == "magnitude" ? PruneMethod::kMagnitude
                                                     : PruneMethod::kAuto;
@@ -165,7 +206,8 @@ class PruneWeights final : public Pass {
                    : options_.repair == "affine"        ? PruneRepair::kAffine
                    : options_.repair == "least-squares" ? PruneRepair::kLeastSquares
                                                         : PruneRepair::kAuto;
-    rules.scope = options_.scope == "row" ? SparsityScope::kRow : SparsityScope::kLayer;
+    if (options_.scope == "row") rules.scope = SparsityScope::kRow;
+    if (options_.scope == "layer") rules.scope = SparsityScope::kLayer;
     rules.damping = options_.damping;
     using Spread = PruneSettings::Spread;
     settings_.spread = options_.scope == "global" ? Spread::kGlobal
@@ -182,7 +224,7 @@ class PruneWeights final : public Pass {
                    std::string(what) + " needs calibration data", {{}, std::string(option), {}},
                    "give --calib DATA");
     };
-    if (options_.method == "wanda" || options_.method == "sparsegpt") {
+    if (options_.method != "auto" && options_.method != "magnitude") {
       MCOMPRESS_TRY(needs("method " + options_.method, "method"));
     }
     if (options_.repair != "auto" && options_.repair != "none") {
@@ -195,6 +237,12 @@ class PruneWeights final : public Pass {
                    (pattern->of_group() ? "pattern " + options_.pattern : std::string("a mask")) +
                        " says how much goes",
                    {{}, "sparsity", {}}, "leave --sparsity out");
+    }
+    if (rounds() && options_.storage != "auto" && options_.storage != "dense") {
+      return Error(
+          Code::kUsage, "storage-of-integers",
+          "storage '" + options_.storage + "' is for float32 weights, not " + options_.weights,
+          {{}, "storage", {}}, "leave --storage out; pack makes zeros cost nothing");
     }
     return check_storage(model, context.target());
   }
@@ -217,6 +265,7 @@ class PruneWeights final : public Pass {
   Status read_mask_files(const std::vector<PruneLayer>& layers) {
     std::map<std::string, std::vector<std::int64_t>> dims;
     for (const PruneLayer& layer : layers) {
+      if (!layer.dense_because.empty()) continue;
       const auto [known, added] = dims.emplace(
           layer.name,
           std::vector<std::int64_t>(layer.tensor.dims().begin(), layer.tensor.dims().end()));
@@ -290,10 +339,16 @@ class PruneWeights final : public Pass {
     double zeros = 0, all = 0;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const auto size = static_cast<double>(layers[i].tensor.elements());
-      zeros += size * trial.pruned[i].sparsity;
-      all += size;
+      if (layers[i].dense_because.empty()) {
+        zeros += size * trial.pruned[i].sparsity;
+        all += size;
+      }
+      if (trial.pruned[i].codes) {
+        point.bytes += coded_bytes(*trial.pruned[i].codes);
+        continue;
+      }
       MCOMPRESS_ASSIGN(const SparseBytes bytes, sparse_bytes(trial.pruned[i].weights));
-      point.bytes += bytes.of(form_of(bytes, *model, context.target()));
+      point.bytes += bytes.of(store_form(store_, bytes, *model, context.target()));
     }
     point.sparsity = all > 0 ? zeros / all : 0;
     MCOMPRESS_ASSIGN(const auto session, runtime_->open(*model, {}));
@@ -349,107 +404,6 @@ class PruneWeights final : public Pass {
                  {{}, "max-drop", {}}, "allow more, --exclude layers, or give more samples");
   }
 
-  SparseForm form_of(const SparseBytes& bytes, const Model& model, const Target& target) const {
-    if (options_.storage == "bitmask") return SparseForm::kBitmask;
-    if (options_.storage == "gaps") return SparseForm::kGaps;
-    if (options_.storage == "dense" || !why_not_sparse(model, target).empty()) {
-      return SparseForm::kDense;
-    }
-    return bytes.smallest();
-  }
-
-  Status store(Model& model, const std::vector<PruneLayer>& layers,
-               const std::vector<PrunedLayer>& pruned, PassContext& context) {
-    const std::unique_ptr<Model> dense = model.clone();
-    std::map<std::uint32_t, Value*> values;
-    for (Value* value : constants_of(model.graph())) values.emplace(value->id(), value);
-    std::uint64_t before = 0, after = 0;
-    std::int64_t zeros = 0, all = 0;
-    std::map<SparseForm, std::int64_t> forms;
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      const PruneLayer& layer = layers[i];
-      MCOMPRESS_ASSIGN(const SparseBytes bytes, sparse_bytes(pruned[i].weights));
-      const SparseForm form = form_of(bytes, model, context.target());
-      MCOMPRESS_TRY(store_sparse(*values.at(layer.value), form, context));
-      ++forms[form];
-      before += bytes.dense;
-      after += bytes.of(form);
-      zeros += bytes.zeros;
-      all += layer.tensor.elements();
-      explain(layer, pruned[i], bytes, form, context);
-    }
-    ReportScope& scope = context.report();
-    scope.text("pattern", options_.pattern);
-    scope.count("weights", all);
-    scope.count("zeros", zeros);
-    scope.number("sparsity", all > 0 ? static_cast<double>(zeros) / static_cast<double>(all) : 0);
-    scope.count("bytes_dense", static_cast<std::int64_t>(before));
-    scope.count("bytes_stored", static_cast<std::int64_t>(after));
-    scope.flag("faster", false);
-    std::string text = percent(static_cast<double>(zeros) / static_cast<double>(all)) + " of " +
-                       std::to_string(all) + " weights in " + std::to_string(layers.size()) +
-                       " tensors are 0 now: " + bytes_text(before) + " as dense float32, " +
-                       bytes_text(after) + " as stored (";
-    bool first = true;
-    for (const auto& [form, count] : forms) {
-      text += std::string(first ? "" : ", ") + std::to_string(count) + " " + sparse_form_name(form);
-      scope.count(std::string("stored_") + sparse_form_name(form), count);
-      first = false;
-    }
-    context.diagnostics().note("sparse-storage", text + ")");
-    if (options_.storage == "auto") {
-      if (const std::string why = why_not_sparse(model, context.target()); !why.empty()) {
-        context.diagnostics().note("stored-dense", "zeros save no bytes in this file: " + why);
-      }
-    }
-    context.diagnostics().note("sparse-latency",
-                               "no run gets faster: dense kernels multiply zeros like other "
-                               "numbers, and ONNX Runtime's CPU has no others");
-    if (forms[SparseForm::kBitmask] + forms[SparseForm::kGaps] == 0) return ok_status();
-    return check_folding(*dense, model, context);
-  }
-
-  static Status check_folding(const Model& dense, const Model& model, PassContext& context) {
-    auto runtime = context.runtime();
-    if (!runtime.ok() || context.target().runtime != "onnxruntime") return ok_status();
-    auto left = unfolded_operators(**runtime, dense, model);
-    // A model that the runtime does not open is the matter of whoever opens it next.
-    if (!left.ok()) return ok_status();
-    context.report().count("unfolded_operators", *left);
-    if (*left == 0) return ok_status();
-    return Error(
-        Code::kUnsupported, "not-folded",
-        (*runtime == nullptr ? std::string("the runtime") : std::string((*runtime)->name())) +
-            " would restore weights on every run: " + std::to_string(*left) +
-            " operators are left after it has optimised the model",
-        {{}, "storage", {}}, "take --storage dense");
-  }
-
-  void explain(const PruneLayer& layer, const PrunedLayer& made, const SparseBytes& bytes,
-               SparseForm form, PassContext& context) const {
-    Decision decision;
-    decision.subject = layer.name;
-    decision.op_type = layer.op_type;
-    decision.what =
-        percent(made.sparsity) + " zeros, " + made.how + ", stored as " + sparse_form_name(form);
-    decision.why = form == SparseForm::kDense ? "as many bytes as before: zeros are stored"
-                                              : "restored when the model is loaded";
-    decision.bytes_before = bytes.dense;
-    decision.bytes_after = bytes.of(form);
-    decision.sqnr_db = made.output_db;
-    context.explain().chose(std::move(decision));
-    ReportScope& item = context.report().item("tensors", layer.name);
-    item.text("operator", layer.op_type);
-    item.text("method", made.how);
-    item.number("density", 1 - made.sparsity);
-    item.text("form", sparse_form_name(form));
-    item.count("bytes", static_cast<std::int64_t>(bytes.of(form)));
-    if (made.output_db) item.number("output_sqnr_db", *made.output_db);
-    if (!layer.rows && context.calibration_data() != nullptr) {
-      item.text("unseen", "its inputs can not be observed: magnitudes count");
-    }
-  }
-
   void report_curve(PassContext& context) const {
     for (const CurvePoint& point : curve_) context.report().append("curve", datum_of(point));
   }
@@ -468,6 +422,7 @@ class PruneWeights final : public Pass {
     if (!options_.save_mask.empty()) {
       std::vector<NamedMask> masks;
       for (std::size_t i = 0; i < layers.size(); ++i) {
+        if (!layers[i].dense_because.empty()) continue;
         NamedMask mask;
         mask.name = layers[i].name;
         mask.dims.assign(layers[i].tensor.dims().begin(), layers[i].tensor.dims().end());
@@ -501,6 +456,7 @@ class PruneWeights final : public Pass {
 
   Options options_;
   PruneSettings settings_;
+  PruneStore store_;
   std::map<std::string, std::vector<std::uint8_t>> masks_;
   std::function<Result<double>(Session&)> drop_;
   Runtime* runtime_ = nullptr;

@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "ir/facts.h"
+#include "passes/common/byte_weights.h"
 #include "passes/common/constants.h"
 #include "passes/common/mixed_precision.h"
 #include "passes/common/opsets.h"
@@ -266,57 +267,8 @@ class QuantizeWeights final : public Pass {
     }
 
     const std::string base(value.name());
-    Graph& graph = value.graph();
-    Editor& edit = context.edit();
-    modernise_initializers(graph.model(), context);
-    Value& codes = edit.add_initializer(graph, base + "_quantized", chosen.codes);
-    Value& scale = edit.add_initializer(graph, base + "_scale",
-                                        make_float_tensor(chosen.scales, layout.scale_dims));
-    Node& anchor = *graph.first();
-    Value* real = nullptr;
-    // DequantizeLinear knows no axis before opset 13, and never two: a bidirectional LSTM has a
-    // scale per direction and row.
-    const std::int64_t axis = layout.axis >= 0        ? layout.axis
-                              : tensor.dims()[0] == 1 ? std::int64_t{1}
-                                                      : std::int64_t{-1};
-    const bool per_axis = axis >= 0 && graph.model().opset("") >= 13;
-    if (context.target().folds_weight_only || !per_axis) {
-      real = edit.insert_before(
-                     anchor, {.op_type = "Cast", .inputs = {&codes}, .base_name = base + "_cast"})
-                 .output(0);
-      edit.set_attribute(*real->producer(), attribute("to", std::int64_t{1}));
-      if (affine) {
-        std::vector<float> zeros(chosen.zero_points.begin(), chosen.zero_points.end());
-        Value& zero = edit.add_initializer(graph, base + "_zero_point",
-                                           make_float_tensor(zeros, layout.scale_dims));
-        real = edit.insert_before(
-                       anchor,
-                       {.op_type = "Sub", .inputs = {real, &zero}, .base_name = base + "_centre"})
-                   .output(0);
-      }
-      real = edit.insert_before(anchor, {.op_type = "Mul",
-                                         .inputs = {real, &scale},
-                                         .base_name = base + "_dequantized"})
-                 .output(0);
-    } else {
-      const auto flat = static_cast<std::int64_t>(chosen.scales.size());
-      edit.set_constant(scale, make_float_tensor(chosen.scales, {flat}));
-      std::vector<std::byte> zeros(static_cast<std::size_t>(flat));
-      for (std::size_t i = 0; i < chosen.zero_points.size(); ++i) {
-        zeros[i] = static_cast<std::byte>(chosen.zero_points[i]);
-      }
-      Value& zero =
-          edit.add_initializer(graph, base + "_zero_point",
-                               make_bytes_tensor(chosen.codes.dtype(), {flat}, std::move(zeros)));
-      Node& node = edit.insert_before(anchor, {.op_type = "DequantizeLinear",
-                                               .inputs = {&codes, &scale, &zero},
-                                               .base_name = base + "_dequantized"});
-      edit.set_attribute(node, attribute("axis", axis));
-      real = node.output(0);
-    }
     const std::uint64_t before = tensor.byte_size();
-    MCOMPRESS_TRY(edit.replace_all(value, *real));
-    MCOMPRESS_TRY(edit.erase_initializer(value));
+    MCOMPRESS_TRY(emit_byte_weights(value, layout, chosen, context));
 
     Decision decision;
     decision.subject = base;

@@ -37,6 +37,22 @@ prune "$digits/model.onnx" -o none.onnx --calib "$digits/calib.npz" --samples 20
 [[ $status == 0 || $status == 5 ]]
 if [[ $status == 5 ]]; then [[ ! -e none.onnx && ! -e none.json && ! -e none.json.partial ]]; fi
 
+# Sparse and in integers, from one sweep: smaller than dense integers once they are packed, zeros
+# and the reasons told. The same bytes with more threads.
+ints=(--calib "$digits/calib.npz" --samples 60 --pattern 2:4)
+prune "$digits/model.onnx" -o ints.onnx "${ints[@]}" --weights int8 --report ints.json
+prune "$digits/model.onnx" -o threads.onnx "${ints[@]}" --weights int8 --jobs 3 --threads 3
+cmp ints.onnx threads.onnx
+"$MCOMPRESS" eval ints.onnx --data "$digits/eval.npz" >out 2>/dev/null
+grep -q '^top1 9[78]\.' out
+grep -q '"form": "int8 by output"' ints.json
+grep -q '"score": ' ints.json
+grep -q '"dense_because": ' ints.json
+(( $(size ints.onnx) * 10 < $(size "$digits/model.onnx") * 4 ))
+"$MCOMPRESS" quantize "$digits/model.onnx" -o dense.onnx --mode weight-only --weights int8 >out 2>messages
+for model in ints dense; do "$MCOMPRESS" pack $model.onnx -o $model.mcz >out 2>messages; done
+(( $(size ints.mcz) * 10 < $(size dense.mcz) * 8 ))
+
 # Refusals.
 refused() {
   local wanted=$1 status=0
@@ -47,6 +63,8 @@ refused() {
 refused 1 --pattern 4:2
 refused 1 --method wanda
 refused 1 --max-drop 1
+refused 1 --weights int8 --storage gaps
+refused 1 --weights int4 --block-size 20
 refused 3 --storage sparse-initializer
 refused 3 --storage gaps --target generic-qdq
 refused 4 --save-mask /nowhere/mask.npz

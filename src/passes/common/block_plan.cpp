@@ -62,27 +62,34 @@ class Planner {
       }
       return ok_status();
     }
+    MCOMPRESS_ASSIGN(FoundBlockUnit found, look_at(value, tensor));
+    if (found.unit) {
+      units_.push_back(std::move(*found.unit));
+    } else {
+      skip(value, tensor, found.user, std::move(found.why));
+    }
+    return ok_status();
+  }
+
+  Result<FoundBlockUnit> look_at(Value& value, const Tensor& tensor) {
+    FoundBlockUnit found;
     if (value.is_initializer() && value.constant() == nullptr) {
-      skip(value, tensor, nullptr, "a caller of the model may override it");
-      return ok_status();
+      found.why = "a caller of the model may override it";
+      return found;
     }
     BlockUnit unit;
     unit.holders.push_back({&value, tensor, {}, Kind::kOther, Form::kFold, nullptr});
-    if (std::string why = look_at_users(unit.holders.front()); !why.empty()) {
-      skip(value, tensor, unit.holders.front().user, std::move(why));
-      return ok_status();
-    }
-    if (std::string why = choose(unit); !why.empty()) {
-      skip(value, tensor, unit.holders.front().user, std::move(why));
-      return ok_status();
-    }
+    found.why = look_at_users(unit.holders.front());
+    if (found.why.empty()) found.why = choose(unit);
+    found.user = unit.holders.front().user;
+    if (!found.why.empty()) return found;
     MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
-    if (!finite) {
-      skip(value, tensor, unit.holders.front().user, "holds NaN or infinity, which codes have not");
-      return ok_status();
+    if (finite) {
+      found.unit = std::move(unit);
+    } else {
+      found.why = "holds NaN or infinity, which codes have not";
     }
-    units_.push_back(std::move(unit));
-    return ok_status();
+    return found;
   }
 
   // Constants that are another one transposed take its rows.
@@ -295,6 +302,16 @@ Result<BlockFormat> block_format(std::string_view type, std::int64_t block, cons
     format.block = static_cast<std::size_t>(larger != sizes.end() ? *larger : sizes.front());
   }
   return format;
+}
+
+Result<FoundBlockUnit> block_unit_of(Value& value, const BlockRequest& request,
+                                     PassContext& context) {
+  const std::optional<Tensor> tensor =
+      value.is_initializer() ? *value.initializer() : constant_of(&value);
+  FoundBlockUnit found;
+  found.why = "is no float32 constant";
+  if (!tensor || tensor->dtype() != DataType::kFloat) return found;
+  return Planner(request, context).look_at(value, *tensor);
 }
 
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,

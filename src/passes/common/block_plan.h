@@ -71,4 +71,14 @@ std::int64_t dequantize_opset(const BlockFormat& format);
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
                                            PassContext& context);
 
+// One constant by itself, whatever its size: its unit, or the reason why it stays. Fails as reading
+// the weight does.
+struct FoundBlockUnit {
+  std::optional<BlockUnit> unit;
+  const Node* user = nullptr;  // the reader that the reason speaks of, or null
+  std::string why;
+};
+Result<FoundBlockUnit> block_unit_of(Value& value, const BlockRequest& request,
+                                     PassContext& context);
+
 }  // namespace mcompress

@@ -6,6 +6,8 @@
 #include <memory>
 #include <utility>
 
+#include "numeric/sparse_codes.h"
+
 namespace mcompress {
 namespace {
 
@@ -14,7 +16,9 @@ constexpr double kExactDb = 200;
 constexpr std::size_t kTriedColumns = 2048;
 constexpr double kDampings[] = {0.01, 0.1, 1.0};
 constexpr double kPlainDamping = 0.02;
+constexpr double kIndependences[] = {0.5, 0.1, 1};
 constexpr int kRefitRounds = 15;
+constexpr int kCodeRounds = 4;
 constexpr double kGainShrink = 0.1;  // of the energy, towards a gain of 1
 
 // What is known of the inputs of one group.
@@ -64,7 +68,13 @@ GroupStatistics statistics_of(const PruneInputGroup& group, bool centred) {
 // One way to prune a layer.
 struct Way {
   PruneMethod method = PruneMethod::kMagnitude;
+  SparsityScope scope = SparsityScope::kLayer;
   double damping = kPlainDamping;
+  // Of Wanda's mask below 1: weights are exchanged by the layer's error, inputs being taken for
+  // independent to this degree.
+  double independence = 1;
+  bool joint = false;   // the mask is chosen by the sweep that rounds
+  bool rounds = true;   // to the layer's grid, where it has one
   bool follow = false;  // make up for what the layers before do to the inputs, too
   bool refit = false;
   bool shift = false;
@@ -75,10 +85,25 @@ const char* method_name(PruneMethod method) {
   switch (method) {
     case PruneMethod::kWanda:
       return "wanda";
+    case PruneMethod::kRelative:
+      return "ria";
     case PruneMethod::kSparseGpt:
       return "sparsegpt";
     default:
       return "magnitude";
+  }
+}
+
+const char* score_name(PruneMethod method) {
+  switch (method) {
+    case PruneMethod::kWanda:
+      return "|w| rms(x)";
+    case PruneMethod::kRelative:
+      return "(|w| / row + |w| / column) sqrt(rms(x))";
+    case PruneMethod::kSparseGpt:
+      return "w^2 / U^2";
+    default:
+      return "|w|";
   }
 }
 
@@ -98,8 +123,13 @@ class LayerPruning {
         columns_(layer.columns()),
         groups_(input != nullptr ? input->groups.size() : 1),
         part_(original.size() / std::max<std::size_t>(groups_, 1)) {
-    pattern_ = rules.pattern;
+    if (layer.dense_because.empty()) {
+      pattern_ = rules.pattern;
+    } else {
+      sparsity_ = 0;
+    }
     pattern_.run = layer.run();
+    places_ = layer.places();
     again_ = !std::ranges::equal(original, current);
   }
 
@@ -121,7 +151,7 @@ class LayerPruning {
       best_error = error.error;
       if (!has_held()) break;
     }
-    if (!best) best = prune({});
+    if (!best) best = prune(plain_way());
     const auto zeros = std::ranges::count(best->weights, 0.0F);
     best->sparsity = static_cast<double>(zeros) / static_cast<double>(best->weights.size());
     return std::move(*best);
@@ -129,7 +159,8 @@ class LayerPruning {
 
   std::vector<double> errors(std::span<const double> sparsities, bool by_scores) {
     std::vector<double> costs;
-    Way way;
+    Way way = plain_way();
+    way.rounds = false;
     way.method = by_scores ? PruneMethod::kWanda : PruneMethod::kSparseGpt;
     way.damping = kDampings[1];
     way.shift = layer_.takes_shift;
@@ -154,8 +185,14 @@ class LayerPruning {
  private:
   bool has_held() const { return input_ != nullptr && !input_->groups.front().held_x.empty(); }
 
+  Way plain_way() const {
+    Way way;
+    way.scope = rules_.scope.value_or(SparsityScope::kLayer);
+    return way;
+  }
+
   std::vector<Way> ways() const {
-    if (input_ == nullptr) return {Way{}};
+    if (input_ == nullptr) return {plain_way()};
     const bool automatic = rules_.repair == PruneRepair::kAuto;
     const bool squares = automatic || rules_.repair == PruneRepair::kLeastSquares;
     const bool room = layer_.takes_shift && rules_.repair != PruneRepair::kNone;
@@ -172,29 +209,57 @@ class LayerPruning {
     std::vector<Way> ways;
     for (const PruneMethod method : methods) {
       const bool sweeps = method == PruneMethod::kSparseGpt;
+      const bool joins = layer_.format.has_value() && sweeps && !again_;
       for (const double damping : dampings) {
         // A second method is tried once.
         if (method != methods.front() && damping != dampings[dampings.size() / 2]) continue;
-        Way way{method, damping, false, false, room, false};
+        Way way = plain_way();
+        way.method = method;
+        way.damping = damping;
+        way.shift = room;
         if (squares) {
           way.refit = true;
           way.follow = crossed;
           ways.push_back(way);
+          if (joins) {
+            way.joint = true;
+            ways.push_back(way);
+            way.joint = false;
+          }
           way.follow = false;
           if (automatic && crossed) ways.push_back(way);
         } else if (sweeps) {
+          way.joint = joins;
           ways.push_back(way);
+          way.follow = crossed;
+          if (crossed) ways.push_back(way);
         }
       }
       if (squares && !automatic) continue;
-      Way plain{method, dampings.front(), false, false, room, false};
-      plain.gain = rules_.repair == PruneRepair::kAffine;
-      if (!sweeps || plain.gain) ways.push_back(plain);
-      if (automatic && !sweeps) {
-        plain.gain = true;
-        ways.push_back(plain);
-        plain.gain = plain.shift = false;
-        ways.push_back(plain);
+      // Wanda compares the weights of an output, and on some layers better all of them.
+      std::vector<SparsityScope> scopes = {SparsityScope::kLayer, SparsityScope::kRow};
+      const bool by_inputs = method == PruneMethod::kWanda || method == PruneMethod::kRelative;
+      if (rules_.scope) scopes = {*rules_.scope};
+      if (!by_inputs) scopes.resize(1);
+      std::vector<double> independences(std::begin(kIndependences), std::end(kIndependences));
+      if (!by_inputs) independences = {1};
+      for (const SparsityScope scope : scopes) {
+        for (const double independence : independences) {
+          Way plain;
+          plain.method = method;
+          plain.scope = scope;
+          plain.damping = dampings.front();
+          plain.independence = independence;
+          plain.shift = room;
+          plain.gain = rules_.repair == PruneRepair::kAffine;
+          if (!sweeps || plain.gain) ways.push_back(plain);
+          if (automatic && !sweeps) {
+            plain.gain = true;
+            ways.push_back(plain);
+            plain.gain = plain.shift = false;
+            ways.push_back(plain);
+          }
+        }
       }
     }
     return ways;
@@ -230,8 +295,17 @@ class LayerPruning {
       if (!prune_group(way, g, made)) return std::nullopt;
     }
     made.how = given_.empty() ? method_name(way.method) : "mask given";
-    if (way.refit)
-      made.how += way.follow ? ", least squares on the original's outputs" : ", least squares";
+    if (!layer_.dense_because.empty()) made.how = "rounded";
+    made.score = given_.empty() ? score_name(way.method) : "given";
+    made.ranked = !given_.empty()                    ? "mask"
+                  : pattern_.of_group()              ? "group of " + std::to_string(pattern_.group)
+                  : way.scope == SparsityScope::kRow ? "output"
+                                                     : "layer";
+    if (way.joint) made.how += " and codes in one sweep";
+    if (way.independence < 1) made.how += ", exchanged by the layer's error";
+    if (way.scope == SparsityScope::kRow && given_.empty()) made.how += " by output";
+    if (way.refit) made.how += ", least squares";
+    if (way.follow) made.how += " on the original's outputs";
     if (way.gain) made.how += ", gains";
     if (way.shift) made.how += way.refit ? "" : ", means";
     return made;
@@ -261,24 +335,95 @@ class LayerPruning {
         const std::vector<float> target = solve_rows(wanted, *solver, executor_);
         std::ranges::copy(target, v.begin());
       }
-      SparseSweepOptions options;
-      options.pattern = pattern_;
-      options.scope = rules_.scope;
-      options.sparsity = sparsity_;
-      cost_ += sparse_sweep(v, *solver, options, executor_, mask);
+      cost_ += sparse_sweep(v, *solver, sweep_options(way), executor_, mask);
     } else {
-      std::vector<double> energies;
-      if (way.method == PruneMethod::kWanda) energies = statistics(g, way.shift).energies;
-      mask = choose_mask(weight_scores(v, columns_, energies), columns_, pattern_, rules_.scope,
-                         sparsity_);
+      mask = mask_by_scores(way, g, w, v);
       blank(v, mask);
     }
     if (way.refit) {
       refit_kept(v, mask, solver->damped, wanted, columns_, kRefitRounds, executor_);
     }
     if (way.gain) set_gains(way, g, w, v);
+    if (layer_.format && way.rounds) round_group(way, g, solver, wanted, mask, v, made);
     if (way.shift) set_shift(way, g, w, v, made.shift);
     return true;
+  }
+
+  SparseSweepOptions sweep_options(const Way& way) const {
+    SparseSweepOptions options;
+    options.pattern = pattern_;
+    options.scope = way.scope;
+    options.sparsity = sparsity_;
+    return options;
+  }
+
+  std::vector<std::uint8_t> mask_by_scores(const Way& way, std::size_t g, std::span<const float> w,
+                                           std::span<const float> v) {
+    const bool by_inputs = input_ != nullptr && way.method != PruneMethod::kMagnitude;
+    std::vector<double> energies;
+    if (by_inputs) energies = statistics(g, way.shift).energies;
+    std::vector<std::uint8_t> mask =
+        choose_mask(way.method == PruneMethod::kRelative ? relative_scores(v, columns_, energies)
+                                                         : weight_scores(v, columns_, energies),
+                    columns_, pattern_, way.scope, sparsity_);
+    if (!by_inputs || way.independence >= 1) return mask;
+    const GroupStatistics& known = statistics(g, way.shift);
+    std::vector<double> pull;
+    if (!known.cross.empty()) {
+      pull = times_square(w, known.cross, columns_, executor_);
+      const std::vector<double> own = times_square(v, known.gram, columns_, executor_);
+      for (std::size_t i = 0; i < pull.size(); ++i) pull[i] -= own[i];
+    }
+    exchange_kept(v, columns_, {known.gram, pull, way.independence}, pattern_, executor_, mask);
+    return mask;
+  }
+
+  // What stays becomes codes. With a factor these make up for what went and for one another; else
+  // they are the nearest.
+  void round_group(const Way& way, std::size_t g, const GramFactor* solver,
+                   std::span<const double> wanted, std::vector<std::uint8_t>& mask,
+                   std::span<float> v, PrunedRows& made) {
+    std::vector<double> energies;
+    if (input_ != nullptr) energies = statistics(g, way.shift).energies;
+    BlockRows rows = fit_codes(v, columns_, places_, energies, *layer_.format, executor_);
+    if (solver != nullptr) {
+      SparseSweepOptions options = sweep_options(way);
+      if (way.joint) {
+        std::vector<float> target = solve_rows(wanted, *solver, executor_);
+        std::vector<float> floats = target;
+        sweep_codes(target, *solver, options, places_, executor_, mask, rows);
+        // What stays as floats once more: codes are to come near what is fitted with care, not
+        // nearer to the least squares of these samples.
+        const std::vector<std::uint8_t> chosen = mask;
+        options.mask = chosen;
+        sparse_sweep(floats, *solver, options, executor_, mask);
+        if (way.refit) {
+          refit_kept(floats, mask, solver->damped, wanted, columns_, kRefitRounds, executor_);
+        }
+        std::ranges::copy(floats, v.begin());
+        rows = fit_codes(v, columns_, places_, energies, *layer_.format, executor_);
+      }
+      const std::vector<double> near = times_square(v, solver->damped, columns_, executor_);
+      std::vector<float> target(v.begin(), v.end());
+      const std::vector<std::uint8_t> chosen = mask;
+      options.mask = chosen;
+      sweep_codes(target, *solver, options, places_, executor_, mask, rows);
+      descend_codes(mask, solver->damped, near, places_, kCodeRounds, executor_, rows);
+    }
+    restore_codes(rows, places_, v);
+    if (!made.codes) {
+      made.codes = std::move(rows);
+      return;
+    }
+    // Groups of a convolution one after the other.
+    BlockRows& all = *made.codes;
+    if (rows.format.scales == DataType::kFloat) all.format.scales = DataType::kFloat;
+    all.rows += rows.rows;
+    all.signal += rows.signal;
+    all.noise += rows.noise;
+    all.codes.insert(all.codes.end(), rows.codes.begin(), rows.codes.end());
+    all.scales.insert(all.scales.end(), rows.scales.begin(), rows.scales.end());
+    all.zero_points.insert(all.zero_points.end(), rows.zero_points.begin(), rows.zero_points.end());
   }
 
   static void blank(std::span<float> v, std::span<const std::uint8_t> mask) {
@@ -368,6 +513,7 @@ class LayerPruning {
   const Executor& executor_;
   std::size_t columns_, groups_, part_;  // part_: weights of a group
   SparsityPattern pattern_;
+  std::vector<std::uint32_t> places_;
   bool again_ = false;
   double cost_ = 0;
   std::map<std::pair<std::size_t, bool>, std::unique_ptr<GroupStatistics>> statistics_;

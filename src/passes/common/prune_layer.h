@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "numeric/block_quantize.h"
 #include "numeric/sparsity.h"
 #include "passes/common/prune_inputs.h"
 #include "passes/common/prune_plan.h"
 
 namespace mcompress {
 
-enum class PruneMethod : std::uint8_t { kAuto, kMagnitude, kWanda, kSparseGpt };
+enum class PruneMethod : std::uint8_t { kAuto, kMagnitude, kWanda, kRelative, kSparseGpt };
 enum class PruneRepair : std::uint8_t {
   kAuto,          // what leaves the least error on samples that are held out
   kNone,          // SparseGPT makes up for weights by itself
@@ -26,7 +27,8 @@ struct PruneRules {
   PruneMethod method = PruneMethod::kAuto;
   PruneRepair repair = PruneRepair::kAuto;
   SparsityPattern pattern;  // `run` is that of the layer
-  SparsityScope scope = SparsityScope::kLayer;
+  // What is ranked together; empty: the layer, of Wanda's scores what held-out samples say.
+  std::optional<SparsityScope> scope;
   double damping = 0;  // of the mean energy of the inputs; 0: found on held-out samples
 };
 
@@ -35,6 +37,10 @@ struct PrunedRows {
   std::vector<float> weights;
   std::vector<double> shift;  // of the outputs, one per row; empty: none
   std::string how;            // "sparsegpt, least squares"
+  std::string score;          // what weights were ranked by, and beside which others
+  std::string ranked;
+  // The codes that the weights are, where the layer has a format; columns as RowView has them.
+  std::optional<BlockRows> codes;
   double sparsity = 0;
   // Of the layer's outputs on held-out samples, signal about its mean over error, dB.
   std::optional<double> output_db;

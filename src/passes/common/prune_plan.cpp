@@ -124,13 +124,20 @@ class Planner {
       why = "is " + std::string(dtype_name(type)) + ": float32 weights are pruned";
     }
     if (why.empty()) why = size_reason(tensor, layer, *user);
-    if (why.empty() && wish_.include.empty() && !wish_.ends) why = end_reason(*user, layer);
+    if (why.empty() && wish_.include.empty() && !wish_.ends) {
+      std::string end = end_reason(*user, layer);
+      (wish_.with_dense ? layer.dense_because : why) = std::move(end);
+    }
     if (why.empty()) {
       MCOMPRESS_ASSIGN(const bool finite, is_finite(tensor));
       if (!finite) why = "holds NaN or infinity, which have no rank among the others";
     }
     if (!why.empty()) {
       if (explain_ && tensor.elements() > kShortestRow) {
+        ReportScope& item = context_.report().item("frozen", value.name());
+        if (user != nullptr) item.text("operator", user->op_type());
+        item.count("weights", tensor.elements());
+        item.text("why", why);
         explain_kept(context_, value, tensor, user, std::move(why));
       }
       return ok_status();
@@ -261,6 +268,20 @@ Status shift_constant(Editor& edit, Node& node, std::size_t slot, std::span<cons
 
 std::size_t PruneLayer::run() const {
   return op_type == "Conv" ? static_cast<std::size_t>(view.inner / view.taps) : columns();
+}
+
+std::vector<std::uint32_t> PruneLayer::places() const {
+  std::vector<std::uint32_t> places;
+  const auto inner = static_cast<std::size_t>(view.inner);
+  const auto taps = static_cast<std::size_t>(std::max<std::int64_t>(view.taps, 1));
+  const std::size_t depth = inner / taps;
+  if (taps == 1 || depth == 1) return places;
+  places.resize(columns());
+  for (std::size_t k = 0; k < places.size(); ++k) {
+    const std::size_t o = k / inner, i = k % inner;
+    places[o * inner + i % taps * depth + i / taps] = static_cast<std::uint32_t>(k);
+  }
+  return places;
 }
 
 Result<std::vector<PruneLayer>> plan_pruning(Model& model, const PruneSelection& selection,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mcompress/pass.h"
+#include "numeric/block_quantize.h"
 #include "numeric/sparsity.h"
 #include "passes/common/layer_rows.h"
 #include "passes/common/weights.h"
@@ -27,18 +28,25 @@ struct PruneLayer {
   std::string input;
   std::optional<LayerRows> rows;
   bool takes_shift = false;  // a bias, or room for one
+  // What stays is rounded to this grid; empty: it stays float32.
+  std::optional<BlockFormat> format;
+  std::string dense_because;  // why nothing of it goes; empty: it is pruned
 
   std::size_t columns() const { return static_cast<std::size_t>(view.length()); }
   std::size_t row_count() const { return static_cast<std::size_t>(view.channels); }
   std::size_t groups() const { return rows ? static_cast<std::size_t>(rows->groups()) : 1; }
   // Columns side by side along the input axis: of a convolution the channels at one tap.
   std::size_t run() const;
+  // For each column its place among the columns of RowView, as grids lie; empty: the same.
+  std::vector<std::uint32_t> places() const;
 };
 
 struct PruneSelection {
   std::vector<std::string> include, exclude;
   std::int64_t min_elements = 256;
   bool ends = false;  // the first convolution and the classifier too
+  // Plan what is spared as an end, too, with `dense_because`: it is rounded.
+  bool with_dense = false;
 };
 
 // In the order in which the graph computes them, nested graphs behind; every float weight that is

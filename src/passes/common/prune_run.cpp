@@ -62,6 +62,14 @@ std::size_t PruneRun::level_end(std::size_t begin) const {
 }
 
 Result<std::vector<double>> PruneRun::spread(double sparsity) {
+  MCOMPRESS_ASSIGN(std::vector<double> shares, spread_all(sparsity));
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    if (!layers_[i].dense_because.empty()) shares[i] = 0;
+  }
+  return shares;
+}
+
+Result<std::vector<double>> PruneRun::spread_all(double sparsity) {
   std::vector<double> even(layers_.size(), sparsity);
   const bool free = settings_.rules.pattern.kind != SparsityPattern::Kind::kOfGroup;
   if (!free || settings_.masks != nullptr || layers_.size() < 2) return even;
@@ -109,7 +117,9 @@ Result<std::vector<double>> PruneRun::global_shares(double sparsity) const {
       const double scale = sum > 0 ? 1 / std::sqrt(sum) : 0;
       for (float& score : scores[i]) score = static_cast<float>(double{score} * scale);
     }
-    all.insert(all.end(), scores[i].begin(), scores[i].end());
+    if (layers_[i].dense_because.empty()) {
+      all.insert(all.end(), scores[i].begin(), scores[i].end());
+    }
   }
   const auto gone =
       static_cast<std::size_t>(std::clamp(std::llround(static_cast<double>(all.size()) * sparsity),
@@ -147,6 +157,7 @@ Status PruneRun::measure_errors() {
       for (const std::size_t i : input.layers) {
         MCOMPRESS_ASSIGN(const std::vector<float> rows,
                          channel_vectors(layers_[i].tensor, layers_[i].view));
+        if (!layers_[i].dense_because.empty()) continue;
         errors_[i] = pruning_errors(layers_[i], rows, input, settings_.rules, grid_,
                                     work > kMostSweepWork, context_.executor());
       }
@@ -251,7 +262,7 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
       MCOMPRESS_ASSIGN(current, channel_vectors(before[i].weights, layer.view));
     }
     std::vector<std::uint8_t> given;
-    if (settings_.masks != nullptr) {
+    if (settings_.masks != nullptr && layer.dense_because.empty()) {
       given = in_vector_order(settings_.masks->at(layer.name), layer.view);
     }
     PrunedRows made = prune_layer(layer, rows, current, input, settings_.rules, sparsities[i],
@@ -261,8 +272,11 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
                                                        layer.tensor.dims(), context_.tensors()));
     result.shift = std::move(made.shift);
     result.how = std::move(made.how);
+    result.score = std::move(made.score);
+    result.ranked = std::move(made.ranked);
     result.sparsity = made.sparsity;
     result.output_db = made.output_db;
+    result.codes = std::move(made.codes);
     return writer.write(layer, result.weights, result.shift);
   };
   // Magnitudes that nothing makes up for need no data.

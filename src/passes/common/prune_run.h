@@ -32,8 +32,10 @@ struct PrunedLayer {
   Tensor weights;
   std::vector<double> shift;
   std::string how;
+  std::string score, ranked;  // as PrunedRows has them
   double sparsity = 0;
   std::optional<double> output_db;
+  std::optional<BlockRows> codes;  // that the weights are, where the layer has a format
 };
 
 // Prunes the layers of one model, to several sparsities if asked again.
@@ -53,6 +55,7 @@ class PruneRun {
                                          std::unique_ptr<Model>& trial);
 
  private:
+  Result<std::vector<double>> spread_all(double sparsity);
   Result<std::vector<double>> global_shares(double sparsity) const;
   Result<std::vector<double>> shares_by_errors(double sparsity);
   Status measure_errors();
