@@ -8,8 +8,7 @@
 #include <random>
 #include <sstream>
 
-#include "mcompress/io.h"
-#include "passes/common/channel_cut.h"
+#include "support/channel_cuts.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -28,59 +27,6 @@ std::string graph_text(const std::string& in_out, const std::vector<std::string>
   for (const std::string& constant : constants) list += (list.empty() ? "" : ", ") + constant;
   return "<ir_version: 8, opset_import: [\"\" : 17]> g " + in_out + " <" + list + "> { " + body +
          " }";
-}
-
-// Makes what reads the units 0.
-void zero_readers(const ChannelTrace& trace, const std::vector<bool>& cut, Editor& editor) {
-  for (const ChannelSlices& slices : trace.slices()) {
-    if (slices.role != ChannelMember::Role::kReads || slices.tensor->initializer() == nullptr) {
-      continue;
-    }
-    const Tensor tensor = *slices.tensor->initializer();
-    std::vector<float> values = read_floats(tensor).value();
-    const auto dims = tensor.dims();
-    std::size_t inner = 1;
-    for (std::size_t i = slices.axis + 1; i < dims.size(); ++i) {
-      inner *= static_cast<std::size_t>(dims[i]);
-    }
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::uint32_t cell =
-          (*slices.cells)[i / inner % static_cast<std::size_t>(dims[slices.axis])];
-      if (cell != kFixedCell && cut[trace.unit_of(cell)]) values[i] = 0;
-    }
-    editor.set_constant(const_cast<Value&>(*slices.tensor),
-                        make_float_tensor(values, {dims.begin(), dims.end()}));
-  }
-}
-
-// Cuts units of a model whose readers do not look at them: the same results are left.
-std::int64_t cut_and_compare(Model& model, const std::function<bool(std::uint32_t)>& chosen,
-                             const std::string& what) {
-  std::vector<bool> cut;
-  {
-    const ChannelTrace trace(model);
-    for (std::uint32_t unit = 0; unit < trace.units(); ++unit) {
-      cut.push_back(!trace.is_frozen(unit) && chosen(unit));
-    }
-    Editor editor(model);
-    zero_readers(trace, cut, editor);
-  }
-  const auto before = model.clone();
-  Editor editor(model);
-  const auto tensors = make_tensor_factory(std::uint64_t{1} << 30);
-  const ChannelTrace trace(model);
-  KeptByName kept;
-  const auto done = cut_channels(trace, cut, editor, *tensors, kept);
-  EXPECT_TRUE(done.ok()) << what;
-  if (!done.ok()) return 0;
-  const Status checked = check_model(model);
-  EXPECT_TRUE(checked.ok()) << what
-                            << (checked.ok() ? "" : ": " + checked.error().diagnostic.message);
-  if (*done > 0) {
-    SCOPED_TRACE(what);
-    expect_same_results(*before, model, 1e-3);
-  }
-  return *done;
 }
 
 const ChannelGroup* group_named(const std::vector<ChannelGroup>& groups, std::string_view part) {
@@ -164,10 +110,6 @@ TEST(ChannelGroups, ReasonsToStay) {
             "Softmax node that makes 's' takes means or sums over them");
   EXPECT_EQ(why("s = ReduceMean<axes=[1]>(a) y = Mul(s, s)"),
             "ReduceMean node that makes 's' takes means or sums over them");
-  EXPECT_EQ(why("s = LRN<size=3>(a) y = Conv(s, z)"),
-            "LRN node that makes 's' reads them in a way that is not followed");
-  EXPECT_EQ(why("s = DepthToSpace<blocksize=2>(a) y = Relu(s)"),
-            "DepthToSpace node that makes 's' reads them in a way that is not followed");
   EXPECT_EQ(why("y = Shape(a)", {}, "int64[4] y"),
             "Shape node that makes 'y' computes with their number");
   EXPECT_EQ(why("s = Pad(a, p) y = Relu(s)", {"int64[8] p = {0,1,0,0,0,0,0,0}"}),

@@ -173,17 +173,30 @@ std::int64_t count_initializers(const Model& model) {
   return count;
 }
 
+Tensor seeded_input(const PortInfo& port, std::int64_t open) { return input_for(port, open); }
+
 void expect_same_results(const Model& before, const Model& after, double tolerance,
                          std::int64_t open) {
+  std::vector<NamedTensor> feeds;
+  {
+    SessionOptions options;
+    options.optimisation = Optimisation::kNone;
+    auto session = runtime().open(before, options);
+    ASSERT_TRUE(session.ok()) << to_string(session.error().diagnostic);
+    for (const PortInfo& port : (*session)->inputs())
+      feeds.push_back({port.name, input_for(port, open)});
+  }
+  expect_same_results_on(feeds, before, after, tolerance);
+}
+
+void expect_same_results_on(const std::vector<NamedTensor>& feeds, const Model& before,
+                            const Model& after, double tolerance) {
   SessionOptions options;
   options.optimisation = Optimisation::kNone;
   auto first = runtime().open(before, options);
   ASSERT_TRUE(first.ok()) << to_string(first.error().diagnostic);
   auto second = runtime().open(after, options);
   ASSERT_TRUE(second.ok()) << to_string(second.error().diagnostic);
-  std::vector<NamedTensor> feeds;
-  for (const PortInfo& port : (*first)->inputs())
-    feeds.push_back({port.name, input_for(port, open)});
   std::vector<std::string> fetch;
   for (const PortInfo& port : (*first)->outputs()) fetch.push_back(port.name);
   auto expected = (*first)->run(feeds, fetch);

@@ -9,6 +9,7 @@
 
 #include "mcompress/io.h"
 #include "mcompress/pipeline.h"
+#include "mcompress/runtime.h"
 
 namespace mcompress::testing {
 
@@ -46,6 +47,11 @@ std::int64_t count_initializers(const Model& model);
 // outputs, matched by name, to be equal within |a - b| <= tolerance (1 + |a|).
 void expect_same_results(const Model& before, const Model& after, double tolerance,
                          std::int64_t open = 2);
+// The same on given inputs.
+void expect_same_results_on(const std::vector<NamedTensor>& feeds, const Model& before,
+                            const Model& after, double tolerance);
+// Seeded values of the type of an input; open dimensions become `open`.
+Tensor seeded_input(const PortInfo& port, std::int64_t open);
 
 // Parses, runs, verifies, checks with ONNX, compares results; the model after the run.
 struct Checked {

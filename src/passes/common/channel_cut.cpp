@@ -184,6 +184,12 @@ class Cutter {
       case ChannelEdit::What::kGroup:
         editor_.set_attribute(node, attribute("group", count(cells)));
         break;
+      case ChannelEdit::What::kNormGroups:
+        editor_.set_attribute(node, attribute("num_groups", count(cells)));
+        break;
+      case ChannelEdit::What::kHiddenSize:
+        editor_.set_attribute(node, attribute("hidden_size", count(cells)));
+        break;
       case ChannelEdit::What::kSplit: {
         Ints sizes;
         std::size_t begin = 0;

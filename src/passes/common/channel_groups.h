@@ -33,6 +33,8 @@ struct ChannelSlices {
 struct ChannelEdit {
   enum class What : std::uint8_t {
     kGroup,       // Conv, ConvTranspose: attribute `group` is the number of input channels
+    kNormGroups,  // GroupNormalization: attribute `num_groups`
+    kHiddenSize,  // LSTM, GRU, RNN: attribute `hidden_size`
     kSplit,       // sizes of the parts
     kSlice,       // starts and ends
     kIndices,     // Gather

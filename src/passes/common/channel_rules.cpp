@@ -39,6 +39,7 @@ constexpr auto kPools = std::to_array<std::string_view>(
 }  // namespace
 
 bool ChannelTracer::follow(Node& node) {
+  if (const std::optional<bool> done = special(node)) return *done;
   if (node.domain() == "com.microsoft" &&
       (node.op_type() == "Gelu" || node.op_type() == "QuickGelu" || node.op_type() == "FastGelu") &&
       node.inputs().size() == 1) {

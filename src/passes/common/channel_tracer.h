@@ -75,6 +75,15 @@ class ChannelTracer {
                  std::size_t old_first, std::size_t old_last, std::size_t new_first,
                  std::size_t new_last, Axes& to);
   bool bias(Node& node, const Value* value, const AxisCells& cells);
+  // Operators with rules of their own; nothing: it is none of them.
+  std::optional<bool> special(Node& node);
+  bool rounded_weights(Node& node);
+  bool group_norm(Node& node);
+  bool depth_to_space(Node& node);
+  bool space_to_depth(Node& node);
+  bool round_trip(Node& node);
+  bool einsum(Node& node);
+  bool recurrent(Node& node, std::size_t gates);
 
   void finish();
   void check_readers();
