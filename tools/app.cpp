@@ -49,7 +49,7 @@ constexpr auto kCommands = std::to_array<CommandInfo>({
      "embedding tables as fewer rows, bits or thin products",
      "mcompress tables model.onnx -o small.onnx --calib ids.npz --tables hash --table-keep 0.25",
      make_tables},
-    {"prune", "", "MODEL -o OUT [--calib DATA]", "zeros in weights: unstructured, N:M, blocks",
+    {"prune", "", "MODEL -o OUT [--calib DATA]", "zeros in weights; channels, heads and blocks that go",
      "mcompress prune model.onnx -o sparse.onnx --sparsity 0.5 --calib calib.npz", make_prune},
     {"pack", "", "MODEL -o OUT [--form archive|onnx]", "entropy coding, bit-exact back",
      "mcompress pack model.onnx -o model.mca", make_pack},

@@ -77,7 +77,7 @@ Status run_pipeline(Model& model, const Recipe& recipe, const PassRegistry& regi
                     Report& report);
 
 // As run_pipeline with the built-in passes, on a model that is only tried out: what there would be
-// to say and report is dropped, nothing shows progress, and the model is not verified in between.
+// to say and report is dropped, progress is not shown, and the model is not verified in between.
 Status run_unheard(Model& model, const Recipe& recipe, const Services& services, Explain& explain);
 
 // Observes everything that quantize-static could ask for, on a model that the passes before it

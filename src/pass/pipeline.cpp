@@ -63,6 +63,17 @@ std::uint64_t known_about_types(Graph& top) {
   return known;
 }
 
+// Shows nothing, and can still be interrupted.
+class Unseen final : public Progress {
+ public:
+  explicit Unseen(const Progress* seen) : seen_(seen) {}
+  void update(std::string_view, std::uint64_t, std::uint64_t, std::string_view) override {}
+  bool cancelled() const override { return seen_ != nullptr && seen_->cancelled(); }
+
+ private:
+  const Progress* seen_;
+};
+
 class PipelineRun {
  public:
   PipelineRun(Model& model, const Recipe& recipe, const PassRegistry& registry,
@@ -373,7 +384,8 @@ Status run_unheard(Model& model, const Recipe& recipe, const Services& services,
   Services quiet = services;
   Diagnostics unheard;
   quiet.diagnostics = &unheard;
-  quiet.progress = nullptr;
+  Unseen unseen(services.progress);
+  quiet.progress = &unseen;
   PipelineOptions options;
   options.verify = VerifyLevel::kOff;
   Report report;

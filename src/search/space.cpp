@@ -92,13 +92,7 @@ Status SearchSpace::run(Model& model, std::vector<RecipeStep> steps, Explain& ex
   recipe.target = options_.before.target;
   recipe.seed = options_.before.seed;
   recipe.converge = options_.before.converge;
-  Services services = services_.services;
-  Diagnostics unheard;
-  services.diagnostics = &unheard;
-  PipelineOptions pipeline;
-  pipeline.verify = VerifyLevel::kOff;
-  Report report;
-  return run_pipeline(model, recipe, builtin_passes(), services, pipeline, explain, report);
+  return run_unheard(model, recipe, services_.services, explain);
 }
 
 // What a recipe can call the nodes of a weight: the weight's own name where the file has it, else
