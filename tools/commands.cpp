@@ -128,13 +128,17 @@ class Run final : public Writing {
   }
 
   Status run(Console& console) override {
-    MCOMPRESS_ASSIGN(std::optional<Product> product, read_product(recipe_, console));
-    if (product) return run_parts(std::move(*product), console);
+    MCOMPRESS_ASSIGN(RecipeText text, read_recipe(recipe_));
+    if (has_parts(text)) {
+      MCOMPRESS_ASSIGN(Product product, product_of(text, console));
+      return run_parts(std::move(product), console);
+    }
     if (model_.empty()) {
       return Error(Code::kUsage, "no-model", "MODEL is required", {},
                    "usage: mcompress run RECIPE MODEL -o OUT");
     }
-    MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("run", recipe_, console));
+    MCOMPRESS_ASSIGN(NamedRecipe found, recipe_of(std::move(text), console));
+    MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("run", std::move(found)));
     return compress(std::move(wanted), console);
   }
 

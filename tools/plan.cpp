@@ -27,7 +27,8 @@ class MakePlan final : public Writing {
   }
 
   Status run(Console& console) override {
-    MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("plan", recipe_, console));
+    MCOMPRESS_ASSIGN(NamedRecipe found, find_recipe(recipe_, console));
+    MCOMPRESS_ASSIGN(Job wanted, job_of_recipe("plan", std::move(found)));
     wanted.pass_flags = flags_->given(specs_);
     MCOMPRESS_TRY(read_pattern_files(wanted.pass_flags));
     if (wanted.options.samples == "auto") {

@@ -294,7 +294,7 @@ void join_gates(const ProductPart& part, Recipe& recipe) {
   give_gates_to_passes(recipe);
 }
 
-Result<Product> product_of(const Datum& datum, const std::string& file, Console& console) {
+Result<Product> checked_product(const Datum& datum, const std::string& file, Console& console) {
   Product product;
   product.file = file;
   MCOMPRESS_TRY(
@@ -330,13 +330,12 @@ Result<Product> product_of(const Datum& datum, const std::string& file, Console&
 
 }  // namespace
 
-Result<std::optional<Product>> read_product(const std::string& recipe, Console& console) {
-  if (!is_recipe_file(recipe)) return std::optional<Product>();
-  MCOMPRESS_ASSIGN(const Datum datum, read_recipe_file(recipe));
-  if (datum.find("parts") == nullptr) return std::optional<Product>();
-  auto product = product_of(datum, recipe, console);
-  if (!product.ok()) return std::move(product).error().in_file(recipe);
-  return std::optional(std::move(*product));
+bool has_parts(const RecipeText& text) { return text.datum.find("parts") != nullptr; }
+
+Result<Product> product_of(const RecipeText& text, Console& console) {
+  auto product = checked_product(text.datum, text.label, console);
+  if (!product.ok()) return std::move(product).error().in_file(text.label);
+  return product;
 }
 
 }  // namespace mcompress::tools

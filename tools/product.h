@@ -47,10 +47,12 @@ struct Product {
   std::vector<ProductPart> parts;
 };
 
-// The recipe in a file that has the key "parts"; nothing for any other recipe. Everything but files
-// is checked. Fails with kUsage at line and column: unknown keys, names that are there twice,
-// shares above 1 or of nothing, parts within parts, quality to share out and no data to judge it.
-Result<std::optional<Product>> read_product(const std::string& recipe, Console& console);
+// Is it a recipe of several models?
+bool has_parts(const RecipeText& text);
+// Such a recipe, everything but files checked. Fails with kUsage at line and column: unknown keys,
+// names that are there twice, shares above 1 or of nothing, parts within parts, quality to share
+// out and no data to judge it.
+Result<Product> product_of(const RecipeText& text, Console& console);
 
 // A part's files, found and checked to be there. `folder`: where models lie; empty: beside the
 // recipe. Fails with kInput for a file that is missing or a pattern that fits none or several.

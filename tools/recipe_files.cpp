@@ -208,18 +208,28 @@ Result<Recipe> recipe_of_datum(Datum datum, const std::string& label, Console& c
   return recipe;
 }
 
-Result<NamedRecipe> find_recipe(const std::string& name, Console& console) {
-  NamedRecipe found;
-  Datum datum;
+Result<RecipeText> read_recipe(const std::string& name) {
+  RecipeText text;
   if (is_recipe_file(name)) {
-    found.file = name;
-    MCOMPRESS_ASSIGN(datum, read_recipe_file(name));
+    text.file = text.label = name;
+    MCOMPRESS_ASSIGN(text.datum, read_recipe_file(name));
   } else {
-    MCOMPRESS_ASSIGN(datum, embedded_datum(name, {}));
+    text.label = name + ".json";
+    MCOMPRESS_ASSIGN(text.datum, embedded_datum(name, {}));
   }
-  const std::string label = found.file.empty() ? name + ".json" : found.file;
-  MCOMPRESS_ASSIGN(found.recipe, recipe_of_datum(std::move(datum), label, console));
+  return text;
+}
+
+Result<NamedRecipe> recipe_of(RecipeText text, Console& console) {
+  NamedRecipe found;
+  found.file = std::move(text.file);
+  MCOMPRESS_ASSIGN(found.recipe, recipe_of_datum(std::move(text.datum), text.label, console));
   return found;
+}
+
+Result<NamedRecipe> find_recipe(const std::string& name, Console& console) {
+  MCOMPRESS_ASSIGN(RecipeText text, read_recipe(name));
+  return recipe_of(std::move(text), console);
 }
 
 Datum place_data(const Datum& data, const std::string& recipe_file, const std::string& model) {

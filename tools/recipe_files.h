@@ -24,11 +24,22 @@ struct NamedRecipe {
   std::string file;  // empty: built in
 };
 
+// What was read, once: a recipe may come through a pipe.
+struct RecipeText {
+  Datum datum;
+  std::string file;   // empty: built in
+  std::string label;  // of messages
+};
+// Of a file, or of the built-in recipe of that name where there is no such file. Fails with kUsage,
+// with kInput where the disk does.
+Result<RecipeText> read_recipe(const std::string& name);
+
 // A file, or the name of a built-in recipe where there is no such file. An entry of `passes`
 // {"recipe": NAME, "when": .., option..} stands for all passes of a built-in recipe: the options
 // are set in every one that has them, the condition holds for all. Gates become the options of
 // passes of the same name. Fails with kUsage at line and column.
 Result<NamedRecipe> find_recipe(const std::string& name, Console& console);
+Result<NamedRecipe> recipe_of(RecipeText text, Console& console);
 
 // The same of what was read already; `label` is its file in messages. Fails with kUsage for a
 // recipe of several parts, too.

@@ -43,8 +43,8 @@ std::string recipes_text() {
     }
   }
   return text +
-         "\ndocs/pipelines.md describes the form of a recipe of your own, for one model or, with "
-         "'parts', for several\nof one product.\n";
+         "\ndocs/pipelines.md describes the form of a recipe of your own, for one model or, with\n"
+         "'parts', for several of one product.\n";
 }
 
 std::string targets_text() {

@@ -31,9 +31,7 @@ Result<Job> Writing::job(std::string_view command, Datum defaults) const {
   return job;
 }
 
-Result<Job> Writing::job_of_recipe(std::string_view command, const std::string& name,
-                                   Console& console) const {
-  MCOMPRESS_ASSIGN(NamedRecipe found, find_recipe(name, console));
+Result<Job> Writing::job_of_recipe(std::string_view command, NamedRecipe found) const {
   Recipe& recipe = found.recipe;
   MCOMPRESS_ASSIGN(Job wanted, job(command, place_data(recipe.data, found.file, model_)));
   recipe.data = Datum();

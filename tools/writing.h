@@ -7,6 +7,7 @@
 
 #include "app.h"
 #include "compress.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 
@@ -26,8 +27,7 @@ class Writing : public Command {
   // `defaults`: a map of options that the flags go before.
   Result<Job> job(std::string_view command, Datum defaults = Datum::map()) const;
   // The job of a recipe that the user names: a file or a built-in one, with its data.
-  Result<Job> job_of_recipe(std::string_view command, const std::string& recipe,
-                            Console& console) const;
+  Result<Job> job_of_recipe(std::string_view command, NamedRecipe found) const;
 
   Flags* flags_ = nullptr;
   std::string model_;

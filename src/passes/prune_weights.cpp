@@ -75,9 +75,9 @@ class PruneWeights final : public Pass {
                    "unstructured; N:M: of M neighbours along the input N stay, as 2:4; block:RxC: "
                    "blocks of R outputs x C inputs go whole")
             .field("method", &Options::method,
-                   "which weights go: magnitude; wanda: times the energy of the input; ria: beside "
-                   "others of its output and input; sparsegpt: by what the others can not make up "
-                   "for; auto: per layer, by held-out samples")
+                   "what ranks weights: magnitude; wanda: times their input's energy; ria: "
+                   "relative to row "
+                   "and column; sparsegpt: loss after repair; auto: best per layer, held out")
             .choices({"auto", "magnitude", "wanda", "ria", "sparsegpt"})
             .field("scope", &Options::scope,
                    "what is ranked together: row: an output's weights; layer; global: all; auto: "

@@ -18,10 +18,13 @@ class Products : public ::testing::Test {
   Product read(const std::string& text) {
     const std::string file = (folder_.path() / "product.yaml").string();
     EXPECT_TRUE(write_file(file, text).ok());
-    auto product = read_product(file, console_);
+    const auto recipe = read_recipe(file);
+    EXPECT_TRUE(recipe.ok() && has_parts(*recipe));
+    if (!recipe.ok()) return {};
+    auto product = product_of(*recipe, console_);
     EXPECT_TRUE(product.ok()) << (product.ok() ? "" : product.error().diagnostic.message);
-    if (!product.ok() || !*product) return {};
-    return std::move(**product);
+    if (!product.ok()) return {};
+    return std::move(*product);
   }
   static double gate(const PartChoice& choice, std::string_view name) {
     const Datum* value = choice.found.recipe.gates.find(name);
@@ -33,9 +36,9 @@ class Products : public ::testing::Test {
 };
 
 TEST_F(Products, OtherRecipesAreNone) {
-  const auto named = read_product("server-int8", console_);
+  const auto named = read_recipe("server-int8");
   ASSERT_TRUE(named.ok());
-  EXPECT_FALSE(named->has_value());
+  EXPECT_FALSE(has_parts(*named));
 }
 
 TEST_F(Products, PointsAddUpAndSoDoPowersOfErrors) {
