@@ -10,6 +10,7 @@
 #include "ir/prefix.h"
 #include "numeric/regression.h"
 #include "passes/common/layer_rows.h"
+#include "passes/common/padding.h"
 #include "passes/common/weights.h"
 #include "support/try.h"
 
@@ -30,20 +31,6 @@ struct FittedLayer {
   const Value* residual = nullptr;  // null: none
   const Value* dense_residual = nullptr;
 };
-
-// Positions of padded sequences that count: of an input attention_mask [batch, length]. Others are
-// computed, but nobody looks at what comes out, and they are often most.
-std::vector<bool> counted_positions(const std::vector<NamedTensor>& feeds) {
-  for (const NamedTensor& feed : feeds) {
-    if (feed.name != "attention_mask" || feed.tensor.dims().size() != 2) continue;
-    const auto numbers = read_floats(feed.tensor);
-    if (!numbers.ok()) return {};
-    std::vector<bool> counted;
-    for (const float number : *numbers) counted.push_back(number != 0);
-    return counted;
-  }
-  return {};
-}
 
 // The rows of positions that count, where there is a row for each.
 void keep_counted(const std::vector<bool>& counted, std::size_t columns, std::vector<float>& rows) {

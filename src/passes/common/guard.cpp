@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "passes/common/padding.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -15,6 +16,17 @@ SessionOptions plain_session() {
   SessionOptions options;
   options.optimisation = Optimisation::kAll;  // the kernels an application would run
   return options;
+}
+
+// What is not finite is not compared.
+void leave_out(const std::vector<bool>& counted, std::span<const std::int64_t> dims,
+               std::vector<float>& values) {
+  if (dims.size() < 3 || dims[0] * dims[1] != static_cast<std::int64_t>(counted.size())) return;
+  const std::size_t width = values.size() / counted.size();
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    if (counted[i]) continue;
+    std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(i * width), width, std::nanf(""));
+  }
 }
 
 }  // namespace
@@ -43,8 +55,10 @@ Status Guard::open_reference(Session* original, const Model& model) {
     MCOMPRESS_ASSIGN(auto feeds, data_.batch(sample, step));
     MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
     std::vector<std::vector<float>> reference;
+    const std::vector<bool> counted = padding_ ? std::vector<bool>() : counted_positions(feeds);
     for (const Tensor& tensor : results) {
       MCOMPRESS_ASSIGN(auto values, read_floats(tensor));
+      if (!counted.empty()) leave_out(counted, tensor.dims(), values);
       reference.push_back(std::move(values));
     }
     feeds_.push_back(std::move(feeds));

@@ -22,6 +22,9 @@ class Guard {
   Guard(Runtime& runtime, DataSource& data, std::vector<std::int64_t> samples)
       : runtime_(runtime), data_(data), samples_(std::move(samples)) {}
 
+  // Leaves out what outputs [batch, length, ...] hold at positions that an input attention_mask
+  // does not count. Before open_reference().
+  void leave_padding_out() { padding_ = false; }
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
   // Fails as the runtime does.
   Status open_reference(Session* original, const Model& model);
@@ -34,6 +37,7 @@ class Guard {
   Runtime& runtime_;
   DataSource& data_;
   std::vector<std::int64_t> samples_;
+  bool padding_ = true;
   std::vector<std::string> outputs_;
   std::vector<std::vector<NamedTensor>> feeds_;
   std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]
