@@ -74,6 +74,7 @@ def main():
     parser.add_argument('--repeats', type=int, default=1)
     parser.add_argument('--keep', type=pathlib.Path)
     args = parser.parse_args()
+    args.mcompress = os.path.abspath(args.mcompress)  # the loop changes folder
     work = args.keep or pathlib.Path(tempfile.mkdtemp(prefix='batch-loop-'))
     zoo = work / 'zoo'
     if not zoo.exists():

@@ -9,6 +9,8 @@
 #include <functional>
 
 #include "mcompress/pipeline.h"
+#include "passes/common/guard.h"
+#include "passes/common/padding.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 #include "support/sessions.h"
@@ -188,6 +190,42 @@ TEST(ChannelScopes, KindsGiveTheSameShare) {
   EXPECT_EQ(left("kind"), std::pair(std::int64_t{24}, std::int64_t{24}));  // 1 of 4, 8 of 32
   EXPECT_EQ(left("auto"), left("kind"));  // nothing but `sparsity` is asked
   EXPECT_EQ(left("global"), std::pair(std::int64_t{32}, std::int64_t{23}));  // 9 of the 20
+}
+
+// Two sequences of four positions, the last ones padded.
+class PaddedData final : public FakeData {
+ public:
+  PaddedData() : FakeData(seeded(2 * 4, 3), 4) {}
+  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
+    auto feeds = FakeData::batch(first, count);
+    feeds->push_back(
+        {"attention_mask", make_int64_tensor(std::vector<std::int64_t>{1, 1, 1, 0}, {1, 4})});
+    return feeds;
+  }
+};
+
+TEST(ChannelEffects, PaddingIsLeftOut) {
+  PaddedData data;
+  EXPECT_EQ(counted_positions(*data.batch(0, 1)), (std::vector<bool>{true, true, true, false}));
+  EXPECT_TRUE(counted_positions(*FakeData({1, 2}, 2).batch(0, 1)).empty());
+
+  const auto text = [](const char* offset) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1,4] x, int64[1,4] attention_mask)"
+           " => (float[1,4,1] y) <float[4] offset = " +
+           std::string(offset) +
+           ", int64[1] last = {2}> { z = Add(x, offset) y = Unsqueeze(z, last) }";
+  };
+  const auto original = model_from_text(text("{0, 0, 0, 0}"));
+  const auto padding = model_from_text(text("{0, 0, 0, 9}")),
+             seen = model_from_text(text("{0, 9, 0, 0}"));
+  const std::shared_ptr<Runtime> runtime = *find_runtime("onnxruntime");
+  Guard all(*runtime, data, 2), counted(*runtime, data, 2);
+  counted.leave_padding_out();
+  ASSERT_TRUE(all.open_reference(nullptr, *original).ok());
+  ASSERT_TRUE(counted.open_reference(nullptr, *original).ok());
+  EXPECT_LT(*all.sqnr_db(*padding), 0);
+  EXPECT_EQ(*counted.sqnr_db(*padding), 200);
+  EXPECT_LT(*counted.sqnr_db(*seen), 0);
 }
 
 }  // namespace
