@@ -123,6 +123,19 @@ TEST(FoldControlFlow, EqualBranchesNeedNoCondition) {
   EXPECT_FALSE(checked.run->changed);
 }
 
+// The standard has none, and no runtime would feed them.
+TEST(FoldControlFlow, BranchesWithInputsStay) {
+  const auto model = model_from_text(
+      graph("float[2] x", "float[2] y", "bool yes = {1}",
+            "y = If (yes) < then_branch = t (float[2] u) => (float[2] o) { o = Neg(u) },"
+            " else_branch = e () => (float[2] p) { p = Exp(x) }>"));
+  const auto run = run_passes(*model, {std::string(kPass)});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(run->count(kPass, "unwrapped"), 0);
+  EXPECT_EQ(run->why("If node that makes 'y'"),
+            "its condition is always true, but that branch has inputs");
+}
+
 TEST(FoldControlFlow, OutputsOfTheModelKeepTheirNames) {
   // One result for two outputs, and an input handed through.
   const auto checked = check_passes(
