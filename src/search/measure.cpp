@@ -336,7 +336,8 @@ class Measuring {
       if (count > 1) {
         MCOMPRESS_TRY(check());
         MCOMPRESS_ASSIGN(const std::int64_t all, bytes_of(choice, nullptr));
-        space_.form_bytes()[form] = std::max(0.0, static_cast<double>((sum - all) / (count - 1)));
+        const std::int64_t whole = (sum - all) / (count - 1);
+        space_.form_bytes()[form] = static_cast<double>(std::max<std::int64_t>(0, whole));
       }
       const auto once = static_cast<std::int64_t>(space_.form_bytes()[form]);
       for (SearchLayer& layer : layers) {
