@@ -70,8 +70,9 @@ KnapsackProblem random_timed_problem(std::mt19937& random, std::size_t items) {
                      static_cast<std::uint8_t>(colour(random)), static_cast<double>(cost(random))});
     }
     if (i == 0) continue;
-    problem.borders.push_back(loss(random) / 4);
-    problem.border_times.push_back(cost(random) / 4);
+    const auto border = loss(random) / 4, time = cost(random) / 4;
+    problem.borders.push_back(border);
+    problem.border_times.push_back(time);
   }
   const int most = static_cast<int>(items) * 35;
   problem.budget = std::uniform_int_distribution<int>(most / 4, most)(random);
