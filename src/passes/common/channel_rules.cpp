@@ -280,10 +280,7 @@ bool ChannelTracer::elementwise(Node& node) {
 
 // Scale, shift, mean and variance are one number per channel each.
 bool ChannelTracer::batch_norm(Node& node) {
-  const AxisCells cells = axis_of(node.input(0), 1);
-  for (const AxisCells& other : axes_of(node.input(0))) {
-    if (other != cells) freeze(other, node.label() + " takes means over them");
-  }
+  const AxisCells cells = only_axis(node.input(0), 1, node.label() + " takes means over them");
   Axes out(2);
   if (const auto dims = dims_of(node.input(0))) out.resize(std::max<std::size_t>(2, dims->size()));
   out[1] = cells;

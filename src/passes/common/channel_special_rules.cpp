@@ -109,10 +109,7 @@ bool ChannelTracer::rounded_weights(Node& node) {
 // Means are those of groups of channels: a group goes as a whole. Up to opset 20 scale and shift
 // are one number per group, then one per channel.
 bool ChannelTracer::group_norm(Node& node) {
-  const AxisCells cells = axis_of(node.input(0), 1);
-  for (const AxisCells& other : axes_of(node.input(0))) {
-    if (other != cells) freeze(other, node.label() + " takes means over them");
-  }
+  const AxisCells cells = only_axis(node.input(0), 1, node.label() + " takes means over them");
   const auto dims = dims_of(node.input(0));
   if (cells == nullptr) return true;
   const auto groups =
@@ -121,15 +118,11 @@ bool ChannelTracer::group_norm(Node& node) {
   const std::size_t each = cells->size() / groups;
   if (groups == 1) freeze(cells, node.label() + " takes means or sums over them");
   Cells heads;
+  const std::string why = node.label() + " has a channel in the group that can not be cut";
   for (std::size_t i = 0; i < cells->size(); ++i) {
-    const std::uint32_t head = (*cells)[i - i % each], cell = (*cells)[i];
+    const std::uint32_t head = (*cells)[i - i % each];
     if (i % each == 0) heads.push_back(head);
-    if (head != kFixedCell && cell != kFixedCell) {
-      unite(head, cell);
-    } else {
-      const std::string why = node.label() + " has a channel in the group that can not be cut";
-      freeze(head, why), freeze(cell, why);
-    }
+    unite_or_freeze(head, (*cells)[i], why);
   }
   const AxisCells of_groups = share(std::move(heads));
   for (std::size_t i = 1; i < node.inputs().size(); ++i) {
@@ -151,10 +144,8 @@ bool ChannelTracer::group_norm(Node& node) {
 
 // Channels that become the pixels of one: they go together.
 bool ChannelTracer::depth_to_space(Node& node) {
-  const AxisCells cells = axis_of(node.input(0), 1);
-  for (const AxisCells& other : axes_of(node.input(0))) {
-    if (other != cells) freeze(other, node.label() + " puts other channels between them");
-  }
+  const AxisCells cells =
+      only_axis(node.input(0), 1, node.label() + " puts other channels between them");
   if (cells == nullptr) return true;
   const auto block = static_cast<std::size_t>(
       std::clamp<std::int64_t>(node.int_attribute("blocksize", 0), 0, 4096));
@@ -162,19 +153,13 @@ bool ChannelTracer::depth_to_space(Node& node) {
   const std::size_t made = cells->size() / (block * block);
   const bool columns_first = node.string_attribute("mode", "DCR") == "DCR";
   Cells out(cells->begin(), cells->begin() + static_cast<std::ptrdiff_t>(made));
+  const std::string why = node.label() + " joins it with a channel that can not be cut";
   for (std::size_t c = 0; c < made; ++c) {
     const auto place = [&](std::size_t k) {
       return (*cells)[columns_first ? k * made + c : c * block * block + k];
     };
     out[c] = place(0);
-    for (std::size_t k = 1; k < block * block; ++k) {
-      if (out[c] != kFixedCell && place(k) != kFixedCell) {
-        unite(out[c], place(k));
-      } else {
-        const std::string why = node.label() + " joins it with a channel that can not be cut";
-        freeze(out[c], why), freeze(place(k), why);
-      }
-    }
+    for (std::size_t k = 1; k < block * block; ++k) unite_or_freeze(out[c], place(k), why);
   }
   if (made < 2) {
     freeze(cells, node.label() + " makes one channel of them");
@@ -188,10 +173,7 @@ bool ChannelTracer::depth_to_space(Node& node) {
 
 // Channel o of the output is channel o mod C of the input.
 bool ChannelTracer::space_to_depth(Node& node) {
-  const AxisCells cells = axis_of(node.input(0), 1);
-  for (const AxisCells& other : axes_of(node.input(0))) {
-    if (other != cells) freeze(other, node.label() + " takes them apart");
-  }
+  const AxisCells cells = only_axis(node.input(0), 1, node.label() + " takes them apart");
   if (cells == nullptr) return true;
   const auto block =
       static_cast<std::size_t>(std::clamp<std::int64_t>(node.int_attribute("blocksize", 0), 0, 64));
@@ -310,7 +292,6 @@ bool ChannelTracer::einsum(Node& node) {
 // * gates * hidden]: a hidden unit is a row of each gate, and what all units of the next step read
 // of it. Both directions lose the same units.
 bool ChannelTracer::recurrent(Node& node, std::size_t gates) {
-  const Value* input = node.input(0);
   const Value* const w = node.input(1);
   const Value* const r = node.input(2);
   if (!is_weight(w) || !is_weight(r) || w->initializer()->dims().size() != 3 ||
@@ -318,10 +299,7 @@ bool ChannelTracer::recurrent(Node& node, std::size_t gates) {
     freeze_inputs(node, node.label() + " has weights that are computed");
     return true;
   }
-  const AxisCells in = axis_of(input, 2);
-  for (const AxisCells& other : axes_of(input)) {
-    if (other != in) freeze(other, node.label() + " runs over them");
-  }
+  const AxisCells in = only_axis(node.input(0), 2, node.label() + " runs over them");
   if (in != nullptr && static_cast<std::int64_t>(in->size()) != w->initializer()->dims()[2]) {
     return false;
   }

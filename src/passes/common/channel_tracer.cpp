@@ -84,16 +84,26 @@ AxisCells ChannelTracer::unite(const AxisCells& left, const AxisCells& right, co
     freeze(left, why), freeze(right, why);
     return left != nullptr ? left : right;
   }
-  for (std::size_t i = 0; i < left->size(); ++i) {
-    const std::uint32_t a = (*left)[i], b = (*right)[i];
-    if (a != kFixedCell && b != kFixedCell) {
-      unite(a, b);
-    } else {
-      freeze(a == kFixedCell ? b : a,
-             node.label() + " combines it with a channel that can not be cut");
-    }
-  }
+  const std::string why = node.label() + " combines it with a channel that can not be cut";
+  for (std::size_t i = 0; i < left->size(); ++i) unite_or_freeze((*left)[i], (*right)[i], why);
   return left;
+}
+
+void ChannelTracer::unite_or_freeze(std::uint32_t left, std::uint32_t right,
+                                    const std::string& why) {
+  if (left != kFixedCell && right != kFixedCell) {
+    unite(left, right);
+  } else {
+    freeze(left, why), freeze(right, why);
+  }
+}
+
+AxisCells ChannelTracer::only_axis(const Value* value, std::size_t axis, const std::string& why) {
+  AxisCells cells = axis_of(value, axis);
+  for (const AxisCells& other : axes_of(value)) {
+    if (other != cells) freeze(other, why);
+  }
+  return cells;
 }
 
 void ChannelTracer::freeze_inputs(const Node& node, const std::string& why) {

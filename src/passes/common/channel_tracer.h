@@ -29,6 +29,10 @@ class ChannelTracer {
   void freeze(const AxisCells& cells, const std::string& why);
   void freeze(std::uint32_t cell, const std::string& why);
   void freeze_inputs(const Node& node, const std::string& why);
+  // Both are the same channel from now on, or, where one of them is fixed, none may go.
+  void unite_or_freeze(std::uint32_t left, std::uint32_t right, const std::string& why);
+  // The channels of one axis of the value; those of its other axes can not be cut.
+  AxisCells only_axis(const Value* value, std::size_t axis, const std::string& why);
 
   // --- values
   Axes axes_of(const Value* value) const;
