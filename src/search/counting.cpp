@@ -14,6 +14,36 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// What these forms take once.
+double bytes_once(const SearchSpace& space, const std::vector<bool>& forms) {
+  double sum = 0;
+  for (std::size_t form = 0; form < forms.size(); ++form) {
+    if (forms[form]) sum += space.form_bytes()[form];
+  }
+  return sum;
+}
+
+// Adds or removes one form at a time, the best first, while what they come to falls by more than
+// the share `least_gain` and is above `enough`. Returns what it is then.
+template <class Cost>
+double turn_forms(const std::vector<std::size_t>& forms, std::vector<bool>& allowed, Cost&& cost,
+                  double least_gain, double enough) {
+  double least = cost(allowed);
+  for (bool more = true; more && least > enough;) {
+    more = false;
+    std::size_t turned = 0;
+    for (const std::size_t form : forms) {
+      allowed[form] = !allowed[form];
+      const double found = cost(allowed);
+      allowed[form] = !allowed[form];
+      const double bound = std::isinf(least) ? least : least - least_gain * std::abs(least);
+      if (found < bound) least = found, turned = form, more = true;
+    }
+    if (more) allowed[turned] = !allowed[turned];
+  }
+  return least;
+}
+
 // What applies, as items of a knapsack.
 class Items {
  public:
@@ -76,10 +106,7 @@ class Items {
   std::optional<std::vector<std::size_t>> solve(const std::vector<bool>& allowed, double bytes,
                                                 double microseconds, bool roughly) {
     KnapsackProblem problem = of(allowed);
-    problem.budget = bytes;
-    for (std::size_t form = 0; form < allowed.size(); ++form) {
-      if (allowed[form]) problem.budget -= space_.form_bytes()[form];
-    }
+    problem.budget = bytes - bytes_once(space_, allowed);
     problem.time_budget = microseconds;
     constexpr std::size_t kRough = 256, kRoughLabels = 128;
     auto chosen = !roughly                   ? solve_knapsack(problem)
@@ -109,23 +136,12 @@ class Items {
       allowed[form] = once[form] <= 0;
       if (!allowed[form]) dear.push_back(form);
     }
-    double least = kInfinity;
     if (!dear.empty()) {
-      least = rough_loss(allowed, bytes, microseconds);
-      for (bool more = true; more;) {
-        more = false;
-        std::size_t turned = 0;
-        for (const std::size_t form : dear) {
-          allowed[form] = !allowed[form];
-          const double loss = rough_loss(allowed, bytes, microseconds);
-          allowed[form] = !allowed[form];
-          if (loss < least - 1e-9 * std::abs(least) || (std::isinf(least) && loss < least)) {
-            least = loss, turned = form, more = true;
-          }
-        }
-        if (more) allowed[turned] = !allowed[turned];
-      }
-      if (std::isinf(least)) allowed = cheapest_forms(dear, allowed, bytes);
+      const auto loss = [&](const std::vector<bool>& forms) {
+        return solve(forms, bytes, microseconds, true) ? loss_ : kInfinity;
+      };
+      const double least = turn_forms(dear, allowed, loss, 1e-9, -kInfinity);
+      if (std::isinf(least)) take_cheapest(dear, allowed, bytes);
     }
     auto choice = solve(allowed, bytes, microseconds, false);
     return choice ? std::move(*choice) : std::vector<std::size_t>{};
@@ -148,18 +164,11 @@ class Items {
     return problem;
   }
 
-  double rough_loss(const std::vector<bool>& allowed, double bytes, double microseconds) {
-    return solve(allowed, bytes, microseconds, true) ? loss_ : kInfinity;
-  }
-
   // No single form is enough: those that make the fewest bytes, whatever is lost.
-  std::vector<bool> cheapest_forms(const std::vector<std::size_t>& dear, std::vector<bool> allowed,
-                                   double bytes) {
+  void take_cheapest(const std::vector<std::size_t>& dear, std::vector<bool>& allowed,
+                     double bytes) {
     const auto total = [this](const std::vector<bool>& forms) {
-      double sum = 0;
-      for (std::size_t form = 0; form < forms.size(); ++form) {
-        if (forms[form]) sum += space_.form_bytes()[form];
-      }
+      double sum = bytes_once(space_, forms);
       for (const auto& row : of(forms).items) {
         double least = kInfinity;
         for (const KnapsackChoice& choice : row) least = std::min(least, choice.cost);
@@ -167,19 +176,7 @@ class Items {
       }
       return sum;
     };
-    double least = total(allowed);
-    for (bool more = true; more && least > bytes;) {
-      more = false;
-      std::size_t turned = 0;
-      for (const std::size_t form : dear) {
-        allowed[form] = !allowed[form];
-        const double sum = total(allowed);
-        allowed[form] = !allowed[form];
-        if (sum < least) least = sum, turned = form, more = true;
-      }
-      if (more) allowed[turned] = !allowed[turned];
-    }
-    return allowed;
+    turn_forms(dear, allowed, total, 0, bytes);
   }
 
   const SearchSpace& space_;
@@ -227,10 +224,9 @@ std::vector<std::size_t> smallest_choice(const SearchSpace& space) {
   Items items(space, noise_losses(space), false);
   items.prefer_bytes();
   // Less than there is to save: what is left of it is to be the least.
-  const std::vector<bool> all(space.form_bytes().size(), true);
   std::vector<std::size_t> best = space.plain();
   double least = 0;
-  std::vector<bool> allowed(all.size(), false);
+  std::vector<bool> allowed(space.form_bytes().size(), false);
   allowed[0] = true;
   for (bool more = true; more;) {
     more = false;
@@ -238,10 +234,7 @@ std::vector<std::size_t> smallest_choice(const SearchSpace& space) {
     for (std::size_t form = 1; form < allowed.size(); ++form) {
       if (allowed[form]) continue;
       allowed[form] = true;
-      double once = 0;
-      for (std::size_t i = 0; i < allowed.size(); ++i) {
-        if (allowed[i]) once += space.form_bytes()[i];
-      }
+      const double once = bytes_once(space, allowed);
       auto choice = items.solve(allowed, kInfinity, kInfinity, true);
       allowed[form] = false;
       if (!choice || items.loss() + once >= least) continue;
