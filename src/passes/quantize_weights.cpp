@@ -31,7 +31,6 @@ namespace mcompress {
 namespace {
 
 // Bytes that one more initializer or node costs in the file, names included.
-constexpr std::uint64_t kNodeBytes = 90;
 // Tables from this many elements on are looked up in int8: below, three more nodes per lookup cost
 // more than the 3/4 of its memory that a folded table takes.
 constexpr std::int64_t kLookupElements = std::int64_t{1} << 18;
@@ -95,11 +94,8 @@ class QuantizeWeights final : public Pass {
     if (value.uses().empty() || belongs_to_integers(value) || restores_constants(value)) {
       return ok_status();
     }
-    const std::int64_t opset = value.graph().model().opset("");
-    if (opset < kNumpyBroadcast) {
-      explain_kept(context, value, tensor, nullptr,
-                   "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
-                       std::to_string(opset));
+    if (std::string why = why_no_broadcast(value.graph().model()); !why.empty()) {
+      explain_kept(context, value, tensor, nullptr, std::move(why));
       return ok_status();
     }
     Candidate candidate;
@@ -130,7 +126,7 @@ class QuantizeWeights final : public Pass {
     }
     const auto channels = static_cast<std::uint64_t>(candidate.layout.channels);
     const auto elements = static_cast<std::uint64_t>(tensor.elements());
-    if (elements + 4 * channels + 4 * kNodeBytes >= tensor.byte_size()) {
+    if (byte_weight_bytes(elements, channels) >= tensor.byte_size()) {
       explain_kept(context, value, tensor, candidate.user,
                    "would not get smaller: " + std::to_string(channels) + " channels of " +
                        std::to_string(candidate.layout.length()) + " weights");
@@ -255,7 +251,7 @@ class QuantizeWeights final : public Pass {
     // near zero, which matters more than their size.
     const auto zero_points = 4 * static_cast<std::uint64_t>(layout.channels);
     if (options_.scheme == "auto" && layout.taps == 1 &&
-        chosen.codes.byte_size() + 2 * zero_points + 4 * kNodeBytes < tensor.byte_size() &&
+        chosen.codes.byte_size() + 2 * zero_points + kByteWeightNodes < tensor.byte_size() &&
         context.target().weight_only.takes(DataType::kUint8)) {
       MCOMPRESS_ASSIGN(QuantizedWeight other,
                        quantize_weight(tensor, layout, rounding, true, {}, 1, {}, context.tensors(),

@@ -220,9 +220,10 @@ class Planner {
       // Blocks of 8 bits and what is smaller came late; older models can compute the same.
       holder.form = Form::kFold;
     }
-    if (holder.form == Form::kFold && opset < kNumpyBroadcast) {
-      return "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
-             std::to_string(opset);
+    if (holder.form == Form::kFold) {
+      if (std::string why = why_no_broadcast(holder.value->graph().model()); !why.empty()) {
+        return why;
+      }
     }
     fit_format(holder, format);
     if (const auto block = static_cast<std::int64_t>(format.block);

@@ -1,6 +1,7 @@
 // Writing weights of 8 bits with a scale per channel into the graph.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "mcompress/pass.h"
@@ -8,6 +9,13 @@
 #include "passes/common/weights.h"
 
 namespace mcompress {
+
+// Bytes of the nodes and names around codes.
+inline constexpr std::uint64_t kByteWeightNodes = 360;
+// What a weight takes when it is written so, with nothing but scales besides.
+inline std::uint64_t byte_weight_bytes(std::uint64_t elements, std::uint64_t channels) {
+  return elements + 4 * channels + kByteWeightNodes;
+}
 
 // What readers of the initializer read becomes
 //   codes ── Cast (── Sub zero points) ── Mul scales

@@ -35,15 +35,10 @@ Result<CodedPlan> plan_coded(Value& value, const WeightView& view, const CodedRe
   if (by_channel(wish.format)) {
     const DataType type = wish.format.asymmetric ? DataType::kUint8 : DataType::kInt8;
     plan.why = why_not_stored(context.target(), type);
-    const std::int64_t opset = value.graph().model().opset("");
-    if (plan.why.empty() && opset < kNumpyBroadcast) {
-      plan.why = "needs opset " + std::to_string(kNumpyBroadcast) + ", the model has " +
-                 std::to_string(opset);
-    }
-    const std::int64_t elements = view.channels * view.length();
-    // Nodes and names around the codes.
-    constexpr std::int64_t kNodes = 360;
-    if (plan.why.empty() && elements + 4 * view.channels + kNodes >= 4 * elements) {
+    if (plan.why.empty()) plan.why = why_no_broadcast(value.graph().model());
+    const auto channels = static_cast<std::uint64_t>(view.channels);
+    const std::uint64_t elements = channels * static_cast<std::uint64_t>(view.length());
+    if (plan.why.empty() && byte_weight_bytes(elements, channels) >= 4 * elements) {
       plan.why = "would not get smaller";
     }
     if (plan.why.empty()) plan.format = wish.format;
