@@ -149,6 +149,18 @@ std::string placed(const std::string& text, const fs::path& folder, const fs::pa
   return text.substr(0, start) + path;
 }
 
+bool is_recipe_file(const std::string& name) {
+  std::error_code none;
+  return name.ends_with(".json") || name.ends_with(".yaml") || name.ends_with(".yml") ||
+         name.find('/') != std::string::npos || fs::exists(name, none);
+}
+
+Result<Datum> read_recipe_file(const std::string& name) {
+  auto read = read_datum_file(name);
+  if (!read.ok()) return as_usage(std::move(read).error().in_file(name));
+  return read;
+}
+
 }  // namespace
 
 std::vector<BuiltinRecipe> builtin_recipes() {
@@ -178,18 +190,6 @@ void give_gates_to_passes(Recipe& recipe) {
       if (step.options.find(gate) == nullptr || looser) step.options.set(gate, *value);
     }
   }
-}
-
-bool is_recipe_file(const std::string& name) {
-  std::error_code none;
-  return name.ends_with(".json") || name.ends_with(".yaml") || name.ends_with(".yml") ||
-         name.find('/') != std::string::npos || fs::exists(name, none);
-}
-
-Result<Datum> read_recipe_file(const std::string& name) {
-  auto read = read_datum_file(name);
-  if (!read.ok()) return as_usage(std::move(read).error().in_file(name));
-  return read;
 }
 
 Result<Recipe> recipe_of_datum(Datum datum, const std::string& label, Console& console) {

@@ -47,9 +47,6 @@ Result<Recipe> recipe_of_datum(Datum datum, const std::string& label, Console& c
 // Passes that look for a choice within the gates have options of the same names: set where they
 // are not, or where they are looser.
 void give_gates_to_passes(Recipe& recipe);
-bool is_recipe_file(const std::string& name);
-// What is in such a file. Fails with kUsage, with kInput where the disk does.
-Result<Datum> read_recipe_file(const std::string& name);
 
 // Reads "{folder}" and "{stem}" of the model, and relative paths from the recipe's folder.
 Datum place_data(const Datum& data, const std::string& recipe_file, const std::string& model);

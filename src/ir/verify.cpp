@@ -17,10 +17,10 @@ class NameTable {
   explicit NameTable(std::size_t values)
       : entries_(std::bit_ceil(2 * values + 2)), mask_(entries_.size() - 1) {}
 
-  // Enters the value under its name. Where the name is there already: the value that has it, if
-  // `taken` says that it still counts; else that one is replaced.
+  // Enters the value under its name, in place of a value of that name that no longer counts; false:
+  // the name is `taken`.
   template <class ValueOf, class Taken>
-  const Value* enter(const Value& value, ValueOf&& value_of, Taken&& taken) {
+  bool enter(const Value& value, ValueOf&& value_of, Taken&& taken) {
     const std::uint64_t hash = std::hash<std::string_view>()(value.name());
     const auto tag = static_cast<std::uint32_t>(hash >> 32);
     for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
@@ -29,10 +29,10 @@ class NameTable {
         if (entry.tag != tag) continue;
         const Value& other = value_of(entry.id - 1);
         if (other.name() != value.name()) continue;
-        if (taken(other)) return &other;
+        if (taken(other)) return false;
       }
       entry = {tag, value.id() + 1};
-      return nullptr;
+      return true;
     }
   }
 
@@ -153,7 +153,7 @@ class Verifier {
       return IrInternals::values(model_)[id];
     };
     const auto seen = [&](const Value& other) { return visible_[other.id()]; };
-    if (value.name().empty() || names_.enter(value, value_of, seen) != nullptr) {
+    if (value.name().empty() || !names_.enter(value, value_of, seen)) {
       return broken("verify-name", "two values that can be seen at once have the same name", path,
                     value.name());
     }
