@@ -8,7 +8,8 @@
 
 namespace mcompress {
 
-// Made in the system's temporary folder, removed with its content when the object dies.
+// Made in the system's temporary folder, removed with its files when the object dies or a signal
+// ends the process.
 class ScratchFolder {
  public:
   static Result<std::unique_ptr<ScratchFolder>> make();
@@ -18,8 +19,9 @@ class ScratchFolder {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  explicit ScratchFolder(std::filesystem::path path) : path_(std::move(path)) {}
+  ScratchFolder(std::filesystem::path path, int slot) : path_(std::move(path)), slot_(slot) {}
   std::filesystem::path path_;
+  int slot_;
 };
 
 // The whole file; kInput when it can not be read.

@@ -119,6 +119,8 @@ Status OutputFile::failed_call(std::string_view what, int error_number) {
 Status OutputFile::create() {
   constexpr int kAttempts = 100;
   int result = -EEXIST;
+  const CreationPhase phase;
+  if (!phase.granted()) return fail(cancelled());
   for (int i = 0; i < kAttempts && (result == -EEXIST || result == -EINTR); ++i) {
     temporary_ = hidden_name(destination_, ".tmp");
     slot_ = remember_temporary(temporary_);
@@ -280,13 +282,13 @@ AtomicOutput::AtomicOutput(FileSystem& files, Durability durability)
 
 AtomicOutput::~AtomicOutput() {
   outputs_.clear();
-  for (const std::string& folder : folders_) forget_temporary_folder(folder);
-  if (committed_) return;
-  for (; !folders_.empty(); folders_.pop_back()) ::rmdir(folders_.back().c_str());
+  for (; !folders_.empty(); folders_.pop_back()) {
+    if (!committed_) ::rmdir(folders_.back().path.c_str());
+    forget_temporary(folders_.back().slot);
+  }
 }
 
 Result<OutputFile*> AtomicOutput::add(const std::string& path) {
-  if (temporaries_removed()) return cancelled();
   MCOMPRESS_ASSIGN(std::string destination, resolve_destination(files_, path));
   std::optional<OutputFile::Existing> existing;
   struct stat status = {};
@@ -331,15 +333,17 @@ Status AtomicOutput::add_folder(const std::string& path) {
   while (above.ends_with('/')) above.remove_suffix(1);
   const std::string parent = folder_of(std::string(above));
   if (parent != "." && parent != "/") MCOMPRESS_TRY(add_folder(parent));
+  const CreationPhase phase;
+  if (!phase.granted()) return cancelled();
+  const int slot = remember_temporary(path);
   const int error = files_.make_folder(path);
-  if (error < 0 && error != -EEXIST) {
-    return failed_output("the folder can not be made", -error, path);
-  }
   if (error == 0) {
-    folders_.push_back(path);
-    remember_temporary(path);
+    folders_.push_back({path, slot});
+    return ok_status();
   }
-  return ok_status();
+  forget_temporary(slot);
+  if (error == -EEXIST) return ok_status();
+  return failed_output("the folder can not be made", -error, path);
 }
 
 Status AtomicOutput::replace(OutputFile& file, bool last) {

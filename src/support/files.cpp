@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "support/temporaries.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -98,6 +99,8 @@ int FileSystem::make_private_folder(const std::string& prefix, std::string& path
 
 int FileSystem::open_unnamed(const std::string& folder) {
   std::string name = join_path(folder, "mcompress-XXXXXX");
+  const CreationPhase phase;
+  if (!phase.granted()) return -ECANCELED;
   const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
   if (descriptor < 0) return -errno;
   ::unlink(name.c_str());

@@ -213,7 +213,11 @@ class AtomicOutput {
   bool sync_;
   bool committed_ = false;
   std::vector<std::unique_ptr<OutputFile>> outputs_;
-  std::vector<std::string> folders_;  // that were made
+  struct Folder {
+    std::string path;
+    int slot;
+  };
+  std::vector<Folder> folders_;  // that were made
 };
 
 // For a signal handler that is about to end the process: removes the temporaries of all outputs.

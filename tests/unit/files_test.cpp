@@ -5,15 +5,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <random>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "support/faulty_files.h"
+#include "support/temporaries.h"
 
 namespace mcompress {
 namespace {
@@ -429,6 +433,57 @@ TEST_F(Files, InterruptedProcessesLeaveNothing) {
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 42);
   EXPECT_EQ(snapshot(), before);
+}
+
+// Threads make and drop folders and files until a signal ends them at some moment.
+TEST_F(Files, InterruptedAtAnyMoment) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 150; ++round) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      for (const int signal : {SIGTERM, SIGABRT}) {
+        ::signal(signal, [](int) { ::_exit(remove_temporaries_from_signal_handler() ? 42 : 1); });
+      }
+      const auto work = [this](const std::string& name) {
+        for (;;) {
+          AtomicOutput output(real_files(), AtomicOutput::Durability::kRelaxed);
+          if (!output.add_folder(at(name + "/in/it")).ok()) ::pause();
+          if (!output.add(at(name + "/in/it/file")).ok()) ::pause();
+        }
+      };
+      std::thread other(work, "other");
+      work("one");
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
+    ::kill(child, round % 2 == 0 ? SIGTERM : SIGABRT);
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    // Before the handler is there, the signal itself ends the child.
+    if (WIFEXITED(status)) {
+      EXPECT_EQ(WEXITSTATUS(status), 42);
+    }
+    ASSERT_TRUE(fs::is_empty(folder_)) << "round " << round;
+  }
+}
+
+TEST_F(Files, ScratchFoldersGoWithTheirFiles) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    fs::create_directories(at("scratch"));
+    fs::create_directories(at("other"));
+    for (int i = 0; i < 300; ++i)
+      put("scratch/a file with a name of some length " + std::to_string(i), "x");
+    put("other/kept", "x");
+    bool good = remember_scratch_folder(at("scratch")) >= 0;
+    good = good && remember_temporary(at("other")) >= 0;
+    good = good && remove_temporaries_from_signal_handler();
+    ::_exit(good ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_FALSE(fs::exists(at("scratch")));
+  EXPECT_TRUE(fs::exists(at("other/kept")));
 }
 
 TEST_F(Files, NothingStartsAfterAnInterrupt) {
