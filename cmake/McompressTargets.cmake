@@ -43,3 +43,48 @@ inline constexpr std::array<@array@_file, @count@> @array@ = {{
 }  // namespace mcompress::embedded
 ")
 endfunction()
+
+# mcompress_unity()
+#
+# With MCOMPRESS_UNITY, compiles the sources of this folder's targets several at once (unity_groups.py): less than half
+# the time from nothing, more after a change of one file. The groups are found when CMake runs; a name that two sources
+# of one group have since then is an error of the compiler that the next configuration mends.
+function(mcompress_unity)
+  if(NOT MCOMPRESS_UNITY)
+    return()
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
+  foreach(target IN LISTS targets)
+    get_target_property(type ${target} TYPE)
+    if(NOT type MATCHES "LIBRARY|EXECUTABLE" OR type STREQUAL "INTERFACE_LIBRARY")
+      continue()
+    endif()
+    get_target_property(sources ${target} SOURCES)
+    list(FILTER sources INCLUDE REGEX "\\.cpp$")
+    list(TRANSFORM sources PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/" REGEX "^[^/].*")
+    # What has flags of its own keeps them.
+    set(plain "")
+    foreach(source IN LISTS sources)
+      get_source_file_property(own "${source}" COMPILE_DEFINITIONS)
+      if(NOT own)
+        list(APPEND plain "${source}")
+      endif()
+    endforeach()
+    list(LENGTH plain count)
+    if(count LESS 2)
+      continue()
+    endif()
+    execute_process(COMMAND "${Python3_EXECUTABLE}" "${PROJECT_SOURCE_DIR}/cmake/unity_groups.py" 8 ${plain}
+      OUTPUT_VARIABLE lines OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    string(REPLACE ";" "|" lines "${lines}")
+    string(REPLACE "\n" ";" lines "${lines}")
+    set(number 0)
+    foreach(line IN LISTS lines)
+      math(EXPR number "${number} + 1")
+      string(REPLACE "|" ";" group "${line}")
+      set_source_files_properties(${group} PROPERTIES UNITY_GROUP "${target}_${number}")
+    endforeach()
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  endforeach()
+endfunction()
