@@ -1,8 +1,6 @@
 // Zeroed memory of which only the pages that are touched are there.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -12,13 +10,8 @@ namespace mcompress {
 class SparseBuffer {
  public:
   // Null when the system has no room for so many addresses. `size` > 0.
-  static std::shared_ptr<SparseBuffer> make(std::size_t size) {
-    void* place = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (place == MAP_FAILED) return nullptr;
-    return std::shared_ptr<SparseBuffer>(new SparseBuffer(place, size));
-  }
-  ~SparseBuffer() { ::munmap(place_, size_); }
+  static std::shared_ptr<SparseBuffer> make(std::size_t size);
+  ~SparseBuffer();
   SparseBuffer(const SparseBuffer&) = delete;
   SparseBuffer& operator=(const SparseBuffer&) = delete;
 
