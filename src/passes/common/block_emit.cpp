@@ -60,8 +60,12 @@ class BlockEmitter {
   Status run() {
     modernise_initializers(graph_.model(), context_);
     for (const BlockUnit::Holder& holder : unit_.holders) {
-      if (holder.value->producer() != nullptr) {
-        edit_.replace_by_constant(*holder.value->producer(), holder.tensor);
+      if (Node* const producer = holder.value->producer(); producer != nullptr) {
+        Value* const source = producer->is("Cast") ? producer->input(0) : nullptr;
+        edit_.replace_by_constant(*producer, holder.tensor);
+        if (source != nullptr && source->is_initializer() && source->uses().empty()) {
+          MCOMPRESS_TRY(edit_.erase_initializer(*source));
+        }
       }
       switch (holder.form) {
         case Form::kMatMulNBits:
@@ -95,7 +99,7 @@ class BlockEmitter {
 
   // --- shared by the holders
 
-  // [rows, blocks], float32 to whoever reads it.
+  // [rows, blocks]; float32 to whoever reads it, or of the readers' type where the form binds that.
   Value& scales() {
     if (scales_ != nullptr) return *scales_;
     const DataType type = rows_.format.scales;
@@ -107,6 +111,11 @@ class BlockEmitter {
     std::vector<std::byte> bytes(rows_.scales.size() * 2);
     encode_from_float(type, rows_.scales, bytes, {});
     Value& stored = constant("_scale", make_bytes_tensor(type, dims, std::move(bytes)));
+    const BlockUnit::Holder& holder = unit_.holders.front();
+    if (holder.is_packed() && holder.type == type) {
+      scales_ = &stored;
+      return stored;
+    }
     Node& cast = edit_.insert_before(
         *graph_.first(),
         {.op_type = "Cast", .inputs = {&stored}, .base_name = base_ + "_scale_float"});
@@ -260,7 +269,13 @@ class BlockEmitter {
       scale_dims = turned ? std::vector{whole(blocks_), whole(rows_.rows)}
                           : std::vector{whole(rows_.rows), whole(blocks_)};
     }
-    Value& scale = constant("_scale", make_float_tensor(scales, scale_dims));
+    Tensor real_scales = make_float_tensor(scales, scale_dims);
+    if (const DataType real = rows_.format.scales; real != DataType::kFloat) {
+      std::vector<std::byte> bytes(scales.size() * 2);
+      encode_from_float(real, scales, bytes, {});
+      real_scales = make_bytes_tensor(real, scale_dims, std::move(bytes));
+    }
+    Value& scale = constant("_scale", std::move(real_scales));
     MCOMPRESS_ASSIGN(Tensor zero_tensor, packed_tensor(zeros, bits, type, scale_dims));
     Value& zero = constant("_zero_point", std::move(zero_tensor));
     Node& node = edit_.insert_before(*graph_.first(), {.op_type = "DequantizeLinear",
@@ -310,6 +325,12 @@ class BlockEmitter {
           anchor, {.op_type = "Transpose", .inputs = {real}, .base_name = base_ + "_turned"});
       edit_.set_attribute(turn, attribute("perm", std::vector<std::int64_t>{1, 0, 2}));
       real = turn.output(0);
+    }
+    if (holder.type != DataType::kFloat) {
+      Node& cast = edit_.insert_before(
+          anchor, {.op_type = "Cast", .inputs = {real}, .base_name = base_ + "_half"});
+      edit_.set_attribute(cast, attribute("to", static_cast<std::int64_t>(holder.type)));
+      real = cast.output(0);
     }
     return &reshaped(*real, dims, "_dequantized", anchor);
   }
