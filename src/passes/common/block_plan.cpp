@@ -69,7 +69,10 @@ class Planner {
     // What is read in both types would be stored twice.
     if (widened.size() != value.uses().size()) return consider(value, tensor);
     if (is_overridable(value)) return ok_status();
-    for (Value* real : widened) MCOMPRESS_TRY(consider(*real, tensor));
+    for (Value* real : widened) {
+      // Scales and the like are nobody's business.
+      if (is_weight(*real, tensor)) MCOMPRESS_TRY(consider(*real, tensor));
+    }
     return ok_status();
   }
 
@@ -158,6 +161,12 @@ class Planner {
   std::vector<BlockUnit> take() { return std::move(units_); }
 
  private:
+  static bool is_weight(const Value& value, const Tensor& tensor) {
+    return std::ranges::any_of(value.uses(), [&](const Use& use) {
+      return use.node != nullptr && weight_view(*use.node, use.slot, tensor.dims());
+    });
+  }
+
   static bool is_overridable(const Value& value) {
     return value.is_initializer() && value.constant() == nullptr;
   }
