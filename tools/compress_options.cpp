@@ -87,7 +87,7 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .unit("FILE")
         .field("bench", &Options::bench, "measure latency before and after")
         .field("resume", &Options::resume,
-               "gptq: keep finished weights in this file, and go on from it after an "
+               "gptq, awq: keep what is finished in this file, and go on from it after an "
                "interruption; it goes when the output is there")
         .unit("FILE");
     add_data_fields(schema);

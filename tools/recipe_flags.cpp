@@ -104,14 +104,16 @@ Status check_resume(const std::string& resume, const Recipe& recipe) {
   for (const RecipeStep& step : recipe.steps) {
     const Datum printed = builtin_passes().find(step.pass)->print(step.options);
     const Datum* method = printed.find("weight-method");
-    if (step.pass == "quantize-blocks" && method != nullptr &&
-        option_text(*method).ends_with("gptq")) {
+    if (method == nullptr) continue;
+    const std::string name = option_text(*method);
+    if ((step.pass == "quantize-blocks" && name.ends_with("gptq")) ||
+        (step.pass == "awq" && name.starts_with("awq"))) {
       return ok_status();
     }
   }
   return Error(Code::kUsage, "nothing-to-resume",
                "nothing in recipe '" + recipe.name + "' takes so long that it can be resumed",
-               {{}, "--resume", {}}, "it is for --weight-method gptq and awq-gptq");
+               {{}, "--resume", {}}, "it is for --weight-method gptq, awq and awq-gptq");
 }
 
 Recipe steps_before(Recipe recipe, std::string_view pass) {

@@ -19,18 +19,26 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <span>
+#include <utility>
 
 #include "ir/facts.h"
+#include "mcompress/version.h"
 #include "numeric/block_kernels.h"
 #include "numeric/block_quantize.h"
 #include "passes/common/block_plan.h"
 #include "passes/common/block_rows.h"
 #include "passes/common/channel_choice.h"
 #include "passes/common/channel_scales.h"
+#include "passes/common/mixed_precision.h"
+#include "passes/common/scale_journal.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
+#include "support/hash.h"
+#include "support/json.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -97,10 +105,15 @@ class Awq final : public Pass {
     for (const Insertion& insertion : inserts) {
       values.emplace_back(insertion.value->name(), insertion.readers.front().in.from_end);
     }
-    std::int64_t inserted = 0;
-    MCOMPRESS_ASSIGN(const ChannelStatsMap stats,
-                     observe_channels(model, context, values, options_.samples));
-    std::int64_t scaled = 0;
+    std::unique_ptr<ScaleJournal> journal;
+    const PrecisionServices* services = precision_services(context);
+    if (services != nullptr && !services->journal.empty() && !values.empty()) {
+      MCOMPRESS_ASSIGN(journal, ScaleJournal::open(real_files(), services->journal,
+                                                   digest_of_run(model, values, context)));
+    }
+    MCOMPRESS_ASSIGN(const ChannelEnergies seen_of,
+                     energies_of(model, values, journal.get(), context));
+    std::int64_t inserted = 0, scaled = 0, resumed = 0;
     double gain = 0;
     const std::size_t count = values.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -108,13 +121,21 @@ class Awq final : public Pass {
       if (context.progress().cancelled()) {
         return Error(Code::kCancelled, "cancelled", "interrupted while channels were scaled");
       }
-      const auto seen = stats.find(values[i].first);
-      if (seen == stats.end()) continue;
+      const auto seen = seen_of.find(values[i].first);
+      if (seen == seen_of.end()) continue;
       const bool fused = i < groups.size();
       const Bearer bearer = fused ? Bearer{nullptr, &groups[i], groups[i].readers}
                                   : Bearer{inserts[i - groups.size()].value, nullptr,
                                            inserts[i - groups.size()].readers};
-      MCOMPRESS_ASSIGN(const double won, scale(bearer, seen->second, context));
+      ScaleStep found;
+      if (journal != nullptr && journal->holds(i)) {
+        MCOMPRESS_ASSIGN(found, journal->read(i));
+        ++resumed;
+      } else {
+        MCOMPRESS_ASSIGN(found, search(bearer, seen->second, context));
+        if (journal != nullptr) MCOMPRESS_TRY(journal->add(i, found));
+      }
+      MCOMPRESS_ASSIGN(const double won, scale(bearer, seen->second, found, context));
       if (won <= 0) continue;
       ++scaled;
       if (!fused) ++inserted;
@@ -123,6 +144,12 @@ class Awq final : public Pass {
     context.report().count("groups", static_cast<std::int64_t>(count));
     context.report().count("scaled", scaled);
     context.report().count("inserted", inserted);
+    if (resumed > 0) {
+      context.report().count("resumed", resumed);
+      context.diagnostics().note("resumed", std::to_string(resumed) + " of " +
+                                                std::to_string(count) +
+                                                " groups were searched before the interruption");
+    }
     context.diagnostics().note(
         "awq", "AWQ scaled the channels of " + std::to_string(scaled) + " of " +
                    std::to_string(count) + " groups of values" +
@@ -210,38 +237,74 @@ class Awq final : public Pass {
     std::span<const LinearOp> readers;
   };
 
-  // What the gain is, in dB; 0: nothing was worth it.
-  Result<double> scale(const Bearer& bearer, const ChannelStats& stats, PassContext& context) {
+  // From the data, or from what was seen of them before an interruption.
+  Result<ChannelEnergies> energies_of(
+      const Model& model, const std::vector<std::pair<std::string, std::size_t>>& values,
+      ScaleJournal* journal, PassContext& context) const {
+    if (journal != nullptr) {
+      MCOMPRESS_ASSIGN(std::optional<ChannelEnergies> kept, journal->energies());
+      if (kept) return std::move(*kept);
+    }
+    MCOMPRESS_ASSIGN(ChannelStatsMap stats,
+                     observe_channels(model, context, values, options_.samples));
+    ChannelEnergies energies;
+    for (auto& [name, seen] : stats) energies[name] = std::move(seen.mean_square);
+    if (journal != nullptr) MCOMPRESS_TRY(journal->add_energies(energies));
+    return energies;
+  }
+
+  // Of all that the scales depend on.
+  std::uint64_t digest_of_run(const Model& model,
+                              const std::vector<std::pair<std::string, std::size_t>>& values,
+                              PassContext& context) const {
+    Hasher hasher;
+    hasher.text(kVersion).integer(fingerprint(model));
+    hasher.integer(context.calibration_data()->digest());
+    hasher.text(print_json_line(schema().print(options_)));
+    hasher.integer(static_cast<std::uint64_t>(format_.bits)).integer(format_.block);
+    hasher.integer(static_cast<std::uint64_t>(format_.scales));
+    for (const auto& [name, axis] : values) hasher.text(name).integer(axis);
+    return hasher.digest();
+  }
+
+  // The step that leaves least error; 0: nothing is worth it.
+  Result<ScaleStep> search(const Bearer& bearer, const std::vector<double>& squares,
+                           PassContext& context) const {
     const auto channels = static_cast<std::size_t>(bearer.readers.front().in.channels);
-    if (stats.mean_square.size() != channels) return 0.0;
+    if (squares.size() != channels) return ScaleStep{};
     std::vector<Reader> readers;
     for (const LinearOp& op : bearer.readers) {
       const std::size_t slot = op.in_layout->slot;
       const Tensor& tensor = *op.node->input(slot)->initializer();
       const RowView rows = row_view(*weight_view(*op.node, slot, tensor.dims()), tensor.dims());
-      if (rows.columns() != channels) return 0.0;
+      if (rows.columns() != channels) return ScaleStep{};
       MCOMPRESS_ASSIGN(RowReader reader, RowReader::of(tensor, rows));
       readers.push_back({std::move(reader), rows.rows});
     }
-    double largest = 0;
-    for (const double square : stats.mean_square) largest = std::max(largest, std::sqrt(square));
-    if (!(largest > 0)) return 0.0;
+    if (!(std::ranges::max(squares) > 0)) return ScaleStep{};
     std::vector<double> errors(kSteps + 1);
     context.executor().parallel_for(errors.size(), 1, [&](std::size_t begin, std::size_t end) {
       for (std::size_t step = begin; step < end; ++step) {
-        const std::vector<double> scales = scales_at(stats, step, largest);
+        const std::vector<double> scales = scales_at(squares, step);
         for (const Reader& reader : readers) {
-          errors[step] += error_of(reader, stats, scales);
+          errors[step] += error_of(reader, squares, scales);
         }
       }
     });
     const auto best = static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin());
-    if (best == 0 || !(errors[best] > 0)) return 0.0;
+    if (best == 0 || !(errors[best] > 0)) return ScaleStep{};
     const double gain = 10 * std::log10(errors[0] / errors[best]);
+    if (gain < (bearer.group != nullptr ? kLeastGain : kLeastInsert)) return ScaleStep{};
+    return ScaleStep{best, gain};
+  }
+
+  // What the gain is, in dB; 0: nothing was scaled.
+  static Result<double> scale(const Bearer& bearer, const std::vector<double>& squares,
+                              const ScaleStep& found, PassContext& context) {
+    if (found.step == 0) return 0.0;
     const bool fused = bearer.group != nullptr;
-    if (gain < (fused ? kLeastGain : kLeastInsert)) return 0.0;
     const std::string subject((fused ? bearer.group->values.front().first : bearer.value)->name());
-    const std::vector<double> scales = scales_at(stats, best, largest);
+    const std::vector<double> scales = scales_at(squares, found.step);
     std::string why;
     if (fused) {
       MCOMPRESS_ASSIGN(why, apply_scales(context, *bearer.group, scales));
@@ -255,22 +318,23 @@ class Awq final : public Pass {
       context.explain().skipped(std::move(decision));
       return 0.0;
     }
-    decision.what = "scaled " + std::to_string(channels) + " channels by magnitude^" +
-                    fixed(static_cast<double>(best) / kSteps, 2) + (fused ? "" : ", by a Mul");
-    decision.why = fixed(gain, 1) + " dB less error for what reads it in few bits";
+    decision.what = "scaled " + std::to_string(squares.size()) + " channels by magnitude^" +
+                    fixed(static_cast<double>(found.step) / kSteps, 2) +
+                    (fused ? "" : ", by a Mul");
+    decision.why = fixed(found.gain_db, 1) + " dB less error for what reads it in few bits";
     context.explain().chose(std::move(decision));
-    return gain;
+    return found.gain_db;
   }
 
   // Around 1: the middle of the largest and the smallest, by their logarithms.
-  static std::vector<double> scales_at(const ChannelStats& stats, std::size_t step,
-                                       double largest) {
+  static std::vector<double> scales_at(const std::vector<double>& squares, std::size_t step) {
     constexpr double kReach = 1e-4;
+    const double largest = std::sqrt(std::ranges::max(squares));
     const double alpha = static_cast<double>(step) / kSteps;
     std::vector<double> scales;
-    scales.reserve(stats.mean_square.size());
+    scales.reserve(squares.size());
     double low = 1, high = 0;
-    for (const double square : stats.mean_square) {
+    for (const double square : squares) {
       const double s = std::pow(std::max(std::sqrt(square) / largest, kReach), alpha);
       low = std::min(low, s);
       high = std::max(high, s);
@@ -281,13 +345,13 @@ class Awq final : public Pass {
     return scales;
   }
 
-  double error_of(const Reader& reader, const ChannelStats& stats,
+  double error_of(const Reader& reader, const std::vector<double>& squares,
                   const std::vector<double>& scales) const {
     const std::size_t columns = scales.size();
     std::vector<float> importance(columns), factors(columns);
     for (std::size_t k = 0; k < columns; ++k) {
       factors[k] = static_cast<float>(scales[k]);
-      importance[k] = static_cast<float>(stats.mean_square[k] / (scales[k] * scales[k]));
+      importance[k] = static_cast<float>(squares[k] / (scales[k] * scales[k]));
     }
     BlockRows rounded = make_block_rows(kTileRows, columns, format_);
     std::vector<float> tile(columns * kTileRows), scaled(tile.size()), row(columns);

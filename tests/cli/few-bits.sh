@@ -41,6 +41,22 @@ quantize "$digits/model.onnx" -o none.onnx "${resume[@]}" || status=$?
 status=0
 quantize "$digits/model.onnx" -o none.onnx --weights uint4 --calib "$digits/calib.npz" --resume journal || status=$?
 [[ $status == 1 && -e journal ]]
+rm journal
+
+# The search for scales as well, in the same file; wherever that ends.
+awq=("${resume[@]}")
+awq[3]=awq-gptq
+quantize "$digits/model.onnx" -o whole.onnx "${awq[@]}"
+quantize "$digits/model.onnx" -o resumed.onnx "${awq[@]}" --dry-run
+length=$(size journal)
+cp journal kept
+for cut in 60 $((length / 2)) $((length - 100)); do
+  head -c "$cut" kept >journal
+  quantize "$digits/model.onnx" -o resumed.onnx "${awq[@]}"
+  cmp whole.onnx resumed.onnx
+  [[ ! -e journal ]]
+done
+grep -q ' groups were searched before the interruption' messages
 
 # Bits within a size, and a size that is too small.
 quantize "$digits/model.onnx" -o mixed.onnx --weights uint4 --avg-bits 6 -v
@@ -65,6 +81,12 @@ grep -q '^perplexity ' messages
 quantize "$decoder/model.onnx" -o qdq.onnx --weights int4 --block-size 16 --target generic-qdq
 "$MCOMPRESS" inspect qdq.onnx >out 2>/dev/null
 grep -q 'DequantizeLinear' out
+
+# A model in float16 is a source like any other, and stays one.
+quantize "$decoder/model.onnx" -o half.onnx --mode float16 --form compute
+quantize half.onnx -o half4.onnx --weights int4 --block-size 16 --calib "$decoder/rows.npz" --weight-method gptq -v
+grep -q 'GPTQ rounded [1-9]' messages
+(( $(size half4.onnx) * 2 < $(size half.onnx) ))
 
 # What does not go together.
 for wrong in "--block-size 48" "--mode static" "--block-form other" "--weights uint3"; do

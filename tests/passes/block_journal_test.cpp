@@ -1,4 +1,5 @@
-// The journal of rounded weights: what was added comes back; cut, bent and foreign files.
+// The journals of rounded weights and of scales: what was added comes back; cut, bent and foreign
+// files.
 #include "passes/common/block_journal.h"
 
 #include <gtest/gtest.h>
@@ -6,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+
+#include "passes/common/scale_journal.h"
 
 namespace mcompress {
 namespace {
@@ -122,6 +125,34 @@ TEST_F(BlockJournalTest, RefusesWhatIsNotOfThisRun) {
     ASSERT_FALSE(foreign.ok()) << text;
     EXPECT_EQ(bytes(), text);
   }
+}
+
+// What two passes of one command keep stands in one file.
+TEST_F(BlockJournalTest, KeepsStagesApart) {
+  const ChannelEnergies energies = {{"a", {1, 2.5}}, {"b", {}}};
+  const auto scales = [&](std::uint64_t run) {
+    return ScaleJournal::open(real_files(), path_, run);
+  };
+  {
+    const auto journal = std::move(*scales(kRun + 5));
+    EXPECT_FALSE(*journal->energies());
+    ASSERT_TRUE(journal->add_energies(energies).ok());
+    ASSERT_TRUE(journal->add(0, {7, 1.25}).ok());
+  }
+  EXPECT_EQ(open()->size(), 0U);
+  ASSERT_TRUE(open()->add(0, entry(3)).ok());
+  const auto journal = std::move(*scales(kRun + 5));
+  ASSERT_TRUE(*journal->energies());
+  EXPECT_EQ(**journal->energies(), energies);
+  EXPECT_TRUE(journal->holds(0));
+  EXPECT_FALSE(journal->holds(1));
+  EXPECT_EQ(journal->read(0)->step, 7U);
+  EXPECT_EQ(journal->read(0)->gain_db, 1.25);
+  ASSERT_TRUE(journal->add(1, {0, 0}).ok());
+  EXPECT_TRUE(open()->holds(0));
+  EXPECT_EQ(open()->size(), 1U);
+  EXPECT_TRUE((*scales(kRun + 5))->holds(1));
+  EXPECT_EQ(scales(kRun).error().code, Code::kInput);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <random>
 
 #include "ir/facts.h"
 #include "support/models.h"
@@ -277,6 +278,69 @@ TEST(QuantizeBlocks, TiedWeightsAreStoredOnce) {
   EXPECT_EQ(stored, 96 * 64 / 2 + 96) << "codes, and zero points of two blocks a row";
   expect_same_results(*before, *tied, 2.5);
   EXPECT_TRUE(verify(*tied).ok());
+}
+
+// 16-bit floats by their bits, of magnitudes from 1/16 to 1: float16, or bfloat16.
+std::string half_weights(std::string_view name, std::int64_t rows, std::int64_t columns,
+                         bool brain = false) {
+  std::mt19937 random(static_cast<unsigned>(name.size() + name[0]));
+  std::string text = (brain ? "bfloat16[" : "float16[") + std::to_string(rows) + "," +
+                     std::to_string(columns) + "] " + std::string(name) + " = {";
+  for (std::int64_t i = 0; i < rows * columns; ++i) {
+    const auto bits = static_cast<unsigned>(random()), step = bits >> 16 & 3;
+    text += (i > 0 ? "," : "") + std::to_string(brain ? (bits & 0x807F) | (0x3D80 + step * 0x80)
+                                                      : (bits & 0x83FF) | (0x2C00 + step * 0x400));
+  }
+  return text + "}";
+}
+
+// Models in 16-bit floats: codes and scales are read as the operators document, every form computes
+// the same, and results have the type that they had.
+TEST(QuantizeBlocks, SixteenBitFloatsKeepTheirType) {
+  const std::string product = model("(float16[N,3,80] x) => (float16[N,3,24] y)",
+                                    half_weights("w", 80, 24), "y = MatMul(x, w)");
+  const std::string options = R"("min-elements": 1, "block-size": 16, "weights": "uint4"})";
+  const auto packed = blocks(product, R"({"block-form": "matmul-nbits", )" + options, 4);
+  EXPECT_EQ(packed.run->applied("quantize-blocks"), 1);
+  EXPECT_EQ(count_nodes(*packed.after, "MatMulNBits"), 1);
+  EXPECT_EQ(packed.after->graph().find("w_scale")->initializer()->dtype(), DataType::kFloat16);
+  const auto restored =
+      decode(bytes_of(*packed.after, "w_quantized"), floats_of(*packed.after, "w_scale"),
+             bytes_of(*packed.after, "w_zero_point"), 24, 80, 16, 4);
+  EXPECT_GT(db(transposed(floats_of(*packed.before, "w"), 80, 24), restored), 18);
+  const auto folded = blocks(product, R"({"block-form": "fold", )" + options, 4);
+  expect_same_results(*packed.after, *folded.after, 4e-2);  // activations in 8 bits
+  const auto dequantized = blocks(product, R"({"block-form": "dequantize", )" + options, 4);
+  EXPECT_EQ(count_nodes(*dequantized.after, "DequantizeLinear"), 1);
+  expect_same_results(*folded.after, *dequantized.after, 1e-2);
+  for (const Checked* checked : {&packed, &folded, &dequantized}) {
+    EXPECT_EQ(element_type(*checked->after->graph().outputs()[0]), DataType::kFloat16);
+  }
+
+  const auto table = blocks(
+      model("(int64[N,2] i) => (float16[N,2,64] y)", half_weights("t", 96, 64), "y = Gather(t, i)"),
+      R"({"block-form": "matmul-nbits"})");
+  EXPECT_EQ(count_nodes(*table.after, "GatherBlockQuantized"), 1);
+}
+
+// Stored in 16 bits and computed with in 32: the Cast goes, and so does what it reads.
+TEST(QuantizeBlocks, WidenedFloatsAreRounded) {
+  for (const bool brain : {false, true}) {
+    const std::string text =
+        model("(float[N,3,80] x) => (float[N,3,24] y)", half_weights("w", 80, 24, brain),
+              "c = Cast<to=1>(w) y = MatMul(x, c)");
+    for (const std::string form : {"matmul-nbits", "fold", "dequantize"}) {
+      const auto checked = blocks(text, R"({"block-form": ")" + form + "\"}", 4);
+      EXPECT_EQ(checked.run->applied("quantize-blocks"), 1) << form << brain;
+      EXPECT_EQ(count_nodes(*checked.after, "MatMulNBits"), form == "matmul-nbits" ? 1 : 0);
+      EXPECT_EQ(checked.after->graph().find("w"), nullptr);
+    }
+  }
+  // Read in both types: a copy in few bits would come on top.
+  const auto both = blocks(model("(float[N,80] x) => (float[N,24] y, float16[24,80] z)",
+                                 half_weights("w", 80, 24),
+                                 "c = Cast<to=1>(w) y = MatMul(x, c) z = Transpose(w)"));
+  EXPECT_EQ(both.run->applied("quantize-blocks"), 0);
 }
 
 TEST(QuantizeBlocks, OtherNumbersAreNoCopies) {

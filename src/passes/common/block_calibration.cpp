@@ -22,7 +22,7 @@ std::vector<std::uint32_t> convolution_columns(const WeightView& view) {
   return column;
 }
 
-std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit) {
+std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit, bool grouped) {
   for (const BlockUnit::Holder& holder : unit.holders) {
     if (holder.value->graph().owner() != nullptr) continue;
     for (const Use& use : holder.value->uses()) {
@@ -32,9 +32,11 @@ std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit) {
       const auto view = weight_view(*node, use.slot, holder.tensor.dims());
       if (!view || view->length() != static_cast<std::int64_t>(unit.columns())) continue;
       auto rows = LayerRows::of(*node, *view, holder.tensor.dims());
-      if (!rows || rows->groups() != 1) continue;
+      if (!rows || (rows->groups() != 1 && !grouped)) continue;
       UnitInput input{place, node, std::string(node->input(0)->name()), std::move(*rows), {}};
       if (view->taps > 1) input.column = convolution_columns(*view);
+      input.groups = static_cast<std::size_t>(input.rows.groups());
+      if (unit.rows() % input.groups != 0) continue;
       return input;
     }
   }
@@ -43,10 +45,13 @@ std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit) {
 
 }  // namespace
 
-std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units) {
+std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units, bool grouped) {
   std::vector<UnitInput> inputs;
   for (std::size_t i = 0; i < units.size(); ++i) {
-    if (auto input = input_of(i, units[i])) inputs.push_back(std::move(*input));
+    auto input = input_of(i, units[i], grouped);
+    if (!input) continue;
+    for (; input->group + 1 < input->groups; ++input->group) inputs.push_back(*input);
+    inputs.push_back(std::move(*input));
   }
   return inputs;
 }
@@ -56,8 +61,9 @@ std::vector<std::size_t> shared_with(const std::vector<UnitInput>& inputs) {
   std::vector<std::size_t> first(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     std::vector<std::size_t>& known = readers[inputs[i].value];
-    const auto same = std::ranges::find_if(
-        known, [&](std::size_t k) { return inputs[k].rows.same(inputs[i].rows); });
+    const auto same = std::ranges::find_if(known, [&](std::size_t k) {
+      return inputs[k].group == inputs[i].group && inputs[k].rows.same(inputs[i].rows);
+    });
     first[i] = same != known.end() ? *same : i;
     if (same == known.end()) known.push_back(i);
   }
@@ -88,18 +94,24 @@ Status observe_rows(
   const std::unique_ptr<Model> prefix = prefix_of(model, session_options.observed);
   MCOMPRESS_ASSIGN(const auto session, runtime->open(*prefix, session_options));
   const std::int64_t total = data.count(), count = std::min(how.samples, total);
-  std::vector<std::vector<float>> rows(1);
+  std::vector<std::vector<float>> rows;  // by group
   for (std::int64_t s = 0; s < count; ++s) {
     if (context.progress().cancelled()) {
       return Error(Code::kCancelled, "cancelled", "interrupted while inputs were observed");
     }
     MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
     MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
+      const UnitInput* last = nullptr;
       for (const std::size_t i : readers[slot]) {
-        rows[0].clear();
-        const std::int64_t wanted = how.wanted(inputs[i].rows.columns());
-        inputs[i].rows.read(view, (wanted + count - 1) / count, s, rows);
-        if (!rows[0].empty()) receive(i, rows[0]);
+        const UnitInput& input = inputs[i];
+        if (last == nullptr || !last->rows.same(input.rows)) {  // else: another group of the same
+          rows.resize(std::max(rows.size(), input.groups));
+          for (std::vector<float>& of_group : rows) of_group.clear();
+          const std::int64_t wanted = how.wanted(input.rows.columns());
+          input.rows.read(view, (wanted + count - 1) / count, s, rows);
+        }
+        last = &input;
+        if (!rows[input.group].empty()) receive(i, rows[input.group]);
       }
       return ok_status();
     }));
@@ -111,7 +123,7 @@ Result<std::vector<std::vector<float>>> column_energies(const Model& model,
                                                         const std::vector<BlockUnit>& units,
                                                         std::int64_t samples,
                                                         PassContext& context) {
-  return input_energies(model, unit_inputs(units), units.size(), samples, context);
+  return input_energies(model, unit_inputs(units, true), units.size(), samples, context);
 }
 
 Result<std::vector<std::vector<float>>> input_energies(const Model& model,
@@ -138,10 +150,14 @@ Result<std::vector<std::vector<float>>> input_energies(const Model& model,
     if (counts[first[i]] == 0) continue;
     std::vector<float>& energy = energies[inputs[i].unit];
     energy.resize(sum.size());
+    const double rows =
+        static_cast<double>(counts[first[i]]) * static_cast<double>(inputs[i].groups);
     for (std::size_t k = 0; k < sum.size(); ++k) {
       const std::size_t column = inputs[i].column.empty() ? k : inputs[i].column[k];
-      energy[k] = static_cast<float>(sum[column] / static_cast<double>(counts[first[i]]));
+      energy[k] += static_cast<float>(sum[column] / rows);
     }
+  }
+  for (std::vector<float>& energy : energies) {
     // Squares of large numbers may not be finite, and where nothing was seen nothing is known.
     const bool finite = kernel::all_finite(energy.data(), energy.size());
     if (!finite || std::ranges::all_of(energy, [](float e) { return e == 0; })) energy.clear();

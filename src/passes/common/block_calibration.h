@@ -22,11 +22,15 @@ struct UnitInput {
   std::string value;  // the reader's first input, when it was looked at
   LayerRows rows;
   std::vector<std::uint32_t> column;  // of `rows`, for each column of the unit; empty: the same
+  // Of a convolution of several groups: which of them sees this. The unit's rows are theirs in
+  // turn, as many each.
+  std::size_t group = 0, groups = 1;
 };
 
-// Matrix products and convolutions of one group of the top graph. Other units have none: what
-// recurrent operators multiply can not be seen, and rows of tables are not multiplied.
-std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units);
+// Of matrix products and convolutions of the top graph. Other units have none: what recurrent
+// operators multiply can not be seen, and rows of tables are not multiplied. `grouped`:
+// convolutions of several groups, too, with an input for each group.
+std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units, bool grouped = false);
 
 struct ObservedRows {
   std::int64_t samples = 64;  // of the calibration data, spread evenly
@@ -44,8 +48,8 @@ Status observe_rows(
 // For each input the place of the first one that sees the same.
 std::vector<std::size_t> shared_with(const std::vector<UnitInput>& inputs);
 
-// Mean of x^2 for each column of each unit; empty for units without input, or when nothing finite
-// was seen. One run over the data.
+// Mean of x^2 for each column of each unit, over the groups as well; empty for units without input,
+// or when nothing finite was seen. One run over the data.
 Result<std::vector<std::vector<float>>> column_energies(const Model& model,
                                                         const std::vector<BlockUnit>& units,
                                                         std::int64_t samples, PassContext& context);

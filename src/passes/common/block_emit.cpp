@@ -60,8 +60,12 @@ class BlockEmitter {
   Status run() {
     modernise_initializers(graph_.model(), context_);
     for (const BlockUnit::Holder& holder : unit_.holders) {
-      if (holder.value->producer() != nullptr) {
-        edit_.replace_by_constant(*holder.value->producer(), holder.tensor);
+      if (Node* const producer = holder.value->producer(); producer != nullptr) {
+        Value* const source = producer->is("Cast") ? producer->input(0) : nullptr;
+        edit_.replace_by_constant(*producer, holder.tensor);
+        if (source != nullptr && source->is_initializer() && source->uses().empty()) {
+          MCOMPRESS_TRY(edit_.erase_initializer(*source));
+        }
       }
       switch (holder.form) {
         case Form::kMatMulNBits:
@@ -95,37 +99,39 @@ class BlockEmitter {
 
   // --- shared by the holders
 
-  // [rows, blocks], float32 to whoever reads it.
-  Value& scales() {
-    if (scales_ != nullptr) return *scales_;
+  // [rows, blocks]; float32 to whoever reads it, or of the readers' type where the form binds that.
+  Result<Value*> scales() {
+    if (scales_ != nullptr) return scales_;
     const DataType type = rows_.format.scales;
-    const std::vector<std::int64_t> dims = {whole(rows_.rows), whole(blocks_)};
-    if (type == DataType::kFloat) {
-      scales_ = &constant("_scale", make_float_tensor(rows_.scales, dims));
-      return *scales_;
-    }
-    std::vector<std::byte> bytes(rows_.scales.size() * 2);
-    encode_from_float(type, rows_.scales, bytes, {});
-    Value& stored = constant("_scale", make_bytes_tensor(type, dims, std::move(bytes)));
+    const std::size_t width = type == DataType::kFloat ? 4 : 2;
+    const auto encode = [&](std::size_t row, std::span<std::byte> out) {
+      encode_from_float(type, std::span(rows_.scales).subspan(row * blocks_, blocks_), out, {});
+    };
+    MCOMPRESS_ASSIGN(Tensor tensor,
+                     tensor_of_rows(context_.tensors(), type, {whole(rows_.rows), whole(blocks_)},
+                                    rows_.rows, blocks_ * width, encode));
+    scales_ = &constant("_scale", std::move(tensor));
+    const BlockUnit::Holder& holder = unit_.holders.front();
+    if (type == DataType::kFloat || (holder.is_packed() && holder.type == type)) return scales_;
     Node& cast = edit_.insert_before(
         *graph_.first(),
-        {.op_type = "Cast", .inputs = {&stored}, .base_name = base_ + "_scale_float"});
+        {.op_type = "Cast", .inputs = {scales_}, .base_name = base_ + "_scale_float"});
     edit_.set_attribute(cast, attribute("to", std::int64_t{1}));
     scales_ = cast.output(0);
-    return *scales_;
+    return scales_;
   }
 
   // uint8 [rows, ceil(blocks * bits / 8)]; null: symmetric.
-  Value* packed_zero_points() {
+  Result<Value*> packed_zero_points() {
     if (rows_.zero_points.empty() || zeros_ != nullptr) return zeros_;
     const std::size_t row_bytes = (blocks_ * bits_ + 7) / 8;
-    std::vector<std::byte> bytes(rows_.rows * row_bytes);
-    for (std::size_t r = 0; r < rows_.rows; ++r) {
-      pack_zero_points(rows_, r, std::span(bytes).subspan(r * row_bytes, row_bytes));
-    }
-    zeros_ = &constant("_zero_point",
-                       make_bytes_tensor(DataType::kUint8, {whole(rows_.rows), whole(row_bytes)},
-                                         std::move(bytes)));
+    MCOMPRESS_ASSIGN(
+        Tensor tensor,
+        tensor_of_rows(context_.tensors(), DataType::kUint8, {whole(rows_.rows), whole(row_bytes)},
+                       rows_.rows, row_bytes, [&](std::size_t row, std::span<std::byte> out) {
+                         pack_zero_points(rows_, row, out);
+                       }));
+    zeros_ = &constant("_zero_point", std::move(tensor));
     return zeros_;
   }
 
@@ -163,11 +169,12 @@ class BlockEmitter {
     if (codes->constant()->dims().size() != dims.size()) {
       codes = &reshaped(*codes, dims, "_blocks", *graph_.first());
     }
-    Value* const zeros = packed_zero_points();
+    MCOMPRESS_ASSIGN(Value* const zeros, packed_zero_points());
+    MCOMPRESS_ASSIGN(Value* const scale, scales());
     const std::vector<Use> uses(holder.value->uses().begin(), holder.value->uses().end());
     for (const Use& use : uses) {
       Node& product = *use.node;
-      std::vector<Value*> inputs = {product.input(0), codes, &scales()};
+      std::vector<Value*> inputs = {product.input(0), codes, scale};
       if (zeros != nullptr) inputs.push_back(zeros);
       NewNode made{.op_type = "MatMulNBits",
                    .inputs = std::move(inputs),
@@ -202,11 +209,12 @@ class BlockEmitter {
     if (codes->constant()->dims().size() != dims.size()) {
       codes = &reshaped(*codes, dims, "_rows", *graph_.first());
     }
-    Value* const zeros = packed_zero_points();
+    MCOMPRESS_ASSIGN(Value* const zeros, packed_zero_points());
+    MCOMPRESS_ASSIGN(Value* const scale, scales());
     const std::vector<Use> uses(holder.value->uses().begin(), holder.value->uses().end());
     for (const Use& use : uses) {
       Node& gather = *use.node;
-      std::vector<Value*> inputs = {codes, gather.input(1), &scales()};
+      std::vector<Value*> inputs = {codes, gather.input(1), scale};
       if (zeros != nullptr) inputs.push_back(zeros);
       NewNode made{.op_type = "GatherBlockQuantized",
                    .inputs = std::move(inputs),
@@ -260,7 +268,13 @@ class BlockEmitter {
       scale_dims = turned ? std::vector{whole(blocks_), whole(rows_.rows)}
                           : std::vector{whole(rows_.rows), whole(blocks_)};
     }
-    Value& scale = constant("_scale", make_float_tensor(scales, scale_dims));
+    Tensor real_scales = make_float_tensor(scales, scale_dims);
+    if (const DataType real = rows_.format.scales; real != DataType::kFloat) {
+      std::vector<std::byte> bytes(scales.size() * 2);
+      encode_from_float(real, scales, bytes, {});
+      real_scales = make_bytes_tensor(real, scale_dims, std::move(bytes));
+    }
+    Value& scale = constant("_scale", std::move(real_scales));
     MCOMPRESS_ASSIGN(Tensor zero_tensor, packed_tensor(zeros, bits, type, scale_dims));
     Value& zero = constant("_zero_point", std::move(zero_tensor));
     Node& node = edit_.insert_before(*graph_.first(), {.op_type = "DequantizeLinear",
@@ -293,7 +307,8 @@ class BlockEmitter {
                                          .base_name = base_ + "_centre"})
                  .output(0);
     }
-    Value& scale = reshaped(scales(), {rows, blocks, 1}, "_scale_of_block", anchor);
+    MCOMPRESS_ASSIGN(Value* const stored_scales, scales());
+    Value& scale = reshaped(*stored_scales, {rows, blocks, 1}, "_scale_of_block", anchor);
     real = edit_
                .insert_before(
                    anchor,
@@ -310,6 +325,12 @@ class BlockEmitter {
           anchor, {.op_type = "Transpose", .inputs = {real}, .base_name = base_ + "_turned"});
       edit_.set_attribute(turn, attribute("perm", std::vector<std::int64_t>{1, 0, 2}));
       real = turn.output(0);
+    }
+    if (holder.type != DataType::kFloat) {
+      Node& cast = edit_.insert_before(
+          anchor, {.op_type = "Cast", .inputs = {real}, .base_name = base_ + "_half"});
+      edit_.set_attribute(cast, attribute("to", static_cast<std::int64_t>(holder.type)));
+      real = cast.output(0);
     }
     return &reshaped(*real, dims, "_dequantized", anchor);
   }

@@ -16,7 +16,8 @@ namespace mcompress {
 //   bytes -> Cast -> Gather([256, 8 / bits]) -> Reshape [rows, blocks, block]
 //     (-> Sub zero points) -> Mul scales -> Reshape (-> Slice) (-> Transpose) -> Reshape
 // all of which is computed when the model is loaded. float16 and bfloat16 scales pass a Cast, which
-// is, too. Holders of one unit share codes, scales and zero points.
+// is, too. Weights that are read in 16-bit floats have scales of their type in the other forms, and
+// another Cast at the end of this one. Holders of one unit share codes, scales and zero points.
 //
 // Takes every reader of the unit's holders to the new form and erases the constants; `how` is what
 // reports say of the rounding. Fails as the editor does.

@@ -5,6 +5,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "numeric/block_kernels.h"
 #include "passes/common/block_journal.h"
@@ -55,7 +57,7 @@ class BlockGptq {
 
  private:
   void take_inputs() {
-    for (UnitInput& input : unit_inputs(units_)) {
+    for (UnitInput& input : unit_inputs(units_, true)) {
       if (input.rows.columns() <= kMostColumns) inputs_.push_back(std::move(input));
     }
     order_inputs(model_.graph(), inputs_);
@@ -70,6 +72,7 @@ class BlockGptq {
   bool is_done(std::size_t unit) const { return journal_ != nullptr && journal_->holds(unit); }
 
   Status take_done(std::size_t unit) {
+    if (!taken_.insert(unit).second) return ok_status();  // by another group
     MCOMPRESS_ASSIGN(const JournalEntry entry, journal_->read(unit));
     gains_ += entry.gain_db;
     ++result_.layers;
@@ -98,24 +101,15 @@ class BlockGptq {
         MCOMPRESS_TRY(take_done(inputs[i].unit));
         continue;
       }
-      if (seen.of(i) == nullptr) {
-        ++result_.left;
-        MCOMPRESS_TRY(nearest(inputs[i].unit));
-        continue;
-      }
-      if (!factors.contains(shared)) {
+      if (seen.of(i) != nullptr && !factors.contains(shared)) {
         FactorOptions factor_options;
         factor_options.damping = options_.damping;
         factors[shared] = factor_gram(in_order_of_unit(*seen.of(i), inputs[i]),
                                       inputs[i].rows.columns(), factor_options);
         if (factors[shared] && factors[shared]->retries > 0) ++result_.damped;
       }
-      if (!factors[shared]) {
-        ++result_.left;
-        MCOMPRESS_TRY(nearest(inputs[i].unit));
-        continue;
-      }
-      MCOMPRESS_TRY(round(inputs[i].unit, *factors[shared]));
+      const std::optional<GramFactor>& factor = factors[shared];
+      MCOMPRESS_TRY(round(inputs[i], factor ? &*factor : nullptr));
       if (i + 1 == inputs.size() || seen.first[i + 1] != shared) seen.grams[shared].reset();
     }
     return ok_status();
@@ -134,18 +128,40 @@ class BlockGptq {
     return turned;
   }
 
-  Status round(std::size_t place, const GramFactor& factor) {
-    const BlockUnit& unit = units_[place];
-    MCOMPRESS_ASSIGN(BlockRows rows, round_unit(unit, energies_[place], BlockRounding::kSearch,
+  // A unit of which some groups are rounded.
+  struct Started {
+    BlockRows rows;
+    std::size_t groups = 0;  // of these
+    bool by_outputs = false;
+    GptqCosts costs;
+  };
+
+  // Rounds the rows that see the input, to nearest without a factor; the unit is written with its
+  // last group.
+  Status round(const UnitInput& input, const GramFactor* factor) {
+    const BlockUnit& unit = units_[input.unit];
+    Started& started = started_[input.unit];
+    if (started.groups == 0) {
+      MCOMPRESS_ASSIGN(started.rows, round_unit(unit, energies_[input.unit], BlockRounding::kSearch,
                                                 context_.executor()));
-    const BlockUnit::Holder& holder = unit.holders.front();
+    }
+    if (factor != nullptr) MCOMPRESS_TRY(round_rows_of(input, *factor, started));
+    if (++started.groups < input.groups) return ok_status();
+    Started all = std::move(started);
+    started_.erase(input.unit);
+    return finish(input.unit, std::move(all));
+  }
+
+  Status round_rows_of(const UnitInput& input, const GramFactor& factor, Started& started) {
+    const BlockUnit::Holder& holder = units_[input.unit].holders.front();
     MCOMPRESS_ASSIGN(const RowReader reader, RowReader::of(holder.tensor, holder.view));
+    BlockRows& rows = started.rows;
+    const std::size_t of_group = rows.rows / input.groups, first = input.group * of_group;
     // So many rows at a time that a copy of them is small beside a large weight.
     const std::size_t columns = rows.columns, blocks = rows.format.blocks_of(columns);
     const std::size_t at_once = std::max<std::size_t>(256, (std::size_t{1} << 24) / columns);
-    GptqCosts costs;
-    for (std::size_t from = 0; from < rows.rows; from += at_once) {
-      const std::size_t count = std::min(at_once, rows.rows - from);
+    for (std::size_t from = first; from < first + of_group; from += at_once) {
+      const std::size_t count = std::min(at_once, first + of_group - from);
       std::vector<float> weights(count * columns);
       for (std::size_t r = 0; r < count; ++r) {
         reader.row(from + r, std::span(weights).subspan(r * columns, columns));
@@ -162,11 +178,25 @@ class BlockGptq {
       grid.zero_points = zeros;
       grid.codes = {0, rows.format.top()};
       const GptqCosts part = round_rows(weights, factor, grid, {}, context_.executor(), codes);
-      costs.given += part.given;
-      costs.descended += part.descended;
+      started.costs.given += part.given;
+      started.costs.descended += part.descended;
       std::ranges::transform(codes, stored,
                              [](std::int16_t code) { return static_cast<std::uint8_t>(code); });
     }
+    started.by_outputs = true;
+    reader.release();
+    return ok_status();
+  }
+
+  Status finish(std::size_t place, Started started) {
+    BlockRows& rows = started.rows;
+    const GptqCosts& costs = started.costs;
+    if (!started.by_outputs) {
+      ++result_.left;
+      return emit_(place, rows, "rtn");
+    }
+    const BlockUnit::Holder& holder = units_[place].holders.front();
+    MCOMPRESS_ASSIGN(const RowReader reader, RowReader::of(holder.tensor, holder.view));
     rows.noise = rounding_energy(reader, rows, {}, context_.executor()).noise;
     reader.release();
     const double gain =
@@ -187,6 +217,8 @@ class BlockGptq {
   BlockJournal* journal_;
   const Emit& emit_;
   std::vector<UnitInput> inputs_;
+  std::map<std::size_t, Started> started_;
+  std::set<std::size_t> taken_;  // from the journal
   BlockGptqResult result_;
   double gains_ = 0;
 };

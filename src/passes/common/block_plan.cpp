@@ -28,14 +28,21 @@ constexpr std::int64_t kFourBitOpset = 21, kTwoBitOpset = 25;
 // the same, 576 0.9 x; 32 outputs 1.3 x, 64 the same.
 constexpr std::size_t kNBitsInputs = 256, kNBitsOutputs = 64;
 
+bool is_half(DataType type) { return type == DataType::kFloat16 || type == DataType::kBfloat16; }
+
+// float32 of a constant of 16-bit floats: stored in few bytes, computed with in many.
+bool widens(const Node& node) {
+  return node.is("Cast") &&
+         node.int_attribute("to", 0) == static_cast<std::int64_t>(DataType::kFloat);
+}
+
 // MatMulNBits stands for the node: y = x W, or Gemm's x W + c, x of at least two dimensions.
-bool is_plain_product(const Node& node, std::size_t slot) {
+bool is_plain_product(const Node& node, std::size_t slot, const Tensor& weight) {
   const Value* data = node.input(0);
   if (slot != 1 || data == nullptr || data->initializer() != nullptr) return false;
   if (node.is("MatMul")) {
     const auto rank = rank_of(*data);
-    return rank && *rank >= 2 && node.input(1)->initializer() != nullptr &&
-           node.input(1)->initializer()->dims().size() == 2;
+    return rank && *rank >= 2 && weight.dims().size() == 2;
   }
   return node.is("Gemm") && node.int_attribute("transA", 0) == 0 &&
          node.float_attribute("alpha", 1) == 1 &&
@@ -52,7 +59,24 @@ class Planner {
 
   Status consider(Value& value) {
     const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
-    if (tensor.dtype() != DataType::kFloat || tensor.dims().size() < 2) return ok_status();
+    if (tensor.dims().size() < 2 || value.uses().empty()) return ok_status();
+    if (tensor.dtype() == DataType::kFloat) return consider(value, tensor);
+    if (!is_half(tensor.dtype())) return ok_status();
+    std::vector<Value*> widened;
+    for (const Use& use : value.uses()) {
+      if (use.node != nullptr && widens(*use.node)) widened.push_back(use.node->output(0));
+    }
+    // What is read in both types would be stored twice.
+    if (widened.size() != value.uses().size()) return consider(value, tensor);
+    if (is_overridable(value)) return ok_status();
+    for (Value* real : widened) {
+      // Scales and the like are nobody's business.
+      if (is_weight(*real, tensor)) MCOMPRESS_TRY(consider(*real, tensor));
+    }
+    return ok_status();
+  }
+
+  Status consider(Value& value, const Tensor& tensor) {
     if (value.uses().empty()) return ok_status();
     if (tensor.elements() < request_.min_elements) {
       if (tensor.elements() > 16) {
@@ -73,12 +97,19 @@ class Planner {
 
   Result<FoundBlockUnit> look_at(Value& value, const Tensor& tensor) {
     FoundBlockUnit found;
-    if (value.is_initializer() && value.constant() == nullptr) {
+    if (is_overridable(value)) {
       found.why = "a caller of the model may override it";
       return found;
     }
     BlockUnit unit;
-    unit.holders.push_back({&value, tensor, {}, Kind::kOther, Form::kFold, nullptr});
+    const bool widened = value.producer() != nullptr && widens(*value.producer());
+    unit.holders.push_back({&value,
+                            tensor,
+                            {},
+                            Kind::kOther,
+                            Form::kFold,
+                            nullptr,
+                            widened ? DataType::kFloat : tensor.dtype()});
     found.why = look_at_users(unit.holders.front());
     if (found.why.empty()) found.why = choose(unit);
     found.user = unit.holders.front().user;
@@ -130,6 +161,16 @@ class Planner {
   std::vector<BlockUnit> take() { return std::move(units_); }
 
  private:
+  static bool is_weight(const Value& value, const Tensor& tensor) {
+    return std::ranges::any_of(value.uses(), [&](const Use& use) {
+      return use.node != nullptr && weight_view(*use.node, use.slot, tensor.dims());
+    });
+  }
+
+  static bool is_overridable(const Value& value) {
+    return value.is_initializer() && value.constant() == nullptr;
+  }
+
   void skip(const Value& value, const Tensor& tensor, const Node* user, std::string why) {
     explain_kept(context_, value, tensor, user, std::move(why));
   }
@@ -157,7 +198,7 @@ class Planner {
       }
       // The same numbers for all; the rows of the first reader decide.
       const bool same_rows = rows.rows == holder.view.rows && rows.outer == holder.view.outer;
-      products = products && same_rows && is_plain_product(*use.node, use.slot);
+      products = products && same_rows && is_plain_product(*use.node, use.slot, holder.tensor);
       tables = tables && same_rows && use.node->is("Gather") && use.graph == &holder.value->graph();
       if (use.graph != &holder.value->graph()) products = false;
     }
@@ -208,6 +249,8 @@ class Planner {
         columns * static_cast<std::size_t>(format.bits) % 8 != 0) {
       holder.form = Form::kFold;
     }
+    // ONNX Runtime's CPU kernels of both operators know float32 and float16.
+    if (holder.is_packed() && holder.type == DataType::kBfloat16) holder.form = Form::kFold;
     if (holder.form == Form::kNone) {
       return "is not taken in few bits (" + rule_name(context_.target(), "blocks") + ")";
     }
@@ -246,21 +289,20 @@ class Planner {
     if (rule_.symmetric) format.asymmetric = false;
     // DequantizeLinear knows blocks along one axis, and its scales have the type of its result.
     if (holder.form == Form::kDequantize) {
-      format.scales = DataType::kFloat;
+      format.scales = holder.type;
       if (!holder.view.axis) format.block = 0;
     }
-    const bool by_kernel = holder.form == Form::kMatMulNBits || holder.form == Form::kGatherBlock;
-    if (!by_kernel && format.block >= holder.view.columns()) format.block = 0;
+    // float32 ones may be stored narrower, behind a Cast.
+    if (holder.is_packed() && holder.type != DataType::kFloat) format.scales = holder.type;
+    if (!holder.is_packed() && format.block >= holder.view.columns()) format.block = 0;
   }
 
   static bool may_share(const BlockUnit& first, const BlockUnit& second) {
     const BlockUnit::Holder &a = first.holders.front(), &b = second.holders.front();
-    const auto is_packed = [](Form form) {
-      return form == Form::kMatMulNBits || form == Form::kGatherBlock;
-    };
     // Other forms hold their codes in the order of their own weight.
-    return &a.value->graph() == &b.value->graph() && is_packed(a.form) && is_packed(b.form) &&
-           first.format.block == second.format.block && first.columns() % first.format.block == 0;
+    return &a.value->graph() == &b.value->graph() && a.is_packed() && b.is_packed() &&
+           a.type == b.type && first.format.block == second.format.block &&
+           first.columns() % first.format.block == 0;
   }
 
   const BlockRequest& request_;

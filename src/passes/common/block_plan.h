@@ -42,6 +42,14 @@ struct BlockUnit {
     Kind kind = Kind::kOther;
     BlockRule::Form form = BlockRule::Form::kFold;
     const Node* user = nullptr;  // one of them, for reports
+    // What the readers take: that of `tensor`, or float32 where a Cast makes it of 16-bit floats.
+    DataType type = DataType::kFloat;
+    // Whether the weight stays packed at run time.
+    bool is_packed() const {
+      return form == BlockRule::Form::kMatMulNBits || form == BlockRule::Form::kGatherBlock;
+    }
+    // Whether the operator's result, and so its scales, have the readers' type.
+    bool binds_scales() const { return is_packed() || form == BlockRule::Form::kDequantize; }
   };
   std::vector<Holder> holders;  // the first one is rounded; the others hold the same rows
   BlockFormat format;
@@ -66,8 +74,9 @@ struct BlockRequest {
 // The opset from which DequantizeLinear takes such weights: 21, of 2 bits 25.
 std::int64_t dequantize_opset(const BlockFormat& format);
 
-// Float32 constants of all graphs, in order; every one that stays is explained. What is read by
-// operators that want different forms gets the one all can read. Fails as reading the weights does.
+// Constants of all graphs in float32, float16 and bfloat16, and what a Cast to float32 makes of the
+// latter, in order; every one that stays is explained. What is read by operators that want
+// different forms gets the one all can read. Fails as reading the weights does.
 Result<std::vector<BlockUnit>> plan_blocks(Model& model, const BlockRequest& request,
                                            PassContext& context);
 

@@ -57,6 +57,7 @@ Result<std::uint64_t> first_rows_digest(const BlockUnit::Holder& holder) {
   MCOMPRESS_ASSIGN(const RowReader reader, RowReader::of(holder.tensor, holder.view));
   std::vector<float> tile(holder.view.columns() * kTileRows);
   reader.tile(0, std::min(kTileRows, holder.view.rows), tile);
+  reader.release();  // of a matrix whose rows are columns they lie on all pages
   return digest_bytes(std::as_bytes(std::span(tile)));
 }
 
@@ -71,6 +72,8 @@ Result<bool> same_rows(const BlockUnit::Holder& left, const BlockUnit::Holder& r
     b.tile(first, count, other);
     if (std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) != 0) return false;
   }
+  a.release();
+  b.release();
   return true;
 }
 
@@ -125,9 +128,10 @@ Result<BlockRows> round_unit(const BlockUnit& unit, std::span<const float> impor
     return made;
   };
   BlockRows made = round_all();
-  if (format.scales != DataType::kFloat && std::ranges::any_of(made.scales, [&](float scale) {
-        return at_limit(scale, format.scales);
-      })) {
+  const bool bound = holder.type != DataType::kFloat && holder.binds_scales();
+  if (!bound && format.scales != DataType::kFloat &&
+      std::ranges::any_of(made.scales,
+                          [&](float scale) { return at_limit(scale, format.scales); })) {
     format.scales = DataType::kFloat;
     BlockRows wider = round_all();
     // A block of next to nothing may lie at the limit, too.

@@ -10,7 +10,7 @@
 
 namespace mcompress {
 
-// The numbers of a float32 constant, row by row.
+// The numbers of a constant, row by row; of other types than float32 a copy is held.
 class RowReader {
  public:
   static Result<RowReader> of(const Tensor& tensor, const RowView& view);
@@ -40,7 +40,8 @@ BlockEnergy rounding_energy(const RowReader& reader, const BlockRows& rows,
                             std::span<const float> energies, const Executor& executor);
 
 // Rounds the first holder's rows; `importance` as round_tile() has it. Where a scale is too small
-// or too large for the type of the format's scales, float32 takes its place.
+// or too large for the type of the format's scales, float32 takes its place, unless the form binds
+// that type.
 Result<BlockRows> round_unit(const BlockUnit& unit, std::span<const float> importance,
                              BlockRounding how, const Executor& executor);
 

@@ -16,7 +16,7 @@ constexpr std::int64_t kMostRows = 32768;
 constexpr std::size_t kRowsAtOnce = 512;
 
 bool same_input(const UnitInput& a, const UnitInput& b) {
-  return a.value == b.value && a.rows.same(b.rows);
+  return a.value == b.value && a.group == b.group && a.rows.same(b.rows);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "ir/convert.h"
+
 namespace mcompress {
 namespace {
 
@@ -87,9 +89,19 @@ bool LayerRows::same(const LayerRows& other) const {
 
 void LayerRows::read(const TensorView& input, std::int64_t wanted, std::int64_t turn,
                      std::vector<std::vector<float>>& rows) const {
-  if (input.dtype != DataType::kFloat || columns_ == 0 || input.dims.empty()) return;
-  const std::span<const float> values(reinterpret_cast<const float*>(input.bytes.data()),
-                                      input.bytes.size() / sizeof(float));
+  if (columns_ == 0 || input.dims.empty()) return;
+  std::vector<float> decoded;
+  if (input.dtype == DataType::kFloat16 || input.dtype == DataType::kBfloat16) {
+    decoded.resize(input.bytes.size() / 2);
+    if (!decode_to_float(input.dtype, input.bytes, decoded)) return;
+  } else if (input.dtype != DataType::kFloat) {
+    return;
+  }
+  const std::span<const float> values =
+      input.dtype == DataType::kFloat
+          ? std::span(reinterpret_cast<const float*>(input.bytes.data()),
+                      input.bytes.size() / sizeof(float))
+          : std::span<const float>(decoded);
   if (values.empty() || !all_finite(values)) return;
   if (!conv_) {
     if (input.dims.back() != static_cast<std::int64_t>(columns_)) return;

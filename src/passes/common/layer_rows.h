@@ -32,7 +32,8 @@ class LayerRows {
   // Two nodes with equal rows see the same of the same value.
   bool same(const LayerRows& other) const;
   // Up to `wanted` rows of each group of an input, spread over it, appended to rows[group]. `turn`
-  // is the number of the sample. Nothing when the input does not fit the node or is not finite.
+  // is the number of the sample. Nothing when the input does not fit the node, is not finite or not
+  // in float32, float16 or bfloat16.
   void read(const TensorView& input, std::int64_t wanted, std::int64_t turn,
             std::vector<std::vector<float>>& rows) const;
 
