@@ -37,7 +37,7 @@ const Allowed kLayers = {
     {"search", {"search", "passes", "ir", "numeric", "support"}},  // runs recipes
 };
 const Allowed kPublicFor = {
-    {"support", {"status.h", "options.h", "host.h", "digest.h"}},
+    {"support", {"status.h", "options.h", "host.h", "memory.h", "digest.h"}},
     {"numeric", {"status.h", "dtype.h"}},
     {"codec", {"status.h", "codec.h"}},
 };

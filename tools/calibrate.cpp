@@ -4,6 +4,7 @@
 #include "app.h"
 #include "compress.h"
 #include "mcompress/host.h"
+#include "mcompress/memory.h"
 #include "models.h"
 #include "target_choice.h"
 #include "try.h"
@@ -127,6 +128,7 @@ class Calibrate final : public Command {
     Diagnostics diagnostics;
     CalibratorOptions calibrator;
     calibrator.threads = static_cast<int>(options_.jobs);
+    if (options_.memory_budget > 0) give_memory_back_at_once();
     calibrator.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     if (samples.until_stable) {
       auto calibration = calibrate_enough(*loaded.model, *target, *runtime, *data, calibrator,

@@ -8,6 +8,7 @@
 #include "gates.h"
 #include "mcompress/companion.h"
 #include "mcompress/host.h"
+#include "mcompress/memory.h"
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
@@ -55,6 +56,7 @@ class Compression {
     MCOMPRESS_TRY(check_names());
     MCOMPRESS_TRY(check_resume(options_.resume, recipe_));
     MCOMPRESS_TRY(open_inputs());
+    if (options_.memory_budget > 0) give_memory_back_at_once();
     original_ = loaded_.model->clone();
     before_.emplace(*runtime_, *original_, job_.input, static_cast<int>(options_.threads));
     MCOMPRESS_TRY(find_enough_samples());
@@ -210,7 +212,18 @@ class Compression {
     services.progress = &console_;
     services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     services.threads = static_cast<int>(options_.jobs);
-    services.reference = [this] { return before_->session(); };
+    // Under a budget the one that passes compare with counts its memory and keeps none in store.
+    std::unique_ptr<Session> counted;
+    services.reference = [this, &counted]() -> Result<Session*> {
+      if (options_.memory_budget == 0) return before_->session();
+      if (counted == nullptr) {
+        SessionOptions counting;
+        counting.threads = static_cast<int>(options_.threads);
+        counting.count_memory = true;
+        MCOMPRESS_ASSIGN(counted, runtime_->open(*original_, counting));
+      }
+      return counted.get();
+    };
     gates_ = gates_of(recipe_);
     if (calib_ != nullptr) {
       offer_judges();
@@ -220,8 +233,10 @@ class Compression {
     pipeline.dump_folder = options_.dump_passes;
     pipeline.guard = options_.guard_mode();
     pipeline.guard_tolerance = options_.guard_tolerance;
-    MCOMPRESS_TRY(
-        run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_));
+    Status done =
+        run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_);
+    services.reference = [this] { return before_->session(); };
+    MCOMPRESS_TRY(std::move(done));
     changed_ = passes_that_changed(report_.root().facts()) > 0;
     return tell(job_.decided);
   }

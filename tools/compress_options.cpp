@@ -59,8 +59,8 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
                "0: one per processor")
         .range(0, 1024)
         .field("memory-budget", &Options::memory_budget,
-               "for calibration beside the model: runs and statistics; 0: 256 MiB of observed "
-               "activations")
+               "for calibration, the choice of ranges and of layers, beside models and sessions: "
+               "runs, samples, statistics; 0: 256 MiB of activations")
         .unit("bytes")
         .range(0, 9e15);
     return schema;

@@ -7,6 +7,7 @@
 #include "compress.h"
 #include "gates.h"
 #include "mcompress/host.h"
+#include "mcompress/memory.h"
 #include "mcompress/precision.h"
 #include "models.h"
 #include "target_choice.h"
@@ -211,6 +212,7 @@ class Sensitivity final : public Command {
     services.calibration_data = &judged;
     services.diagnostics = &diagnostics;
     services.progress = &console;
+    if (options_.memory_budget > 0) give_memory_back_at_once();
     services.memory_budget = static_cast<std::uint64_t>(options_.memory_budget);
     services.threads = static_cast<int>(options_.jobs);
     services.reference = [&] { return before.session(); };

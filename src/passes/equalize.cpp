@@ -11,6 +11,8 @@
 // Correction", 2019), which has s = sqrt(r1 / r2) with r1, r2 the largest weights on both sides;
 // here that is one of the candidates, and what is seen of the activations decides.
 //
+// Then biases are absorbed where that makes a range smaller (common/channel_absorption.h).
+//
 // Clip(0, 6) keeps a factor in channels that stay below 6 on the calibration data, with a quarter
 // to spare; the others keep the factor 1.
 #include "passes/common/channel_scaling.h"
@@ -26,6 +28,7 @@ class Equalize final : public Pass {
   struct Options {
     std::vector<std::string> include, exclude;
     std::string equalize = "auto";
+    bool absorb_bias = true;
     std::string effort = "default";
   };
   static const Schema<Options>& schema() {
@@ -35,6 +38,10 @@ class Equalize final : public Pass {
                    "move factors between weights so that the channels of activations get alike "
                    "ranges; auto: with --effort best, where it helps")
             .choices({"auto", "on", "off"})
+            .field("absorb-bias", &Options::absorb_bias,
+                   "with it, move what all values of a channel have in common into the bias of "
+                   "what reads them, where that makes the range of the tensor smaller")
+            .level(OptionSpec::Level::kAdvanced)
             .field("effort", &Options::effort, kEffortHelp)
             .choices({"fast", "default", "best"});
     return kSchema;
@@ -48,6 +55,7 @@ class Equalize final : public Pass {
     if (!may) return ok_status();
     ChannelScalingOptions scaling;
     scaling.judge = judge;
+    scaling.absorb = options_.absorb_bias;
     return scale_channels(model, context, Selection(options_.include, options_.exclude), scaling);
   }
 

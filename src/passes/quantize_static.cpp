@@ -19,6 +19,7 @@
 #include "passes/common/effort.h"
 #include "passes/common/gptq_rounding.h"
 #include "passes/common/guard.h"
+#include "passes/common/memory_share.h"
 #include "passes/common/mixed_precision.h"
 #include "passes/common/precision_units.h"
 #include "passes/common/protection.h"
@@ -391,7 +392,9 @@ class QuantizeStatic final : public Pass {
     DataSource& data = *context.calibration_data();
     Guard guard(*runtime, data,
                 held_out_samples(table, data, std::max(options_.guard_samples, kLeastSamples)));
+    guard.limit_memory(context.memory_budget());
     MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
+    tell_memory(context, "comparing outputs", guard.memory_plan(), guard.least_memory());
     return guard;
   }
 

@@ -20,3 +20,18 @@ calibrate -o passes.json --memory-budget $(((10#${least/./} + 1) * 10486)) --job
 grep -q ' passes over the data' message
 [[ $(grep -c 'calibration needs' message) == 0 ]]
 cmp free.json passes.json
+# What quantize runs after calibration keeps to the budget, too: every step says its plan, too little is
+# said with both figures, and the model is the same.
+quantize() {
+  "$MCOMPRESS" quantize "$digits/model.onnx" --mode static --calib "$digits/calib.npz" --no-verify "$@" 2>message
+}
+quantize -o free.onnx
+quantize -o roomy.onnx --memory-budget 500000000 --jobs 2 -v
+grep -q 'the choice of ranges within 476.84 MiB: .* samples in 1 pass, .* at once; a run takes .* MiB' message
+grep -q 'comparing outputs within 476.84 MiB: 16 of 16 samples kept' message
+[[ $(grep -c 'needs at least' message) == 0 ]]
+cmp free.onnx roomy.onnx
+quantize -o tight.onnx --memory-budget 5000 --jobs 2
+grep -q 'the choice of ranges needs at least .* MiB, the budget is 0.00 MiB' message
+grep -q 'comparing outputs needs at least .* MiB, the budget is 0.00 MiB' message
+cmp free.onnx tight.onnx

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <random>
+#include <string>
 
 #include "ir/facts.h"
 #include "mcompress/precision.h"
@@ -289,6 +291,58 @@ TEST_F(ScalingData, EqualizedChannelsKeepTheirDigits) {
   const double before = sqnr_db(*original, *plain);
   EXPECT_GT(sqnr_db(*original, *forced), before + 3);
   EXPECT_GT(sqnr_db(*original, *chosen), before + 3);
+}
+
+// Channels that never come near 0, read by what can hold a bias: what they have in common moves
+// on. Where the reader pads, or channels reach 0, nothing moves, and the reason is said.
+TEST_F(ScalingData, ABiasIsAbsorbedWhereAllValuesOfAChannelHaveItInCommon) {
+  const auto numbers = [](const std::string& name, const std::string& dims, std::size_t count,
+                          const std::function<double(std::size_t)>& value) {
+    std::string text = "float[" + dims + "] " + name + " = {";
+    for (std::size_t i = 0; i < count; ++i) {
+      text += (i > 0 ? ", " : "") + std::to_string(value(i));
+    }
+    return text + "}";
+  };
+  const auto wave = [](std::size_t i) {
+    return 0.2 * std::sin(1.0 + 2.3 * static_cast<double>(i));
+  };
+  const auto model = [&](double bias, bool pads) {
+    const std::string kernel = pads ? "8,16,3,3" : "8,16,1,1";
+    return scaling_model("(float[N,16,6,6] x) => (float[N,8,6,6] y)",
+                         numbers("a", "16,16,1,1", 256, wave) + ", " +
+                             numbers("k", "16", 16, [&](std::size_t) { return bias; }) + ", " +
+                             numbers("b", kernel, pads ? 1152 : 128, wave),
+                         std::string("c = Conv(x, a, k) r = Relu(c) y = Conv") +
+                             (pads ? "<pads = [1, 1, 1, 1]>" : "") + "(r, b)");
+  };
+  const auto explained = [](const PassRun& run, const std::string& reason) {
+    return std::ranges::any_of(run.explain.all(), [&](const Decision& decision) {
+      return decision.why.find(reason) != std::string::npos;
+    });
+  };
+  const auto original = model_from_text(model(8, false));
+  open(*original, "x", {48, 16, 6, 6}, {1});
+  const auto floats = model_from_text(model(8, false));
+  const auto absorbed = run(*floats, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(absorbed->count("equalize", "absorbed"), 1);
+  EXPECT_GT(sqnr_db(*original, *floats), 50);  // what falls below three deviations is cut off
+
+  const auto plain = model_from_text(model(8, false));
+  (void)run(*plain, {"infer-shapes", "equalize:equalize=on,absorb-bias=false",
+                     "quantize-static:guard-sqnr=0"});
+  (void)run(*floats, {"infer-shapes", "quantize-static:guard-sqnr=0"});
+  EXPECT_GT(sqnr_db(*original, *floats), sqnr_db(*original, *plain) + 2);
+
+  const auto padded = model_from_text(model(8, true));
+  const auto left = run(*padded, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(left->count("equalize", "absorbed"), 0);
+  EXPECT_TRUE(explained(*left, "pads with zeros or has no bias to hold a shift"));
+
+  const auto low = model_from_text(model(0, false));
+  const auto nothing = run(*low, {"infer-shapes", "equalize:equalize=on"});
+  EXPECT_EQ(nothing->count("equalize", "absorbed"), 0);
+  EXPECT_TRUE(explained(*nothing, "reach down to 0: no bias to absorb"));
 }
 
 TEST_F(ScalingData, AClipKeepsTheFactorOneWhereItCuts) {

@@ -1,9 +1,5 @@
 // What calibration holds, and that a budget is kept.
 #include <gtest/gtest.h>
-#include <spawn.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <iostream>
@@ -14,6 +10,7 @@
 #include "calibration/run_memory.h"
 #include "mcompress/calibration.h"
 #include "support/models.h"
+#include "support/process_peak.h"
 
 namespace mcompress {
 namespace {
@@ -144,30 +141,9 @@ TEST(CalibrationMemory, DISABLED_Worker) {
 
 // Peak bytes of a process that does that; 0 where it failed.
 std::uint64_t peak_of(int threads, std::uint64_t budget) {
-  std::vector<std::string> variables = {std::string(kThreads) + "=" + std::to_string(threads),
-                                        std::string(kBudget) + "=" + std::to_string(budget)};
-  std::vector<char*> environment, arguments;
-  environment.reserve(variables.size());
-  for (std::string& variable : variables) environment.push_back(variable.data());
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-  environment.push_back(nullptr);
-  std::vector<std::string> words = {"calibration_test", "--gtest_also_run_disabled_tests",
-                                    "--gtest_filter=CalibrationMemory.DISABLED_Worker"};
-  arguments.reserve(words.size() + 1);
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  pid_t child = 0;
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", 1, 0);
-  const int failed = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(),
-                                 environment.data());
-  posix_spawn_file_actions_destroy(&actions);
-  int status = 0;
-  rusage usage{};
-  if (failed != 0 || wait4(child, &status, 0, &usage) != child) return 0;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return 0;
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+  return testing::peak_of_test("CalibrationMemory.DISABLED_Worker",
+                               {std::string(kThreads) + "=" + std::to_string(threads),
+                                std::string(kBudget) + "=" + std::to_string(budget)});
 }
 
 TEST(CalibrationMemory, ThePeakIsWhatTheBudgetSays) {

@@ -239,6 +239,7 @@ Result<ChannelStatsMap> observe_channels(
   MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
   DataSource& data = *context.calibration_data();
   SessionOptions options;
+  options.count_memory = context.memory_budget() > 0;  // nothing stays in store between runs
   std::vector<ChannelWatch> watches;
   for (const auto& [name, from_end] : values) {
     options.observed.push_back(name);

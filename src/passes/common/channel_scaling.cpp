@@ -7,6 +7,7 @@
 #include <set>
 
 #include "numeric/quantize.h"
+#include "passes/common/channel_absorption.h"
 #include "passes/common/channel_choice.h"
 #include "passes/common/guard.h"
 #include "passes/common/static_emit.h"
@@ -105,16 +106,22 @@ class ScalingRun {
     ReportScope& step = context_.report().item("steps", name);
     double before = 0;
     if (options_.judge) {
+      guard.limit_memory(context_.memory_budget());
       MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
       MCOMPRESS_ASSIGN(before, measure(guard));
     }
     const std::unique_ptr<Model> untouched = model_.clone();
     const std::size_t decisions = context_.explain().all().size();
     MCOMPRESS_ASSIGN(stats_, observe_channels(model_, context_, watched(), options_.samples));
-    for (const ScaleGroup& group : groups_) MCOMPRESS_TRY(scale(group));
+    for (const ScaleGroup& group : groups_) {
+      applied_.assign(static_cast<std::size_t>(group.channels), 1.0);
+      MCOMPRESS_TRY(scale(group));
+      if (options_.absorb) MCOMPRESS_TRY(absorb(group));
+    }
+    if (options_.absorb) context_.report().count("absorbed", absorbed_);
     for (const Insertion& insertion : inserts_) MCOMPRESS_TRY(insert(insertion));
     context_.report().count(options_.insert ? "inserted" : "scaled", scaled_);
-    if (options_.judge && scaled_ > 0) {
+    if (options_.judge && scaled_ + absorbed_ > 0) {
       MCOMPRESS_ASSIGN(const double after, measure(guard));
       const bool kept = after > before + kLeastGain;
       context_.diagnostics().note(
@@ -128,6 +135,7 @@ class ScalingRun {
       if (!kept) {
         model_.swap(*untouched);
         context_.report().count(options_.insert ? "inserted" : "scaled", 0);
+        if (options_.absorb) context_.report().count("absorbed", 0);
         context_.explain().truncate(decisions);
         Decision decision;
         decision.subject = "channels of " + std::to_string(scaled_) + " groups of values";
@@ -277,11 +285,44 @@ class ScalingRun {
       return ok_status();
     }
     ++scaled_;
+    applied_ = choice.scales;
     const std::size_t values = group.values.size();
     chose(label(group),
           "scaled " + std::to_string(group.channels) + " channels of " + std::to_string(values) +
               " value" + (values == 1 ? "" : "s"),
           choice);
+    return ok_status();
+  }
+
+  // Of the group as it now is, divided by applied_.
+  Status absorb(const ScaleGroup& group) {
+    const auto last = std::ranges::find_if(
+        group.values, [&](const auto& one) { return quantized_.count(one.first) != 0; });
+    const ChannelStats* stats = last == group.values.end() ? nullptr : stats_of(*last->first);
+    if (stats == nullptr || stats->maximum.size() != applied_.size()) return ok_status();
+    std::string why = why_not_absorbable(group);
+    AbsorbedShifts found;
+    if (why.empty()) {
+      found = absorbed_shifts(*stats, applied_);
+      why = found.why_not;
+    }
+    if (why.empty()) {
+      MCOMPRESS_ASSIGN(why, absorb_shifts(context_, group, found.shifts));
+    }
+    if (!why.empty()) {
+      skip(label(group), "no bias is absorbed: " + why);
+      return ok_status();
+    }
+    ++absorbed_;
+    Decision decision;
+    decision.subject = label(group);
+    decision.what =
+        "absorbed the bias of " +
+        std::to_string(std::ranges::count_if(found.shifts, [](double x) { return x > 0; })) +
+        " of " + std::to_string(group.channels) + " channels";
+    decision.why = "its values then reach up to " + fixed(found.after, 3) + " instead of " +
+                   fixed(found.before, 3);
+    context_.explain().chose(std::move(decision));
     return ok_status();
   }
 
@@ -361,6 +402,8 @@ class ScalingRun {
   ChannelStatsMap stats_;
   DataSource* ranges_ = nullptr;
   std::int64_t scaled_ = 0;  // groups, or inserted products
+  std::int64_t absorbed_ = 0;
+  std::vector<double> applied_;  // factors of the present group
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ struct ChannelScalingOptions {
   bool insert = false;
   double least_gain_db = 0.25;  // predicted; less is not worth a change
   double least_insert_db = 1;   // the same for a Mul, which costs time
+  bool absorb = false;          // bias absorption, too (channel_absorption.h)
   // Undo everything unless the outputs of the quantized model come nearer to the original's.
   bool judge = true;
   std::int64_t samples = 128;  // of the calibration data that are looked at, at most
@@ -25,9 +26,9 @@ struct ChannelScalingOptions {
 };
 
 // Finds the groups, looks at their values on the calibration data, of which there must be some, and
-// applies factors. Reports "groups" and "scaled", or "products" and "inserted"; and one of the
-// "steps", named like the pass or "smooth-insert", with its cost and, with `judge`, what it brought
-// and whether it was "kept". Fails as the runtime and the data do.
+// applies factors. Reports "groups", "scaled" and, with `absorb`, "absorbed", or "products" and
+// "inserted"; and one of the "steps", named like the pass or "smooth-insert", with its cost and,
+// with `judge`, what it brought and whether it was "kept". Fails as the runtime and the data do.
 Status scale_channels(Model& model, PassContext& context, const Selection& selection,
                       const ChannelScalingOptions& options);
 

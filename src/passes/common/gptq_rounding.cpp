@@ -21,6 +21,8 @@ constexpr std::size_t kMostColumns = 8192;
 constexpr std::int64_t kFewestRows = 2048;
 constexpr std::int64_t kMostRows = 16384;
 constexpr std::size_t kRowsAtOnce = 512;
+// Of a Gram matrix: itself, what is factored, and room for a run.
+constexpr std::uint64_t kFactorCopies = 4;
 constexpr double kExactDb = 200;
 
 double decibels(double more, double less) {
@@ -130,31 +132,48 @@ class GptqRun {
       });
       if (known == inputs.end()) {
         const auto groups = static_cast<std::size_t>(rows.groups());
-        inputs.push_back({value,
-                          rows,
-                          std::vector<GramMatrix>(groups, GramMatrix(rows.columns())),
-                          std::vector<std::vector<float>>(groups),
-                          {}});
+        inputs.push_back({value, rows, {}, std::vector<std::vector<float>>(groups), {}});
         known = inputs.end() - 1;
       }
       known->members.push_back(i);
     }
-    MCOMPRESS_TRY(observe(*copy, inputs));
-    for (InputGrams& input : inputs) {
-      for (std::size_t m = 0; m < input.members.size(); ++m) {
-        const std::size_t at = input.members[m] - begin;
-        MCOMPRESS_TRY(round(input, plan.nodes[layers_[input.members[m]].node], weights[at],
-                            takes_shift[at], rounded_.at(keys[at])));
+    // Under a budget a few inputs at a time, of the same model: their number changes no bit.
+    const std::uint64_t budget = context_.memory_budget();
+    const std::uint64_t most = budget > 0 ? budget / kFactorCopies : ~std::uint64_t{0};
+    for (std::size_t first = 0; first < inputs.size();) {
+      std::size_t last = first;
+      for (std::uint64_t bytes = 0; last < inputs.size(); ++last) {
+        bytes += bytes_of(inputs[last]);
+        if (last > first && bytes > most) break;
       }
-      input.grams.clear();
+      const std::span<InputGrams> some = std::span(inputs).subspan(first, last - first);
+      MCOMPRESS_TRY(observe(*copy, some));
+      for (InputGrams& input : some) {
+        for (std::size_t m = 0; m < input.members.size(); ++m) {
+          const std::size_t at = input.members[m] - begin;
+          MCOMPRESS_TRY(round(input, plan.nodes[layers_[input.members[m]].node], weights[at],
+                              takes_shift[at], rounded_.at(keys[at])));
+        }
+        input.grams.clear();
+      }
+      first = last;
     }
     return ok_status();
   }
 
-  Status observe(const Model& trial, std::vector<InputGrams>& inputs) {
+  static std::uint64_t bytes_of(const InputGrams& input) {
+    const std::uint64_t columns = input.rows.columns();
+    return static_cast<std::uint64_t>(input.rows.groups()) * columns * columns * sizeof(double);
+  }
+
+  Status observe(const Model& trial, std::span<InputGrams> inputs) {
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
     DataSource& data = *context_.calibration_data();
     SessionOptions session_options;
+    session_options.count_memory = context_.memory_budget() > 0;
+    for (InputGrams& input : inputs) {
+      input.grams.assign(input.buffers.size(), GramMatrix(input.rows.columns()));
+    }
     std::vector<std::vector<std::size_t>> readers;  // of each observed value
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       auto& names = session_options.observed;
@@ -289,6 +308,7 @@ Status round_by_gptq_if_better(const Model& model, const StaticRecipe& recipe,
   // A few samples with large errors make up most of a ratio: many are needed to compare two.
   constexpr std::int64_t kJudges = 64;
   Guard guard(*runtime, *context.calibration_data(), std::max(guard_samples, kJudges));
+  guard.limit_memory(context.memory_budget());
   MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
   const auto measure = [&]() -> Result<double> {
     const std::unique_ptr<Model> copy = model.clone();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "passes/common/memory_share.h"
 #include "passes/common/padding.h"
 #include "support/try.h"
 
@@ -11,12 +12,6 @@ namespace mcompress {
 namespace {
 
 constexpr double kExactDb = 200;
-
-SessionOptions plain_session() {
-  SessionOptions options;
-  options.optimisation = Optimisation::kAll;  // the kernels an application would run
-  return options;
-}
 
 // What is not finite is not compared.
 void leave_out(const std::vector<bool>& counted, std::span<const std::int64_t> dims,
@@ -41,45 +36,92 @@ Guard::Guard(Runtime& runtime, DataSource& data, std::int64_t samples, Samples w
   }
 }
 
+SessionOptions Guard::session_options() const {
+  SessionOptions options;
+  options.optimisation = Optimisation::kAll;  // the kernels an application would run
+  options.count_memory = limit_ > 0;          // nothing stays in store between runs
+  return options;
+}
+
+std::uint64_t Guard::Known::bytes() const {
+  std::uint64_t bytes = 0;
+  for (const NamedTensor& feed : feeds) bytes += feed.tensor.byte_size();
+  for (const std::vector<float>& output : outputs) bytes += output.size() * sizeof(float);
+  return bytes;
+}
+
+Result<Guard::Known> Guard::run_original(std::int64_t sample) const {
+  Known known;
+  MCOMPRESS_ASSIGN(known.feeds,
+                   data_.batch(sample, std::max<std::int64_t>(data_.fixed_batch(), 1)));
+  known.outputs.resize(outputs_.size());
+  const std::vector<bool> counted = padding_ ? std::vector<bool>() : counted_positions(known.feeds);
+  MCOMPRESS_TRY(original_->run(known.feeds, outputs_,
+                               [&](std::size_t output, const TensorView& view) -> Status {
+                                 std::vector<float>& values = known.outputs[output];
+                                 values.resize(view.bytes.size() / sizeof(float));
+                                 if (!values.empty())
+                                   std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+                                 if (!counted.empty()) leave_out(counted, view.dims, values);
+                                 return ok_status();
+                               }));
+  return known;
+}
+
 Status Guard::open_reference(Session* original, const Model& model) {
-  std::unique_ptr<Session> own;
-  if (original == nullptr) {
-    MCOMPRESS_ASSIGN(own, runtime_.open(model, plain_session()));
+  // Under a limit only a session that counts will do.
+  if (original == nullptr || (limit_ > 0 && !original->memory_use().ok())) {
+    MCOMPRESS_ASSIGN(own_, runtime_.open(model, session_options()));
+    original = own_.get();
   }
-  Session* const session = original != nullptr ? original : own.get();
-  for (const PortInfo& port : session->outputs()) {
+  original_ = original;
+  for (const PortInfo& port : original->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }
-  const std::int64_t step = std::max<std::int64_t>(data_.fixed_batch(), 1);
+  std::uint64_t bytes = 0;
   for (const std::int64_t sample : samples_) {
-    MCOMPRESS_ASSIGN(auto feeds, data_.batch(sample, step));
-    MCOMPRESS_ASSIGN(const auto results, session->run(feeds, outputs_));
-    std::vector<std::vector<float>> reference;
-    const std::vector<bool> counted = padding_ ? std::vector<bool>() : counted_positions(feeds);
-    for (const Tensor& tensor : results) {
-      MCOMPRESS_ASSIGN(auto values, read_floats(tensor));
-      if (!counted.empty()) leave_out(counted, tensor.dims(), values);
-      reference.push_back(std::move(values));
+    MCOMPRESS_ASSIGN(Known known, run_original(sample));
+    bytes += known.bytes();
+    if (limit_ > 0 && run_ == 0) {
+      MCOMPRESS_ASSIGN(const MemoryUse use, original->memory_use());
+      run_ = with_room(use.peak_bytes) + known.bytes();
     }
-    feeds_.push_back(std::move(feeds));
-    reference_.push_back(std::move(reference));
+    if (limit_ > 0 && bytes > rest_of(limit_, run_)) break;
+    known_.push_back(std::move(known));
   }
+  if (known_.size() == samples_.size()) own_.reset();
   return ok_status();
 }
 
+std::uint64_t Guard::held_memory() const {
+  std::uint64_t bytes = 0;
+  for (const Known& known : known_) bytes += known.bytes();
+  return bytes;
+}
+
+std::string Guard::memory_plan() const {
+  return std::to_string(known_.size()) + " of " + std::to_string(samples_.size()) +
+         " samples kept with their outputs, the others run again; a run takes " + memory_text(run_);
+}
+
 Result<double> Guard::sqnr_db(const Model& candidate) {
-  if (outputs_.empty() || feeds_.empty()) return kExactDb;
-  MCOMPRESS_ASSIGN(const auto session, runtime_.open(candidate, plain_session()));
+  if (outputs_.empty() || samples_.empty()) return kExactDb;
+  MCOMPRESS_ASSIGN(const auto session, runtime_.open(candidate, session_options()));
   return sqnr_db(*session);
 }
 
 Result<double> Guard::sqnr_db(Session& candidate) const {
   std::vector<double> signal(outputs_.size(), 0);
   std::vector<double> noise(outputs_.size(), 0);
-  for (std::size_t s = 0; s < feeds_.size(); ++s) {
+  for (std::size_t s = 0; s < samples_.size(); ++s) {
+    Known again;
+    if (s >= known_.size()) {
+      MCOMPRESS_ASSIGN(again, run_original(samples_[s]));
+    }
+    const Known& known = s < known_.size() ? known_[s] : again;
     MCOMPRESS_TRY(candidate.run(
-        feeds_[s], outputs_, [&](std::size_t output, const TensorView& view) -> Status {
-          const std::vector<float>& expected = reference_[s][output];
+        known.feeds, outputs_, [&](std::size_t output, const TensorView& view) -> Status {
+          const std::vector<float>& expected = known.outputs[output];
           if (view.bytes.size() != expected.size() * sizeof(float)) {
             noise[output] = std::nan("");
             return ok_status();

@@ -25,8 +25,18 @@ class Guard {
   // Leaves out what outputs [batch, length, ...] hold at positions that an input attention_mask
   // does not count. Before open_reference().
   void leave_padding_out() { padding_ = false; }
+  // What is kept between comparisons, and one run, take at most so many bytes; 0: no limit. Samples
+  // that are not kept are read and run in float32 again, which changes no figure. Before
+  // open_reference().
+  void limit_memory(std::uint64_t bytes) { limit_ = bytes; }
+  // What a comparison takes at least under a limit: one run and its sample. After open_reference().
+  std::uint64_t least_memory() const { return run_; }
+  // What is held between comparisons.
+  std::uint64_t held_memory() const;
+  // "4 of 16 samples kept with their outputs, ...".
+  std::string memory_plan() const;
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
-  // Fails as the runtime does.
+  // Under a limit `original` may be asked again as long as this lives. Fails as the runtime does.
   Status open_reference(Session* original, const Model& model);
   // Signal to quantization noise ratio over the samples, of the worst float output:
   // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
@@ -34,13 +44,23 @@ class Guard {
   Result<double> sqnr_db(Session& candidate) const;
 
  private:
+  struct Known {
+    std::vector<NamedTensor> feeds;
+    std::vector<std::vector<float>> outputs;  // of the original
+    std::uint64_t bytes() const;
+  };
+  Result<Known> run_original(std::int64_t sample) const;
+  SessionOptions session_options() const;
+
   Runtime& runtime_;
   DataSource& data_;
   std::vector<std::int64_t> samples_;
   bool padding_ = true;
   std::vector<std::string> outputs_;
-  std::vector<std::vector<NamedTensor>> feeds_;
-  std::vector<std::vector<std::vector<float>>> reference_;  // [sample][output]
+  std::vector<Known> known_;  // of the first samples_; all of them without a limit
+  std::uint64_t limit_ = 0, run_ = 0;
+  std::unique_ptr<Session> own_;
+  Session* original_ = nullptr;
 };
 
 }  // namespace mcompress

@@ -7,6 +7,7 @@
 
 #include "passes/common/choice_search.h"
 #include "passes/common/guard.h"
+#include "passes/common/memory_share.h"
 #include "passes/common/precision_units.h"
 #include "passes/common/unit_effects.h"
 #include "support/text.h"
@@ -95,7 +96,11 @@ class PrecisionChoice {
     // What was asked for is measured on the samples that the summary shows.
     guard_.emplace(*runtime_, *data_, options_.asked() ? kAskedSamples : options_.guard_samples,
                    options_.asked() ? Guard::Samples::kFirst : Guard::Samples::kSpread);
-    return guard_->open_reference(context_.reference(), model_);
+    guard_->limit_memory(context_.memory_budget() / 2);  // the ranking needs memory beside it
+    MCOMPRESS_TRY(guard_->open_reference(context_.reference(), model_));
+    tell_memory(context_, "comparing choices of layers", guard_->memory_plan(),
+                guard_->least_memory());
+    return ok_status();
   }
 
   Status restore(PlanOptions& chosen) {
@@ -276,9 +281,14 @@ class PrecisionChoice {
     };
     EffectOptions wanted;
     wanted.samples = samples;
-    wanted.memory_budget = context_.memory_budget();
+    wanted.memory_budget = rest_of(context_.memory_budget(), guard_->held_memory());
     MCOMPRESS_ASSIGN(run_, measure_effects(*runtime_, source, *data_, wanted, context_.executor(),
                                            context_.progress()));
+    tell_memory(context_, "the ranking of layers",
+                std::to_string(run_.samples) + " samples, " + std::to_string(run_.at_once) +
+                    " layers at once; a run takes " + memory_text(run_.run_bytes) +
+                    ", what is kept of the samples " + memory_text(run_.kept_bytes),
+                run_.least_bytes + guard_->held_memory());
     effect_.assign(units_.size(), UnitEffect{});
     measured_.assign(units_.size(), false);
     for (std::size_t i = 0; i < measured.size(); ++i) {
@@ -379,9 +389,10 @@ class PrecisionChoice {
     if (whole_) scope.flag("whole_weights", true);
   }
 
-  static SessionOptions guard_session() {
+  SessionOptions guard_session() const {
     SessionOptions options;
     options.optimisation = Optimisation::kAll;  // the kernels an application would run
+    options.count_memory = context_.memory_budget() > 0;
     return options;
   }
 

@@ -1,6 +1,7 @@
 #include "passes/common/range_judge.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -13,6 +14,7 @@
 #include "ir/facts.h"
 #include "ir/part.h"
 #include "numeric/error.h"
+#include "passes/common/memory_share.h"
 #include "support/executor.h"
 #include "support/try.h"
 
@@ -20,6 +22,8 @@ namespace mcompress {
 namespace {
 
 constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
+constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+constexpr std::size_t kRoundedAtOnce = 8192;
 
 // How an error of the tensor reaches a reader's output.
 enum class Effect : std::uint8_t { kItself, kProbabilities, kPart };
@@ -198,11 +202,12 @@ class RangeJudge {
 
   Result<std::int64_t> run() {
     MCOMPRESS_ASSIGN(runtime_, context_.runtime());
+    limited_ = context_.memory_budget() > 0;
     ReaderSearch search(plan_, model_.graph());
     readers_.reserve(tensors_.size());
     for (const JudgedTensor& tensor : tensors_) readers_.push_back(search.of(*tensor.root));
-    const std::uint64_t budget =
-        context_.memory_budget() > 0 ? context_.memory_budget() : kDefaultBudget;
+    // Under a budget a quarter is for weights, which stay as long as their group is judged.
+    const std::uint64_t budget = limited_ ? context_.memory_budget() / 4 : kDefaultBudget;
     std::int64_t runs = 0;
     for (std::size_t first = 0; first < tensors_.size();) {
       std::size_t last = first;
@@ -213,6 +218,15 @@ class RangeJudge {
       MCOMPRESS_TRY(judge_group(first, last));
       runs += static_cast<std::int64_t>(samples_.size());
       first = last;
+      ++groups_;
+    }
+    if (limited_) {
+      tell_memory(context_, "the choice of ranges",
+                  std::to_string(samples_.size()) + " samples in " + std::to_string(groups_) +
+                      (groups_ == 1 ? " pass" : " passes") + ", " + std::to_string(in_flight_) +
+                      " at once; a run takes " + memory_text(largest_run_) +
+                      ", the layers that are tried " + memory_text(largest_held_),
+                  largest_run_ + largest_held_);
     }
     return runs;
   }
@@ -220,6 +234,11 @@ class RangeJudge {
  private:
   // Of one sample: [candidate * readers + reader].
   using Ratios = std::vector<Ratio>;
+  // Kept from tensor to tensor, since the allocator gives back little of what a thread frees.
+  struct Scratch {
+    std::vector<float> rounded;
+    std::vector<std::vector<float>> expected;  // by reader
+  };
 
   Status judge_group(std::size_t first, std::size_t last) {
     SessionOptions observing;
@@ -227,13 +246,23 @@ class RangeJudge {
       observing.observed.emplace_back(tensors_[i].root->name());
       for (Reader& reader : readers_[i]) MCOMPRESS_TRY(open(*tensors_[i].root, reader));
     }
+    observing.count_memory = limited_;
     MCOMPRESS_ASSIGN(const auto session, runtime_->open(model_, observing));
     std::vector<std::vector<Ratios>> found(samples_.size());  // [sample][tensor of the group]
+    std::size_t alone = 0;
+    if (limited_ && !samples_.empty()) {
+      MCOMPRESS_TRY(measure_run(*session, first, last, found[0]));
+      alone = 1;
+    }
+    MemoryGate gate(limited_ ? rest_of(context_.memory_budget(), held_by(first, last)) : kNoLimit);
+    const std::size_t rest = samples_.size() - alone;
+    // Not more threads than runs fit: each keeps some of what it has freed.
+    const std::size_t at_once = limited_ ? fitting_ : at_once_;
     MCOMPRESS_TRY(context_.executor().try_parallel_for(
-        samples_.size(), (samples_.size() + at_once_ - 1) / at_once_,
-        [&](std::size_t begin, std::size_t end) -> Status {
-          for (std::size_t s = begin; s < end; ++s) {
-            MCOMPRESS_TRY(judge_sample(*session, first, last, s, found[s]));
+        rest, (rest + at_once - 1) / at_once, [&](std::size_t begin, std::size_t end) -> Status {
+          Scratch scratch;
+          for (std::size_t s = begin + alone; s < end + alone; ++s) {
+            MCOMPRESS_TRY(judge_sample(*session, gate, first, last, s, scratch, found[s]));
           }
           return ok_status();
         }));
@@ -244,25 +273,83 @@ class RangeJudge {
     return ok_status();
   }
 
-  Status judge_sample(Session& session, std::size_t first, std::size_t last, std::size_t s,
-                      std::vector<Ratios>& ratios) {
-    ratios.resize(last - first);
+  // What is kept while a group is judged: weights of its parts, and the ratios.
+  std::uint64_t held_by(std::size_t first, std::size_t last) const {
+    std::uint64_t bytes = 0;
+    for (std::size_t i = first; i < last; ++i) {
+      bytes += samples_.size() * tensors_[i].candidates.size() * readers_[i].size() * sizeof(Ratio);
+      for (const Reader& reader : readers_[i]) bytes += reader.weight_bytes;
+    }
+    return bytes;
+  }
+
+  // Judges the first sample alone and finds what a run takes: that of the model, and the most that
+  // trying one tensor takes beside it.
+  Status measure_run(Session& session, std::size_t first, std::size_t last,
+                     std::vector<Ratios>& ratios) {
+    MCOMPRESS_ASSIGN(const std::vector<NamedTensor> feeds, read_sample(0));
+    MCOMPRESS_TRY(
+        session.observe(feeds, [](std::size_t, const TensorView&) { return ok_status(); }));
+    MCOMPRESS_ASSIGN(const MemoryUse use, session.memory_use());
+    input_bytes_ = 0;
+    for (const NamedTensor& feed : feeds) input_bytes_ += feed.tensor.byte_size();
+    trial_bytes_ = 0;
+    measuring_ = true;
+    Scratch scratch;
+    Status status = judge_feeds(session, feeds, first, last, scratch, ratios);
+    measuring_ = false;
+    MCOMPRESS_TRY(std::move(status));
+    run_bytes_ = use.peak_bytes + 2 * input_bytes_ + trial_bytes_;
+    largest_run_ = std::max(largest_run_, run_bytes_);
+    const std::uint64_t held = held_by(first, last);
+    largest_held_ = std::max(largest_held_, held);
+    const std::uint64_t fitting =
+        rest_of(context_.memory_budget(), held) / std::max<std::uint64_t>(run_bytes_, 1);
+    fitting_ = static_cast<std::size_t>(std::clamp<std::uint64_t>(
+        fitting, 1, static_cast<std::uint64_t>(std::max(context_.executor().threads(), 1))));
+    in_flight_ = in_flight_ == 0 ? fitting_ : std::min<std::uint64_t>(in_flight_, fitting_);
+    return ok_status();
+  }
+
+  // Samples of other sizes are taken to need memory in proportion.
+  std::uint64_t bytes_of_run(std::span<const NamedTensor> feeds) const {
+    if (input_bytes_ == 0) return run_bytes_;
+    std::uint64_t bytes = 0;
+    for (const NamedTensor& feed : feeds) bytes += feed.tensor.byte_size();
+    return static_cast<std::uint64_t>(static_cast<double>(run_bytes_) * static_cast<double>(bytes) /
+                                      static_cast<double>(input_bytes_));
+  }
+
+  Result<std::vector<NamedTensor>> read_sample(std::size_t s) {
+    if (context_.progress().cancelled()) {
+      return Error(Code::kCancelled, "cancelled", "the choice of ranges was interrupted");
+    }
+    DataSource& data = *context_.calibration_data();
+    const std::int64_t at_once = std::max<std::int64_t>(data.fixed_batch(), 1);
+    context_.progress().update("ranges", ++read_, samples_.size(), "samples");
+    return data.batch(samples_[s], at_once);
+  }
+
+  Status judge_sample(Session& session, MemoryGate& gate, std::size_t first, std::size_t last,
+                      std::size_t s, Scratch& scratch, std::vector<Ratios>& ratios) {
+    std::optional<MemoryGate::Entry> entry;
     std::vector<NamedTensor> feeds;
     {
-      const std::lock_guard lock(reading_);
-      if (context_.progress().cancelled()) {
-        return Error(Code::kCancelled, "cancelled", "the choice of ranges was interrupted");
-      }
-      DataSource& data = *context_.calibration_data();
-      const std::int64_t at_once = std::max<std::int64_t>(data.fixed_batch(), 1);
-      MCOMPRESS_ASSIGN(feeds, data.batch(samples_[s], at_once));
-      context_.progress().update("ranges", ++read_, samples_.size(), "samples");
+      const std::lock_guard lock(reading_);  // one sample at most waits for room
+      MCOMPRESS_ASSIGN(feeds, read_sample(s));
+      if (limited_) entry.emplace(gate, bytes_of_run(feeds));
     }
+    return judge_feeds(session, feeds, first, last, scratch, ratios);
+  }
+
+  Status judge_feeds(Session& session, std::span<const NamedTensor> feeds, std::size_t first,
+                     std::size_t last, Scratch& scratch, std::vector<Ratios>& ratios) {
+    ratios.resize(last - first);
     return session.observe(feeds, [&](std::size_t i, const TensorView& view) {
       if (view.dtype != DataType::kFloat || i >= ratios.size() || !ratios[i].empty()) {
         return ok_status();
       }
-      return judge_tensor(first + i, view, ratios[i]);
+      return judge_tensor(first + i, view, scratch, ratios[i]);
     });
   }
 
@@ -274,29 +361,32 @@ class RangeJudge {
         part_of(model_, reader.nodes, std::span(&input, 1), std::span(&reader.output, 1));
     SessionOptions options;
     options.memory_arena = false;  // dozens of sessions would each keep what they once needed
+    options.count_memory = limited_;
     MCOMPRESS_ASSIGN(reader.session, runtime_->open(*part, options));
     reader.fetch = reader.session->outputs()[0].name;
     return ok_status();
   }
 
-  Status judge_tensor(std::size_t index, const TensorView& view, Ratios& ratios) {
+  Status judge_tensor(std::size_t index, const TensorView& view, Scratch& scratch, Ratios& ratios) {
     const JudgedTensor& tensor = tensors_[index];
     std::vector<Reader>& readers = readers_[index];
     const std::span<const float> real = floats_of(view);
     const std::vector<std::int64_t> dims(view.dims.begin(), view.dims.end());
     ratios.resize(tensor.candidates.size() * readers.size());
-    std::vector<std::vector<float>> expected(readers.size());
-    const auto feed_of = [&](std::span<const float> values) {
-      std::vector<std::byte> bytes(values.size() * sizeof(float));
-      if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
-      return std::vector<NamedTensor>{
-          {part_name(*tensor.root), make_bytes_tensor(DataType::kFloat, dims, std::move(bytes))}};
-    };
+    std::vector<std::vector<float>>& expected = scratch.expected;
+    if (expected.size() < readers.size()) expected.resize(readers.size());
+    for (std::vector<float>& values : expected) values.clear();
+    std::uint64_t most = 0;  // bytes of a part's run
+    // `values` outlive the call; nothing is copied.
     const auto each_part = [&](std::span<const float> values, auto&& receive) -> Status {
       std::vector<NamedTensor> feeds;
       for (std::size_t r = 0; r < readers.size(); ++r) {
         if (readers[r].effect != Effect::kPart) continue;
-        if (feeds.empty()) feeds = feed_of(values);
+        if (feeds.empty()) {
+          feeds.push_back(
+              {part_name(*tensor.root),
+               Tensor(DataType::kFloat, dims, make_storage(nullptr, std::as_bytes(values)))});
+        }
         MCOMPRESS_TRY(readers[r].session->run(feeds, std::span(&readers[r].fetch, 1),
                                               [&](std::size_t, const TensorView& result) {
                                                 if (result.dtype == DataType::kFloat) {
@@ -304,13 +394,18 @@ class RangeJudge {
                                                 }
                                                 return ok_status();
                                               }));
+        if (measuring_) {
+          MCOMPRESS_ASSIGN(const MemoryUse use, readers[r].session->memory_use());
+          most = std::max(most, use.peak_bytes);
+        }
       }
       return ok_status();
     };
     MCOMPRESS_TRY(each_part(real, [&](std::size_t r, std::span<const float> values) {
       expected[r].assign(values.begin(), values.end());
     }));
-    std::vector<float> rounded(real.size());
+    if (scratch.rounded.size() < real.size()) scratch.rounded.resize(real.size());
+    const std::span<float> rounded = std::span(scratch.rounded).first(real.size());
     for (std::size_t c = 0; c < tensor.candidates.size(); ++c) {
       round(real, tensor.candidates[c].params, rounded);
       for (std::size_t r = 0; r < readers.size(); ++r) {
@@ -325,6 +420,11 @@ class RangeJudge {
         ratios[c * readers.size() + r] = squares(expected[r], values);
       }));
     }
+    if (measuring_) {
+      most += view.bytes.size();
+      for (const std::vector<float>& values : expected) most += values.capacity() * sizeof(float);
+      trial_bytes_ = std::max(trial_bytes_, most);
+    }
     return ok_status();
   }
 
@@ -332,9 +432,13 @@ class RangeJudge {
     const CodeRange codes = code_range(type_, CodeSpan::kFull);
     const auto through = [&](auto code) {
       using T = decltype(code);
-      std::vector<T> rounded(values.size());
-      quantize_span<T>(values, params, codes, rounded);
-      dequantize_span<T>(rounded, params, out);
+      std::array<T, kRoundedAtOnce> rounded;
+      for (std::size_t at = 0; at < values.size(); at += kRoundedAtOnce) {
+        const std::size_t n = std::min(kRoundedAtOnce, values.size() - at);
+        const std::span<T> some = std::span(rounded).first(n);
+        quantize_span<T>(values.subspan(at, n), params, codes, some);
+        dequantize_span<T>(some, params, out.subspan(at, n));
+      }
     };
     if (type_.is_signed) {
       through(std::int8_t{});
@@ -377,6 +481,13 @@ class RangeJudge {
   std::vector<std::vector<Reader>> readers_;  // [tensor]
   std::mutex reading_;
   std::uint64_t read_ = 0;
+  // Under a memory budget: bytes of the first sample, of a run with what is tried in it, and of
+  // what is tried.
+  bool limited_ = false, measuring_ = false;
+  std::size_t fitting_ = 1;  // runs at once
+  std::uint64_t input_bytes_ = 0, run_bytes_ = 0, trial_bytes_ = 0;
+  std::uint64_t largest_run_ = 0, largest_held_ = 0, in_flight_ = 0;
+  std::int64_t groups_ = 0;
 };
 
 }  // namespace

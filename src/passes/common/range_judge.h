@@ -33,10 +33,11 @@ struct JudgedTensor {
 //   noise = sum over readers of  sum (y^ - y)^2 / sum y^2
 // Where softmax follows, the Kullback-Leibler divergence of the rounded from the real
 // probabilities takes the place of that ratio. A reader that combines the tensor with another one
-// passes its error on, so the tensor's own is counted. Memory: one tensor per thread, and the
-// weights of readers in groups of at most the memory budget. The same result for any number of
-// threads, of which there are `at_once` at most. `samples`: numbers of samples of the context's
-// data. Fails as the runtime does; returns how often the whole model ran.
+// passes its error on, so the tensor's own is counted. Memory: some runs, each with one tensor that
+// is tried, and the weights of readers, in groups. Under a budget the first sample shows what a run
+// takes, as many run at once as fit, and weights take a quarter; without one there are `at_once`
+// runs at most. The same result for any number of threads and any budget. `samples`: numbers of
+// samples of the context's data. Fails as the runtime does; returns how often the whole model ran.
 Result<std::int64_t> judge_ranges(const Model& model, const StaticPlan& plan,
                                   std::vector<JudgedTensor>& tensors, QuantType type,
                                   const std::vector<std::int64_t>& samples, std::int64_t at_once,

@@ -12,6 +12,7 @@
 #include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/part.h"
+#include "passes/common/memory_share.h"
 #include "support/executor.h"
 #include "support/try.h"
 
@@ -20,12 +21,6 @@ namespace {
 
 constexpr double kExactDb = 200;
 constexpr std::uint64_t kDefaultBudget = std::uint64_t{256} << 20;
-
-SessionOptions session_options() {
-  SessionOptions options;
-  options.optimisation = Optimisation::kAll;  // the kernels an application would run
-  return options;
-}
 
 bool is_distribution(std::span<const float> row) {
   double sum = 0;
@@ -98,7 +93,8 @@ class EffectMeter {
         options_(options),
         executor_(executor),
         progress_(progress),
-        budget_(options.memory_budget > 0 ? options.memory_budget : kDefaultBudget) {}
+        limited_(options.memory_budget > 0),
+        budget_(limited_ ? options.memory_budget : kDefaultBudget) {}
 
   Result<EffectRun> run() {
     const Graph& graph = source_.model->graph();
@@ -114,6 +110,8 @@ class EffectMeter {
                                     std::max<std::size_t>(options_.cuts, 1);
     for (std::size_t at = 0; at < order_.size(); at += per_segment) {
       const std::size_t end = std::min(at + per_segment, order_.size());
+      own_.clear();
+      own_reference_.clear();
       if (cuttable_ && at > 0) advance(start_of(order_[at]));
       remember_own(at, end, end < order_.size() ? start_of(order_[end]) : nodes_.size());
       MCOMPRESS_TRY(measure(at, end));
@@ -122,6 +120,40 @@ class EffectMeter {
   }
 
  private:
+  SessionOptions session_options() const {
+    SessionOptions options;
+    options.optimisation = Optimisation::kAll;  // the kernels an application would run
+    options.count_memory = limited_;            // nothing stays in store between runs
+    return options;
+  }
+
+  // Shares the budget out: trials may use a quarter, one runs in any case; the rest is for what is
+  // kept.
+  void share_out(std::uint64_t run) {
+    run_.run_bytes = with_room(run);
+    const std::uint64_t fitting = budget_ / 4 / std::max<std::uint64_t>(run_.run_bytes, 1);
+    run_.at_once = static_cast<std::int64_t>(std::clamp<std::uint64_t>(
+        fitting, 1, static_cast<std::uint64_t>(std::max(executor_.threads(), 1))));
+    for_kept_ = rest_of(budget_, static_cast<std::uint64_t>(run_.at_once) * run_.run_bytes);
+  }
+  // Of what is for keeping: half for samples and outputs. Of the rest, values at a cut take three
+  // eighths, since those of the cut before are there until they are replaced, and what units make a
+  // quarter.
+  std::uint64_t most_at_cut() const {
+    return limited_ ? rest_of(for_kept_, remembered_) * 3 / 8 : budget_ / 2;
+  }
+  std::uint64_t most_of_units() const {
+    return limited_ ? rest_of(for_kept_, remembered_) / 4 : budget_ / 2;
+  }
+  void count_kept() {
+    std::uint64_t bytes = remembered_;
+    for (const auto& sample : cache_) bytes += bytes_of(sample);
+    for (const auto& sample : own_reference_) {
+      for (const auto& values : sample) bytes += values.size() * sizeof(float);
+    }
+    run_.kept_bytes = std::max(run_.kept_bytes, bytes);
+  }
+
   struct Part {
     std::unique_ptr<Model> model;
     std::unique_ptr<Session> session;
@@ -143,7 +175,7 @@ class EffectMeter {
   }
 
   // Samples, and the outputs of the float model. Fewer samples where they would take more than
-  // half the budget.
+  // half of what is for keeping.
   Status remember() {
     MCOMPRESS_ASSIGN(const auto session, runtime_.open(*source_.model, session_options()));
     for (const PortInfo& port : session->outputs()) {
@@ -165,8 +197,15 @@ class EffectMeter {
             bytes += view.bytes.size();
             return ok_status();
           }));
+      if (limited_ && i == 0) {
+        MCOMPRESS_ASSIGN(const MemoryUse use, session->memory_use());
+        share_out(use.peak_bytes + bytes);  // reading takes the sample once more
+        run_.least_bytes = run_.run_bytes + bytes;
+      }
+      if (limited_ && i > 0 && bytes > for_kept_ / 2) break;
       feeds_.push_back(std::move(feeds));
       reference_.push_back(std::move(kept));
+      remembered_ = bytes;
       if (bytes > budget_ / 2) break;
     }
     run_.samples = static_cast<std::int64_t>(feeds_.size());
@@ -251,7 +290,7 @@ class EffectMeter {
         wanted.push_back(value);
       }
     }
-    auto made = run_between(place, wanted, budget_ / 2);
+    auto made = run_between(place, wanted, most_at_cut());
     if (!made) return;
     std::vector<std::vector<NamedTensor>> next;
     for (std::size_t s = 0; s < cache_.size(); ++s) {
@@ -308,8 +347,6 @@ class EffectMeter {
 
   // What the units of this segment make in float32.
   void remember_own(std::size_t begin, std::size_t end, std::size_t stop) {
-    own_.clear();
-    own_reference_.clear();
     if (!cuttable_ || !start_cache()) return;
     std::vector<const Value*> wanted;
     std::vector<std::size_t> units;
@@ -322,21 +359,24 @@ class EffectMeter {
       wanted.push_back(value);
       units.push_back(order_[i]);
     }
-    auto made = run_between(stop, wanted, budget_ / 2);
+    auto made = run_between(stop, wanted, most_of_units());
     if (!made) return;
     for (std::size_t u = 0; u < units.size(); ++u) own_.emplace(units[u], u);
-    for (const auto& sample : *made) {
+    for (auto& sample : *made) {
       std::vector<std::vector<float>> values;
-      for (const Tensor& tensor : sample) {
+      for (Tensor& tensor : sample) {
         auto read = read_floats(tensor);
         values.push_back(read.ok() ? std::move(read).value() : std::vector<float>());
+        tensor = Tensor();  // not all of them twice
       }
       own_reference_.push_back(std::move(values));
     }
+    count_kept();
   }
 
   Status measure(std::size_t begin, std::size_t end) {
-    const auto width = static_cast<std::size_t>(std::max(executor_.threads(), 1));
+    const auto width = static_cast<std::size_t>(
+        limited_ ? run_.at_once : std::max<std::int64_t>(executor_.threads(), 1));
     for (std::size_t at = begin; at < end; at += width) {
       if (progress_.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
       progress_.update("sensitivity", at, order_.size(), "layers");
@@ -451,13 +491,12 @@ class EffectMeter {
   static void add_rows(const KeptOutput& kept, const TensorView& view, double& kl,
                        std::size_t& rows, std::size_t& equal) {
     if (kept.width < 2 || kept.values.empty()) return;
-    std::vector<float> values(kept.values.size());
-    std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+    const std::span values(reinterpret_cast<const float*>(view.bytes.data()), kept.values.size());
     const std::size_t count = values.size() / kept.width;
     kl += mean_kl(kept.values, values, kept.width) * static_cast<double>(count);
     rows += count;
     for (std::size_t r = 0; r < count; ++r) {
-      const auto row = [&](const std::vector<float>& from) {
+      const auto row = [&](std::span<const float> from) {
         const auto begin = from.begin() + static_cast<std::ptrdiff_t>(r * kept.width);
         return std::max_element(begin, begin + static_cast<std::ptrdiff_t>(kept.width)) - begin;
       };
@@ -471,7 +510,8 @@ class EffectMeter {
   const EffectOptions& options_;
   const Executor& executor_;
   Progress& progress_;
-  std::uint64_t budget_;
+  bool limited_;
+  std::uint64_t budget_, for_kept_ = 0, remembered_ = 0;
   bool cuttable_ = true;
   std::vector<const Node*> nodes_;
   std::unordered_map<std::uint32_t, std::size_t> place_;  // node id -> place in the graph

@@ -46,9 +46,11 @@ struct UnitEffect {
 };
 
 struct EffectOptions {
-  std::int64_t samples = 8;         // spread evenly over the data
-  std::uint64_t memory_budget = 0;  // for kept activations; 0: 256 MiB
-  std::size_t cuts = 16;            // at most
+  std::int64_t samples = 8;  // spread evenly over the data
+  // Bytes of runs and of what is kept between them; fewer samples where the outputs of all do not
+  // fit. 0: 256 MiB of kept activations, and as many runs as there are threads.
+  std::uint64_t memory_budget = 0;
+  std::size_t cuts = 16;  // at most
 };
 
 struct EffectRun {
@@ -56,6 +58,10 @@ struct EffectRun {
   std::int64_t samples = 0;
   std::int64_t cuts = 0;
   double passes = 0;  // trials' cost in runs of the whole model per sample, by number of nodes
+  // Under a budget: trials at once, bytes of one run, the most that was kept of samples and
+  // activations, and what it takes at least.
+  std::int64_t at_once = 0;
+  std::uint64_t run_bytes = 0, kept_bytes = 0, least_bytes = 0;
 };
 
 // Fails as the runtime does on the model itself, and as `emit` does. A part that can not be cut out
