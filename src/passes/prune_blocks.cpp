@@ -17,9 +17,12 @@
 #include "ir/facts.h"
 #include "mcompress/edit.h"
 #include "mcompress/precision.h"
+#include "passes/common/channel_regression.h"
 #include "passes/common/channel_selection.h"
 #include "passes/common/guard.h"
+#include "passes/common/padding.h"
 #include "passes/common/selection.h"
+#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -57,7 +60,7 @@ bool same_shape(const Value& left, const Value& right) {
 
 class BlockFinder {
  public:
-  explicit BlockFinder(const Model& model) : macs_(product_macs(model)) {
+  explicit BlockFinder(Model& model) : macs_(product_macs(model)), shapes_(model) {
     const Graph& graph = model.graph();
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
       order_.push_back(node);
@@ -128,14 +131,21 @@ class BlockFinder {
                          }));
     if (!around) {
       block.why = "joins two ways that do not begin at one value";
-    } else if (!same_shape(kept, *add.output(0))) {
+    } else if (!same_shape(kept, *add.output(0)) && !same_terms(kept, *add.output(0))) {
       block.why = "the shape of what would be left is not known to be that of the sum";
     }
     return block;
   }
 
+  // Sizes that are open, but come from the same ones.
+  bool same_terms(const Value& left, const Value& right) const {
+    const Terms *a = shapes_.dims(left), *b = shapes_.dims(right);
+    return a != nullptr && b != nullptr && *a == *b && element_type(left) == element_type(right);
+  }
+
   std::vector<const Node*> order_;
   std::vector<double> macs_;
+  SymbolicShapes shapes_;
 };
 
 class PruneBlocks final : public Pass {
@@ -144,7 +154,7 @@ class PruneBlocks final : public Pass {
     std::vector<std::string> include, exclude;
     std::int64_t count = 0;
     double flops = 0, max_drop = 100;
-    bool repair = true;
+    bool repair = true, refit = true;
     std::int64_t samples = 64;
   };
   static const Schema<Options>& schema() {
@@ -166,8 +176,13 @@ class PruneBlocks final : public Pass {
             .field("keep-mean", &Options::repair,
                    "the mean of what a branch made, per channel, takes its place where that is "
                    "better")
-            .field("samples", &Options::samples,
-                   "of the calibration data to compare outputs on, spread evenly")
+            .field("refit", &Options::refit,
+                   "fit the last product of the block behind one that went, so that their sum is "
+                   "what it was, by least squares on the calibration data")
+            .field(
+                "samples", &Options::samples,
+                "of the calibration data to compare outputs on, spread evenly; four times as many "
+                "to fit on")
             .range(1, 1e9);
     return kSchema;
   }
@@ -186,6 +201,8 @@ class PruneBlocks final : public Pass {
     }
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     Guard guard(*runtime, *context.calibration_data(), options_.samples);
+    guard.leave_padding_out();
+    const auto original = model.clone();
     MCOMPRESS_TRY(guard.open_reference(nullptr, model));
     const double all = total_macs(model);
     std::map<std::string, ResidualBlock> stays;
@@ -195,15 +212,22 @@ class PruneBlocks final : public Pass {
       std::vector<ResidualBlock> blocks = candidates(model);
       if (gone == 0) found = blocks.size();
       stays.clear();
-      MCOMPRESS_ASSIGN(const Choice choice, best(model, blocks, guard, context));
+      MCOMPRESS_ASSIGN(const Choice choice, best(*original, model, blocks, guard, context));
       for (ResidualBlock& block : blocks) stays.emplace(block.label, block);
       if (choice.block == blocks.size()) break;
       const ResidualBlock& block = blocks[choice.block];
       const auto saved = model.clone();
+      const ProductNames next = products_behind(blocks, choice.block);
       MCOMPRESS_TRY(leave_out(model, block, choice.means, context.edit()));
+      bool fitted = false;
+      if (options_.refit && !next.empty()) {
+        MCOMPRESS_ASSIGN(double sqnr, guard_of(guard, model, context));
+        MCOMPRESS_ASSIGN(fitted, refit(*original, model, next, guard, sqnr, context));
+      }
       ReportScope& curve = context.report().item("curve", block.label);
       curve.number("flops", total_macs(model) / all);
       curve.number("sqnr_db", choice.sqnr);
+      curve.flag("fitted", fitted);
       curve.flag("mean", !choice.means.empty());
       if (options_.max_drop < 100) {
         MCOMPRESS_ASSIGN(const auto session, runtime->open(model, SessionOptions{}));
@@ -269,7 +293,7 @@ class PruneBlocks final : public Pass {
     return options_.max_drop >= 100 && gone >= 1;
   }
 
-  std::vector<ResidualBlock> candidates(const Model& model) const {
+  std::vector<ResidualBlock> candidates(Model& model) const {
     std::vector<ResidualBlock> blocks = BlockFinder(model).find();
     const Selection selection(options_.include, options_.exclude);
     for (ResidualBlock& block : blocks) {
@@ -281,9 +305,41 @@ class PruneBlocks final : public Pass {
     return blocks;
   }
 
+  using ProductNames = std::set<std::string, std::less<>>;
+
+  // What the block behind this one multiplies, by the names of the results; empty: there is none.
+  static ProductNames products_behind(const std::vector<ResidualBlock>& blocks, std::size_t place) {
+    ProductNames names;
+    const auto next = std::find_if(
+        blocks.begin() + static_cast<std::ptrdiff_t>(place) + 1, blocks.end(),
+        [](const ResidualBlock& block) { return block.why.empty() && !block.products.empty(); });
+    if (next == blocks.end()) return names;
+    for (const Node* product : next->products) names.emplace(product->output(0)->name());
+    return names;
+  }
+
+  // True when the fit made the outputs better: `sqnr` then is theirs. Else nothing has changed.
+  Result<bool> refit(const Model& original, Model& model, const ProductNames& products,
+                     const Guard& guard, double& sqnr, PassContext& context) const {
+    const auto trial = model.clone();
+    Editor edit(*trial, &onnx_catalog());
+    ChannelRepairOptions how;
+    how.samples = 4 * options_.samples;  // more than comparing takes: there is much to fit
+    how.before_sums = products;
+    how.editor = &edit;
+    MCOMPRESS_ASSIGN(const ChannelRepair repair,
+                     repair_channels(original, *trial, {}, how, context));
+    if (repair.layers == 0) return false;
+    MCOMPRESS_ASSIGN(const double fitted, guard_of(guard, *trial, context));
+    if (!(fitted > sqnr)) return false;
+    sqnr = fitted;
+    model.swap(*trial);
+    return true;
+  }
+
   // The block without which the outputs change least for what it saves; their number: none may go.
-  Result<Choice> best(const Model& model, std::vector<ResidualBlock>& blocks, const Guard& guard,
-                      PassContext& context) const {
+  Result<Choice> best(const Model& original, const Model& model, std::vector<ResidualBlock>& blocks,
+                      const Guard& guard, PassContext& context) const {
     Choice choice;
     choice.block = blocks.size();
     std::map<std::string, Means> means;
@@ -292,33 +348,52 @@ class PruneBlocks final : public Pass {
     }
     double least = std::numeric_limits<double>::infinity();
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      ResidualBlock& block = blocks[i];
       if (context.progress().cancelled()) {
         return Error(Code::kCancelled, "cancelled", "interrupted while blocks were tried");
       }
       context.progress().update("try blocks", i, blocks.size(), "blocks");
-      if (!block.why.empty()) continue;
-      std::vector<Means> tries = {{}};
-      if (const auto known = means.find(block.joined); known != means.end()) {
-        tries.push_back(known->second);
+      if (!blocks[i].why.empty()) continue;
+      const auto known = means.find(blocks[i].joined);
+      MCOMPRESS_ASSIGN(Choice without, without_block(original, model, blocks, i,
+                                                     known != means.end() ? known->second : Means{},
+                                                     guard, context));
+      if (!blocks[i].why.empty()) continue;
+      // By count every block saves the same.
+      const double saves = options_.flops > 0 ? blocks[i].macs : 1;
+      const double price = std::pow(10, -without.sqnr / 10) / saves;
+      if (!(price < least)) continue;
+      least = price;
+      choice = std::move(without);
+    }
+    return choice;
+  }
+
+  // What the outputs are without one block, with nothing or its mean in its place, whatever is
+  // better, and what is behind it fitted. A block that can not go gets its reason.
+  Result<Choice> without_block(const Model& original, const Model& model,
+                               std::vector<ResidualBlock>& blocks, std::size_t place,
+                               const Means& mean, const Guard& guard, PassContext& context) const {
+    Choice choice;
+    choice.block = place;
+    std::unique_ptr<Model> best;
+    std::vector<Means> tries = {{}};
+    if (!mean.empty()) tries.push_back(mean);
+    for (Means& stands_in : tries) {
+      auto trial = model.clone();
+      Editor edit(*trial, &onnx_catalog());
+      if (const Status left = leave_out(*trial, blocks[place], stands_in, edit); !left.ok()) {
+        blocks[place].why = left.error().diagnostic.message;
+        return choice;
       }
-      for (Means& mean : tries) {
-        const auto trial = model.clone();
-        Editor edit(*trial, &onnx_catalog());
-        if (const Status left = leave_out(*trial, block, mean, edit); !left.ok()) {
-          block.why = left.error().diagnostic.message;
-          break;
-        }
-        MCOMPRESS_ASSIGN(const double sqnr, guard_of(guard, *trial, context));
-        // By count every block saves the same.
-        const double saves = options_.flops > 0 ? block.macs : 1;
-        const double price = std::pow(10, -sqnr / 10) / saves;
-        if (!(price < least)) continue;
-        least = price;
-        choice.block = i;
-        choice.sqnr = sqnr;
-        choice.means = std::move(mean);
-      }
+      MCOMPRESS_ASSIGN(const double sqnr, guard_of(guard, *trial, context));
+      if (best != nullptr && sqnr <= choice.sqnr) continue;
+      best = std::move(trial);
+      choice.sqnr = sqnr;
+      choice.means = std::move(stands_in);
+    }
+    const ProductNames next = products_behind(blocks, place);
+    if (options_.refit && !next.empty()) {
+      MCOMPRESS_TRY(refit(original, *best, next, guard, choice.sqnr, context));
     }
     return choice;
   }
@@ -356,8 +431,9 @@ class PruneBlocks final : public Pass {
     const std::int64_t total = data.count(), count = std::min(options_.samples, total);
     for (std::int64_t s = 0; s < count; ++s) {
       MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      const std::vector<bool> counted = counted_positions(feeds);
       MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
-        return add_means(view, means[options.observed[slot]], rows[slot]);
+        return add_means(view, counted, means[options.observed[slot]], rows[slot]);
       }));
     }
     for (std::size_t i = 0; i < options.observed.size(); ++i) {
@@ -366,7 +442,9 @@ class PruneBlocks final : public Pass {
     return means;
   }
 
-  static Status add_means(const TensorView& view, Means& sums, double& rows) {
+  // `counted`: positions that are no padding, where there are such.
+  static Status add_means(const TensorView& view, const std::vector<bool>& counted, Means& sums,
+                          double& rows) {
     const auto dims = view.dims;
     const std::size_t rank = dims.size();
     const std::size_t axis = channel_axis(rank) < 0 ? rank - 1 : 1;
@@ -376,11 +454,14 @@ class PruneBlocks final : public Pass {
     sums.resize(channels);
     const std::span<const float> values(reinterpret_cast<const float*>(view.bytes.data()),
                                         view.bytes.size() / sizeof(float));
+    const std::size_t positions = channels > 0 ? values.size() / channels : 0;
+    const bool padded = axis == rank - 1 && counted.size() == positions;
     for (std::size_t i = 0; i < values.size(); ++i) {
+      if (padded && !counted[i / channels]) continue;
       sums[i / inner % channels] += static_cast<double>(values[i]);
     }
-    const std::size_t positions = channels > 0 ? values.size() / channels : 0;
-    rows += static_cast<double>(positions);
+    rows += static_cast<double>(padded ? std::ranges::count(counted, true)
+                                       : static_cast<std::ptrdiff_t>(positions));
     return ok_status();
   }
 

@@ -6,8 +6,6 @@
 //
 // In steps: judge the units of every coupling group, cut the cheapest, fit, look again.
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "mcompress/precision.h"
 #include "passes/common/channel_cut.h"
@@ -15,6 +13,7 @@
 #include "passes/common/channel_regression.h"
 #include "passes/common/channel_scores.h"
 #include "passes/common/channel_selection.h"
+#include "passes/common/channel_times.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"
@@ -55,9 +54,11 @@ class PruneChannels final : public Pass {
                    "multiplications of convolutions and matrix products that stay, as a share; 0: "
                    "not asked for")
             .range(0, 1)
-            .field("latency", &Options::latency,
-                   "kernel time that stays by the runtime's own profile, as a share; 0: not asked "
-                   "for. What is cut then depends on what is measured")
+            .field(
+                "latency", &Options::latency,
+                "time of a run that stays, as a share, measured beside the original; 0: not "
+                "asked for. Channels are then weighed by the kernel time that the runtime's own "
+                "profile gives for each product, so that what is cut depends on what is measured")
             .range(0, 1)
             .field("max-drop", &Options::max_drop,
                    "points of the metric on the evaluation data that may be lost: the first step "
@@ -85,7 +86,7 @@ class PruneChannels final : public Pass {
             .field(
                 "steps", &Options::steps,
                 "judge and cut so many times, a part each; 0: 3, and 8 where latency or max-drop "
-                "says where to stop")
+                "says where to stop. As many again where latency is still missed")
             .range(0, 64)
             .field("refit", &Options::repair,
                    "fit layers behind a cut to what they made before, by least squares on the "
@@ -136,24 +137,23 @@ class PruneChannels final : public Pass {
     kept_.clear();
     decisions_.clear();
     effects_.clear();
-    double macs_now = 1;
+    macs_now_ = time_now_ = promised_ = yield_ = 1;
     std::int64_t cut_units = 0;
     const std::int64_t steps = step_count();
-    bool missed_latency = options_.latency > 0;
-    for (std::int64_t step = 0; step < steps; ++step) {
+    for (std::int64_t step = 0; step < steps || (missed_latency() && step < 2 * steps); ++step) {
       context.progress().update("cut channels", static_cast<std::uint64_t>(step),
                                 static_cast<std::uint64_t>(steps), "steps");
       const auto saved = has_drop ? model.clone() : nullptr;
       const KeptByName saved_kept = kept_;
-      MCOMPRESS_ASSIGN(const Step done,
-                       one_step(model, context, by_data, macs_now, cut_units, step + 1));
+      MCOMPRESS_ASSIGN(const Step done, one_step(model, context, by_data, cut_units, step + 1));
+      if (!done.wanted) continue;
       if (done.units == 0) break;
       cut_units += done.units;
-      macs_now *= done.macs;
+      macs_now_ *= done.macs;
       ReportScope& curve = context.report().item("curve", std::to_string(step + 1));
       curve.number("units",
                    before_ > 0 ? static_cast<double>(cut_units) / static_cast<double>(before_) : 0);
-      curve.number("flops", macs_now);
+      curve.number("flops", macs_now_);
       if (repairs) {
         ChannelRepairOptions how;
         how.samples = options_.samples;
@@ -181,27 +181,33 @@ class PruneChannels final : public Pass {
         }
       }
       if (options_.latency > 0) {
-        MCOMPRESS_ASSIGN(const double share, kernel_time_left(*dense, model, context));
+        MCOMPRESS_ASSIGN(const double share, run_time_left(*dense, model, context));
         curve.number("latency", share);
-        if (share <= options_.latency) {
-          missed_latency = false;
+        // Kernels do not get faster as their widths get smaller: the next step asks for more.
+        promised_ *= done.time;
+        if (promised_ < 1) yield_ = std::clamp((1 - share) / (1 - promised_), kLeastYield, 1.0);
+        time_now_ = share;
+        const bool all = options_.sparsity == 0 || step + 1 >= steps;
+        if (all && !missed_latency() && macs_now_ <= (options_.flops > 0 ? options_.flops : 1)) {
           break;
         }
       }
     }
-    if (missed_latency) {
-      context.diagnostics().warn(
-          "latency-missed",
-          "kernel time did not fall to " + fixed(options_.latency, 2) + " of what it was",
-          {{}, "latency", {}}, "a higher --max-cut may reach it");
+    if (missed_latency()) {
+      context.diagnostics().warn("latency-missed",
+                                 "a run takes " + fixed(time_now_, 2) +
+                                     " of the time it took, not " + fixed(options_.latency, 2),
+                                 {{}, "latency", {}}, "a higher --max-cut may reach it");
     }
     return explain(model, *dense, context);
   }
 
  private:
+  static constexpr double kLeastYield = 0.4;
   struct Step {
+    bool wanted = true;  // something was still to be cut for this part of the goals
     std::int64_t units = 0;
-    double macs = 1;
+    double macs = 1, time = 1;  // that stay, as shares; by the profile: time is not measured here
   };
 
   struct GroupDecision {
@@ -234,36 +240,7 @@ class PruneChannels final : public Pass {
     return options_.latency > 0 || options_.max_drop < 100 ? 8 : 3;
   }
 
-  // Kernel time by the runtime's profile, as a share of that of the dense model. Both take turns,
-  // and the least of several sessions counts: what else the machine does only ever adds.
-  static Result<double> kernel_time_left(const Model& dense, const Model& model,
-                                         PassContext& context) {
-    constexpr int kTurns = 8;
-    double before = std::numeric_limits<double>::infinity(), after = before;
-    for (int turn = 0; turn < kTurns; ++turn) {
-      MCOMPRESS_ASSIGN(const double was, kernel_time(dense, context));
-      MCOMPRESS_ASSIGN(const double now, kernel_time(model, context));
-      before = std::min(before, was), after = std::min(after, now);
-    }
-    return before > 0 ? after / before : 1.0;
-  }
-
-  // Microseconds of some runs of one session.
-  static Result<double> kernel_time(const Model& model, PassContext& context) {
-    constexpr int kRuns = 10;
-    MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
-    MCOMPRESS_ASSIGN(const auto feeds, context.calibration_data()->sample(0));
-    SessionOptions options;
-    options.profile = true;
-    MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
-    std::vector<std::string> fetch;
-    for (const PortInfo& port : session->outputs()) fetch.push_back(port.name);
-    for (int run = 0; run < kRuns; ++run) MCOMPRESS_TRY(session->run(feeds, fetch));
-    MCOMPRESS_ASSIGN(const auto events, session->profile());
-    double sum = 0;
-    for (const ProfileEvent& event : events) sum += event.microseconds;
-    return sum;
-  }
+  bool missed_latency() const { return options_.latency > 0 && time_now_ > options_.latency; }
 
   std::string why_not(const ChannelTrace& trace, const ChannelTrace::Group& group) const {
     const std::string_view kind = name_of(group.facts.kind);
@@ -281,8 +258,8 @@ class PruneChannels final : public Pass {
     return {};
   }
 
-  Result<Step> one_step(Model& model, PassContext& context, bool by_data, double macs_now,
-                        std::int64_t cut_units, std::int64_t number) {
+  Result<Step> one_step(Model& model, PassContext& context, bool by_data, std::int64_t cut_units,
+                        std::int64_t number) {
     const ChannelTrace trace(model);
     const auto& groups = trace.groups();
     std::vector<std::string> why;
@@ -303,17 +280,28 @@ class PruneChannels final : public Pass {
         decisions_.push_back({groups[g].facts, why[g], 0});
       }
     }
-    const double part = static_cast<double>(number) / static_cast<double>(step_count());
+    const double part =
+        std::min(1.0, static_cast<double>(number) / static_cast<double>(step_count()));
     const bool other = options_.flops > 0 || options_.latency > 0 || options_.max_drop < 100;
     double sparsity = options_.sparsity;
     if (sparsity == 0 && !other) sparsity = 0.25;
-    if (sparsity == 0 && options_.flops == 0) sparsity = options_.max_cut;
-    if (options_.flops > 0) goal.macs = (1 - (1 - options_.flops) * part) / macs_now;
+    if (sparsity == 0 && options_.flops == 0 && options_.latency == 0) sparsity = options_.max_cut;
+    // What is reached already asks for nothing.
+    const auto wanted = [&](double share, double now) {
+      const double next = (1 - (1 - share) * part) / now;
+      return share > 0 && next < 1 ? next : 0;
+    };
+    goal.macs = wanted(options_.flops, macs_now_);
+    goal.time = wanted(options_.latency, time_now_);
+    if (goal.time > 0) goal.time = std::max(0.05, 1 - (1 - goal.time) / yield_);
     if (sparsity > 0 && free_now > 0) {
       goal.share = std::max(
           0.0, (sparsity * part * static_cast<double>(before_) - static_cast<double>(cut_units)) /
                    static_cast<double>(free_now));
-      if (goal.share == 0 && goal.macs == 0) return Step{};
+    }
+    if (goal.share == 0 && goal.macs == 0 && goal.time == 0) return Step{.wanted = false};
+    if (goal.time > 0) {
+      MCOMPRESS_ASSIGN(goal.times, product_times(model, context));
     }
     goal.scope = scope();
     goal.granularity = options_.granularity;
@@ -344,7 +332,7 @@ class PruneChannels final : public Pass {
     }
     MCOMPRESS_ASSIGN(const std::int64_t units,
                      cut_channels(trace, choice.cut, context.edit(), context.tensors(), kept_));
-    return Step{units, choice.macs};
+    return Step{true, units, choice.macs, choice.time};
   }
 
   // What was known of a group, for the report: one entry each.
@@ -447,6 +435,9 @@ class PruneChannels final : public Pass {
   Options options_;
   std::map<std::string, std::int64_t> original_;  // units of each group before the first step
   std::int64_t before_ = 0;                       // free units of all groups that may be cut
+  double macs_now_ = 1, time_now_ = 1;            // of the original's, that are left
+  // By the profile before each step; and what was measured to be saved, as a share of that.
+  double promised_ = 1, yield_ = 1;
   KeptByName kept_;
   std::map<std::string, ChannelEffect> effects_;  // by name of the group
   std::vector<GroupDecision> decisions_;

@@ -1,11 +1,11 @@
 #include "search/places.h"
 
 #include <algorithm>
-#include <cctype>
 #include <unordered_map>
 #include <variant>
 
 #include "ir/walk.h"
+#include "passes/common/kernel_names.h"
 #include "support/json.h"
 #include "support/try.h"
 
@@ -26,21 +26,6 @@ double real_of(const Datum* datum) {
 std::string_view text_of(const Datum* datum) {
   const std::string* text = datum != nullptr ? datum->as_string() : nullptr;
   return text != nullptr ? std::string_view(*text) : std::string_view();
-}
-
-bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
-
-// Not a part of a longer word.
-bool holds_name(std::string_view text, std::string_view name) {
-  for (std::size_t at = text.find(name); at != std::string_view::npos;
-       at = text.find(name, at + 1)) {
-    const std::size_t end = at + name.size();
-    if ((at == 0 || !is_word(text[at - 1]) || !is_word(name.front())) &&
-        (end == text.size() || !is_word(text[end]) || !is_word(name.back()))) {
-      return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace
@@ -87,17 +72,7 @@ LayerPlaces places_of_layers(const Model& prepared, std::span<const SearchLayer>
 }
 
 std::optional<std::size_t> layer_of_kernel(const LayerPlaces& places, std::string_view kernel) {
-  const auto same = places.layer_of.find(kernel);
-  if (same != places.layer_of.end()) return same->second;
-  std::size_t longest = 0;
-  std::optional<std::size_t> layer;
-  for (const auto& [name, place] : places.layer_of) {
-    if (name.size() <= longest || name.size() > kernel.size() || !holds_name(kernel, name)) {
-      continue;
-    }
-    longest = name.size(), layer = place;
-  }
-  return layer;
+  return place_of_kernel(places.layer_of, kernel);
 }
 
 Result<std::vector<KernelTime>> kernel_times(std::string_view trace, int runs) {

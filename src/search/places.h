@@ -22,9 +22,7 @@ struct LayerPlaces {
 };
 LayerPlaces places_of_layers(const Model& prepared, std::span<const SearchLayer> layers);
 
-// The runtime names its kernels after nodes or values of the model, with things added:
-// "/a/Conv_token_3", "fused /a/Relu", "/Relu_output_0_nchwc". The layer of the longest known name
-// within `kernel`; empty: none is.
+// The layer of the longest known name within that of a kernel; empty: none is.
 std::optional<std::size_t> layer_of_kernel(const LayerPlaces& places, std::string_view kernel);
 
 struct KernelTime {

@@ -2,41 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 
 #include "mcompress/mcompress.h"
 #include "support/models.h"
+#include "support/noise_samples.h"
 #include "support/pass_fixture.h"
 
 namespace mcompress::testing {
 namespace {
-
-// Seeded inputs of one shape, a sample each.
-class NoiseSamples final : public DataSource {
- public:
-  explicit NoiseSamples(std::vector<std::int64_t> dims) : dims_(std::move(dims)) {}
-  std::int64_t count() const override { return 12; }
-  std::uint64_t digest() const override { return 1; }
-  std::string description() const override { return "noise"; }
-  bool can_batch() const override { return false; }
-  const Labels& labels() const override { return labels_; }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t /*count*/) override {
-    std::mt19937 random(static_cast<unsigned>(first + 1));
-    std::int64_t elements = 1;
-    for (const std::int64_t dim : dims_) elements *= dim;
-    std::vector<float> values;
-    for (std::int64_t i = 0; i < elements; ++i) {
-      values.push_back(static_cast<float>(random() % 2000) / 1000.0F - 1.0F);
-    }
-    std::vector<NamedTensor> feeds;
-    feeds.push_back({"x", make_float_tensor(values, dims_)});
-    return feeds;
-  }
-
- private:
-  std::vector<std::int64_t> dims_;
-  Labels labels_;
-};
 
 // Residual blocks of two convolutions. Those of `weak` make next to nothing but a bias of 0.5.
 std::string residual_net(int blocks, const std::vector<int>& weak) {
@@ -155,6 +128,40 @@ TEST(PruneBlocks, WhatIsReadElsewhereStays) {
   made = prune_depth(shown, counting(1));
   ASSERT_TRUE(made->status.ok());
   EXPECT_EQ(made->applied(), 0);
+}
+
+// Sizes are open, but what is left has those of the sum: they come from the same input.
+TEST(PruneBlocks, OpenSizesThatAreTheSameOnes) {
+  const std::string head = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,S,8] x";
+  const std::string constants =
+      " => (float[N,S,8] y) <" + weights("stem", {8, 8}) + ", " + weights("w", {8, 8});
+  const auto made = prune_depth(head + ")" + constants +
+                                    "> { a = MatMul(x, stem) s = Shape(a) e = MatMul(a, w) "
+                                    "f = Reshape(e, s) t = Add(a, f) y = Tanh(t) }",
+                                counting(1), {1, 5, 8});
+  ASSERT_TRUE(made->status.ok()) << to_string(made->status.error().diagnostic);
+  EXPECT_EQ(made->applied(), 1);
+  EXPECT_EQ(count_nodes(*made->model, "MatMul"), 1);
+  // The sum may be longer than what would be left: that is broadcast where it has one position.
+  const auto longer = prune_depth(
+      head + ")" + constants + ", int64[3] two = {1, 2, 1}" +
+          "> { a = MatMul(x, stem) e = MatMul(a, w) f = Tile(e, two) t = Add(a, f) y = Tanh(t) }",
+      counting(1), {1, 1, 8});
+  ASSERT_TRUE(longer->status.ok()) << to_string(longer->status.error().diagnostic);
+  EXPECT_EQ(longer->applied(), 0);
+  EXPECT_EQ(longer->why("Add node that makes 't'"),
+            "the shape of what would be left is not known to be that of the sum");
+}
+
+TEST(PruneBlocks, TheBlockBehindMakesUpForTheOneThatWent) {
+  Datum alone = counting(1);
+  alone.set("refit", Datum::boolean(false));
+  const auto with = prune_depth(residual_net(3, {}), counting(1));
+  const auto without = prune_depth(residual_net(3, {}), std::move(alone));
+  ASSERT_TRUE(with->status.ok() && without->status.ok());
+  EXPECT_EQ(count_nodes(*with->model, "Conv"), 1 + 2 * 2);
+  EXPECT_LT(error_on_new_samples(*with->before, *with->model, {1, 3, 6, 6}),
+            0.9 * error_on_new_samples(*without->before, *without->model, {1, 3, 6, 6}));
 }
 
 TEST(PruneBlocks, NeedsData) {

@@ -2,10 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <string>
 
 #include "mcompress/calibration.h"
+#include "mcompress/pipeline.h"
 #include "numeric/regression.h"
+#include "passes/common/channel_selection.h"
+#include "passes/common/kernel_names.h"
 #include "support/models.h"
+#include "support/noise_samples.h"
 #include "support/pass_fixture.h"
 
 namespace mcompress::testing {
@@ -53,6 +59,123 @@ TEST(PruneChannels, WeakChannelsGoFirst) {
   EXPECT_LT(dim(*model, "wa", 0), 64);
   EXPECT_EQ(dim(*model, "wb", 0), 32);
   expect_same_results(*before, *model, 1e-4);
+}
+
+// Two groups that are worth the same by multiplications; by the runtime's time one saves more.
+TEST(ChannelSelection, TimeAndMultiplicationsAddUp) {
+  auto model = model_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,8,4,4] x) => (float[N,8,4,4] y) <" +
+      weights("wa", {64, 8, 1, 1}) + ", " + weights("wb", {8, 64, 1, 1}) + ", " +
+      weights("wc", {64, 8, 1, 1}) + ", " + weights("wd", {8, 64, 1, 1}) +
+      "> { a = Conv(x, wa) b = Conv(a, wb) c = Conv(b, wc) y = Conv(c, wd) }");
+  run_passes(*model, {"infer-shapes"});
+  const ChannelTrace trace(*model);
+  std::size_t a = 0, c = 0;
+  for (std::size_t g = 0; g < trace.groups().size(); ++g) {
+    for (const ChannelMember& member : trace.groups()[g].facts.members) {
+      if (member.tensor == "wa" && member.role == ChannelMember::Role::kMakes) a = g;
+      if (member.tensor == "wc" && member.role == ChannelMember::Role::kMakes) c = g;
+    }
+  }
+  ASSERT_NE(a, c);
+  const std::vector<double> macs = product_macs(*model);
+  ChannelGoal goal;
+  goal.most.assign(trace.groups().size(), 0.75);
+  goal.times.assign(macs.size(), 0);
+  for (const Node* node : model->graph().nodes()) {
+    const bool late = node->output(0)->name() == "c" || node->output(0)->name() == "y";
+    goal.times[node->id()] = late ? 3 : 1;
+  }
+  std::vector<std::string> why(trace.groups().size(), "not asked for");
+  why[a] = why[c] = {};
+  const std::vector<double> scores(trace.units(), 1.0);
+  const auto cut_of = [&](std::size_t g, const ChannelChoice& choice) {
+    std::int64_t count = 0;
+    for (const std::uint32_t unit : trace.groups()[g].units) count += choice.cut[unit] ? 1 : 0;
+    return count;
+  };
+  // 3 + 3 of 8 microseconds: 48 of 64 units of c leave 2 + 1.5.
+  goal.time = 0.5;
+  ChannelChoice choice = choose_channels(trace, scores, why, macs, goal);
+  EXPECT_EQ(cut_of(a, choice), 0);
+  EXPECT_EQ(cut_of(c, choice), 48);
+  EXPECT_NEAR(choice.time, 3.5 / 8, 1e-9);
+  EXPECT_NEAR(choice.macs, 0.625, 1e-9);
+  // Both at once: c first, then as many of a as multiplications want.
+  goal.macs = 0.5;
+  choice = choose_channels(trace, scores, why, macs, goal);
+  EXPECT_EQ(cut_of(c, choice), 48);
+  EXPECT_EQ(cut_of(a, choice), 16);
+  EXPECT_LE(choice.macs, 0.5);
+  goal.time = 0;  // alike by multiplications: any 64 of the 128
+  choice = choose_channels(trace, scores, why, macs, goal);
+  EXPECT_EQ(cut_of(a, choice) + cut_of(c, choice), 64);
+  EXPECT_GT(cut_of(a, choice), 0);
+}
+
+// 32 channels of 8 independent ones: the gates of a recurrent layer can have all of them from 8 to
+// 16 that are left. What reads a layer that lost hidden units is fitted, too.
+TEST(PruneChannels, RecurrentLayersMakeUpForInputsThatWent) {
+  const struct {
+    std::string op;
+    std::int64_t gates;
+  } layers[] = {{"LSTM", 4}, {"GRU", 3}, {"RNN", 1}};
+  for (const auto& [op, gates] : layers) {
+    for (const bool hidden : {false, true}) {
+      const std::string text =
+          "<ir_version: 8, opset_import: [\"\" : 17]> g (float[6,1,8] x) => (float[6,1,4] y) <" +
+          weights("e", {8, 32}) + ", " + weights("w", {2, gates * 16, 32}, -0.2F, 0.2F) + ", " +
+          weights("r", {2, gates * 16, 16}, -0.2F, 0.2F) + ", " + weights("b", {2, gates * 32}) +
+          ", " + weights("z", {32, 4}) +
+          ", int64[3] flat = {0, 0, 32}> { a = MatMul(x, e) h = " + op +
+          "<hidden_size=16, direction=\"bidirectional\">(a, w, r, b) " +
+          "t = Transpose<perm=[0,2,1,3]>(h) s = Reshape(t, flat) y = MatMul(s, z) }";
+      double errors[2];
+      for (const bool refit : {false, true}) {
+        auto model = model_from_text(text);
+        const auto before = model->clone();
+        Diagnostics diagnostics;
+        Datum include = Datum::list(), options = Datum::map();
+        include.push(Datum::string(hidden ? "w" : "e"));
+        if (hidden) include.push(Datum::string("r"));
+        options.set("pass", Datum::string("prune-channels"));
+        options.set("sparsity", Datum::real(0.5));
+        options.set("include", std::move(include));
+        options.set("refit", Datum::boolean(refit));
+        Datum passes = Datum::list(), whole = Datum::map();
+        passes.push(Datum::string("infer-shapes"));
+        passes.push(std::move(options));
+        whole.set("passes", std::move(passes));
+        auto recipe = parse_recipe(whole, builtin_passes(), diagnostics);
+        ASSERT_TRUE(recipe.ok());
+        NoiseSamples data({6, 1, 8});
+        Services services;
+        services.runtime = *find_runtime("onnxruntime");
+        services.calibration_data = &data;
+        services.diagnostics = &diagnostics;
+        Explain explain;
+        Report report;
+        const Status status =
+            run_pipeline(*model, *recipe, builtin_passes(), services, {}, explain, report);
+        ASSERT_TRUE(status.ok()) << to_string(status.error().diagnostic);
+        EXPECT_EQ(dim(*model, "w", 2), hidden ? 32 : 16) << op;
+        EXPECT_EQ(dim(*model, "w", 1), gates * (hidden ? 8 : 16)) << op;
+        errors[refit ? 1 : 0] = error_on_new_samples(*before, *model, {6, 1, 8});
+      }
+      EXPECT_LT(errors[1], (hidden ? 0.7 : 0.02) * errors[0]) << op << hidden;
+    }
+  }
+}
+
+TEST(KernelNames, LongestNameWithin) {
+  const std::map<std::string, std::size_t, std::less<>> places = {
+      {"/a/Conv", 1}, {"/a/Conv_1", 2}, {"/Relu_output_0", 3}, {"conv", 4}};
+  EXPECT_EQ(place_of_kernel(places, "/a/Conv"), 1U);
+  EXPECT_EQ(place_of_kernel(places, "/a/Conv_1_token_6"), 2U);
+  EXPECT_EQ(place_of_kernel(places, "/Relu_output_0_nchwc"), 3U);
+  EXPECT_EQ(place_of_kernel(places, "fused conv"), 4U);
+  EXPECT_EQ(place_of_kernel(places, "deconvolution"), std::nullopt);
+  EXPECT_EQ(place_of_kernel(places, "ReorderOutput"), std::nullopt);
 }
 
 TEST(PruneChannels, NothingToCut) {

@@ -30,7 +30,15 @@ struct FittedLayer {
   // What an Add joins with what the layer makes: the fit makes up for what has become of it, too.
   const Value* residual = nullptr;  // null: none
   const Value* dense_residual = nullptr;
+  // Rows of the gates of one direction, of a recurrent layer: its biases are [directions, 2 *
+  // rows], those of the inputs first. 0: it is another layer.
+  std::size_t gate_rows = 0, dense_gate_rows = 0;
 };
+
+// Where the bias of an output is among the biases of the layer.
+std::size_t bias_place(std::size_t output, std::size_t gate_rows) {
+  return gate_rows == 0 ? output : output / gate_rows * 2 * gate_rows + output % gate_rows;
+}
 
 // The rows of positions that count, where there is a row for each.
 void keep_counted(const std::vector<bool>& counted, std::size_t columns, std::vector<float>& rows) {
@@ -110,11 +118,15 @@ class Repair {
     std::set<const Value*> changed;
     Graph& graph = model_.graph();
     for (Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
-      const bool behind = std::ranges::any_of(node->inputs(), [&](const Value* input) {
-        return input != nullptr && (changed.contains(input) || kept_.contains(input->name()));
-      });
+      const bool asked =
+          node->output(0) != nullptr && options_.before_sums.contains(node->output(0)->name());
+      const bool behind =
+          asked || std::ranges::any_of(node->inputs(), [&](const Value* input) {
+            return input != nullptr && (changed.contains(input) || kept_.contains(input->name()));
+          });
       if (!behind) continue;
-      const bool reads_changed = node->input(0) != nullptr && changed.contains(node->input(0));
+      const bool reads_changed =
+          asked || (node->input(0) != nullptr && changed.contains(node->input(0)));
       for (const Value* output : node->outputs()) {
         if (output != nullptr) changed.insert(output);
       }
@@ -127,6 +139,7 @@ class Repair {
   void consider(Node& node, const Node& dense) {
     constexpr std::size_t kMostColumns = 6144;
     Value* weight = node.input(1);
+    if (node.is("LSTM") || node.is("GRU") || node.is("RNN")) return consider_recurrent(node, dense);
     if (!node.is("Conv") && !node.is("Gemm") && !node.is("MatMul")) return;
     if (weight == nullptr || weight->constant() == nullptr || dense.input(1) == nullptr ||
         dense.input(1)->constant() == nullptr || dense.op_type() != node.op_type()) {
@@ -144,7 +157,8 @@ class Repair {
     if (!rows || !dense_rows || rows->groups() != 1 || dense_rows->groups() != 1) return;
     // Layers that lost no input only see small errors; fitting them, too, fits noise: MiniLM with a
     // fifth of its hidden units gone has a cosine of 0.981 without that, and of 0.928 with it.
-    if (rows->columns() == dense_rows->columns()) return;
+    const bool whole = rows->columns() == dense_rows->columns();
+    if (whole && !options_.before_sums.contains(node.output(0)->name())) return;
     if (dense_rows->columns() > kMostColumns) {
       ++result_.left;
       return;
@@ -165,6 +179,51 @@ class Repair {
     }
     find_bias_of(layer, view->channels);
     find_residual_of(layer);
+    if (whole && layer.residual == nullptr) return;
+    layers_.push_back(std::move(layer));
+  }
+
+  // Gates take W x + R h + b: W is fitted when inputs went, over the gates of all directions.
+  void consider_recurrent(Node& node, const Node& dense) {
+    Value* const weight = node.input(1);
+    const Value* const dense_weight = dense.input(1);
+    if (weight == nullptr || weight->constant() == nullptr || dense_weight == nullptr ||
+        dense_weight->constant() == nullptr || dense.op_type() != node.op_type()) {
+      return;
+    }
+    const auto dims = weight->constant()->dims(), old_dims = dense_weight->constant()->dims();
+    if (dims.size() != 3 || old_dims.size() != 3 || dims[2] == old_dims[2]) return;
+    if (weight->constant()->dtype() != DataType::kFloat || !only_reader(*weight)) {
+      ++result_.left;
+      return;
+    }
+    const auto stacked = [](std::span<const std::int64_t> sizes) {
+      WeightView view;
+      view.channels = sizes[0] * sizes[1];
+      view.inner = sizes[2];
+      return view;
+    };
+    FittedLayer layer;
+    layer.node = &node;
+    layer.dense = &dense;
+    layer.view = stacked(dims);
+    layer.dense_view = stacked(old_dims);
+    layer.rows = LayerRows::of_vectors(static_cast<std::size_t>(dims[2]));
+    layer.dense_rows = LayerRows::of_vectors(static_cast<std::size_t>(old_dims[2]));
+    layer.gate_rows = static_cast<std::size_t>(dims[1]);
+    layer.dense_gate_rows = static_cast<std::size_t>(old_dims[1]);
+    const auto kept = kept_.find(weight->name());
+    for (std::int64_t i = 0; i < layer.view.channels; ++i) {
+      const std::int64_t row = i % dims[1];
+      layer.outputs.push_back(
+          i / dims[1] * old_dims[1] +
+          (kept != kept_.end() ? kept->second[1][static_cast<std::size_t>(row)] : row));
+    }
+    Value* const bias = node.input(3);
+    const Tensor* const tensor = bias != nullptr ? bias->constant() : nullptr;
+    layer.can_have_bias = tensor != nullptr && tensor->dtype() == DataType::kFloat &&
+                          only_reader(*bias) && tensor->elements() == 2 * layer.view.channels;
+    if (layer.can_have_bias) layer.bias = bias;
     layers_.push_back(std::move(layer));
   }
 
@@ -191,7 +250,7 @@ class Repair {
       weights.insert(weights.end(), from, from + columns);
     }
     if (!layer.can_have_bias) return ok_status();
-    const Value* value = layer.dense->input(2);
+    const Value* value = layer.dense->input(layer.gate_rows > 0 ? 3 : 2);
     if (layer.add != nullptr) {
       const Node* add = only_user(*layer.dense->output(0));
       value = add != nullptr ? add->input(layer.bias_slot) : nullptr;
@@ -199,7 +258,7 @@ class Repair {
     if (value == nullptr || value->initializer() == nullptr) return ok_status();
     MCOMPRESS_ASSIGN(const std::vector<float> numbers, read_floats(*value->initializer()));
     for (const std::int64_t output : layer.outputs) {
-      bias.push_back(numbers[static_cast<std::size_t>(output)]);
+      bias.push_back(numbers[bias_place(static_cast<std::size_t>(output), layer.dense_gate_rows)]);
     }
     return ok_status();
   }
@@ -342,8 +401,12 @@ class Repair {
     MCOMPRESS_ASSIGN(const std::vector<float> prior,
                      channel_vectors(*weight.constant(), layer.view));
     std::vector<float> prior_bias(layer.outputs.size());
+    std::vector<float> biases;  // as they are stored
     if (layer.bias != nullptr) {
-      MCOMPRESS_ASSIGN(prior_bias, read_floats(*layer.bias->constant()));
+      MCOMPRESS_ASSIGN(biases, read_floats(*layer.bias->constant()));
+      for (std::size_t i = 0; i < prior_bias.size(); ++i) {
+        prior_bias[i] = biases[bias_place(i, layer.gate_rows)];
+      }
     }
     const double damping = moments.rows() > 0 && other.rows() > 0
                                ? best_damping(layer, moments, other, prior, prior_bias)
@@ -381,8 +444,11 @@ class Repair {
     if (!layer.can_have_bias) return ok_status();
     if (layer.bias != nullptr) {
       const auto bias_dims = layer.bias->constant()->dims();
+      for (std::size_t i = 0; i < fit->bias.size(); ++i) {
+        biases[bias_place(i, layer.gate_rows)] = fit->bias[i];
+      }
       edit.set_constant(*layer.bias,
-                        make_float_tensor(fit->bias, {bias_dims.begin(), bias_dims.end()}));
+                        make_float_tensor(biases, {bias_dims.begin(), bias_dims.end()}));
     } else {
       Tensor bias = make_float_tensor(fit->bias, {static_cast<std::int64_t>(fit->bias.size())});
       layer.bias = &edit.add_initializer(model_.graph(), std::string(weight.name()) + "_bias",

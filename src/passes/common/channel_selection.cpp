@@ -72,6 +72,24 @@ struct Chunk {
   double loss = 0, price = 0;
 };
 
+// What one unit of a group saves, to first order, as a share of all that has to go: so costs of
+// several kinds (multiplications, time) add up. `costs`: by id of the node; `most`: of their sum
+// that may stay.
+void add_savings(const ChannelTrace& trace, const std::vector<double>& costs, double most,
+                 std::vector<double>& saves) {
+  const double all = std::accumulate(costs.begin(), costs.end(), 0.0);
+  const double excess = std::max(1 - most, 1e-6) * std::max(all, 1e-30);
+  const auto& groups = trace.groups();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    for (const std::size_t place : groups[g].slices) {
+      const ChannelSlices& slices = trace.slices()[place];
+      const double own = costs[slices.node->id()];
+      if (slices.role == ChannelMember::Role::kParameter && own == 0) continue;
+      saves[g] += own / excess / static_cast<double>(groups[g].units.size());
+    }
+  }
+}
+
 // Prices become the share of the units of their kind that is gone once a chunk and all cheaper ones
 // of the kind are.
 void share_among_kinds(const ChannelTrace& trace, std::vector<Chunk>& chunks) {
@@ -162,16 +180,10 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
   choice.why = eligible_why;
   std::vector<Chunk> chunks;
   std::vector<std::size_t> free_units(groups.size());
-  // What one unit of a group saves, to first order.
+  const bool priced = goal.macs > 0 || goal.time > 0;
   std::vector<double> saves(groups.size());
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    for (const std::size_t place : groups[g].slices) {
-      const ChannelSlices& slices = trace.slices()[place];
-      const double own = macs[slices.node->id()];
-      if (slices.role == ChannelMember::Role::kParameter && own == 0) continue;
-      saves[g] += own / static_cast<double>(groups[g].units.size());
-    }
-  }
+  if (goal.macs > 0) add_savings(trace, macs, goal.macs, saves);
+  if (goal.time > 0) add_savings(trace, goal.times, goal.time, saves);
   for (Stratum& stratum : strata_of(trace)) {
     const std::size_t g = stratum.group;
     if (!choice.why[g].empty()) continue;
@@ -206,8 +218,8 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
         chunk.loss += scores[free[static_cast<std::size_t>(i)]];
       }
       const double gain = saves[g] * static_cast<double>(next);
-      worst = std::max(worst, goal.macs > 0 ? chunk.loss / std::max(gain, 1e-30)
-                                            : chunk.loss / static_cast<double>(next));
+      worst = std::max(worst, priced ? chunk.loss / std::max(gain, 1e-30)
+                                     : chunk.loss / static_cast<double>(next));
       chunk.price = worst;
       // Each group gives the same share first.
       if (goal.scope == ChannelScope::kUniform)
@@ -239,11 +251,13 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
     }
     choice.share = total > 0 ? static_cast<double>(units) / total : 0;
     choice.macs = macs_left(trace, macs, choice.cut);
+    if (goal.time > 0) choice.time = macs_left(trace, goal.times, choice.cut);
   };
   // The shortest run of chunks that is enough.
   std::size_t low = 0, high = chunks.size();
   const auto enough = [&] {
     return (goal.macs <= 0 || choice.macs <= goal.macs) &&
+           (goal.time <= 0 || choice.time <= goal.time) &&
            (goal.share <= 0 || choice.share >= goal.share - 1e-9);
   };
   while (low < high) {
@@ -257,7 +271,7 @@ ChannelChoice choose_channels(const ChannelTrace& trace, const std::vector<doubl
   }
   take(low);
   // A share is not passed when that misses it by less than staying below.
-  if (goal.share > 0 && goal.macs <= 0 && low > 1) {
+  if (goal.share > 0 && !priced && low > 1) {
     const double above = choice.share - goal.share;
     take(low - 1);
     if (goal.share - choice.share > above) take(low);

@@ -15,8 +15,10 @@ namespace mcompress {
 enum class ChannelScope : std::uint8_t { kGlobal, kKind, kUniform };
 
 struct ChannelGoal {
-  double share = 0;  // of units to cut, 0: not asked for
-  double macs = 0;   // of the multiplications of products that may stay; 0: not asked for
+  double share = 0;           // of units to cut, 0: not asked for
+  double macs = 0;            // of the multiplications of products that may stay; 0: not asked for
+  double time = 0;            // of the time of products that may stay; 0: not asked for
+  std::vector<double> times;  // for `time`: of products, by id of the node
   ChannelScope scope = ChannelScope::kGlobal;
   std::int64_t granularity = 0;  // kept widths are multiples; 0: 16, or 8, or 4 for narrow ones
   std::vector<double> most;      // by group: share of its units that may go
@@ -27,6 +29,7 @@ struct ChannelChoice {
   std::vector<bool> eligible;    // by group
   std::vector<std::string> why;  // by group: why it is left alone
   double macs = 1;               // of products, that stay
+  double time = 1;               // of the time of products, that stays; with ChannelGoal::time
   double share = 0;              // of eligible units that go
 };
 
