@@ -49,6 +49,7 @@ class QuantizedFusion {
       MCOMPRESS_TRY(node->is("MaxPool") ? pool_codes(*node) : move_codes(*node));
     }
     for (Node* node : all("QuantizeLinear")) MCOMPRESS_TRY(take_back(*node));
+    for (Node* node : all("QuantizeLinear")) MCOMPRESS_TRY(take_cut(*node));
     for (Node* node : all("QuantizeLinear")) MCOMPRESS_TRY(into_integers(*node));
     std::vector<Node*> products;
     for_each_node(model_.graph(), [&](Node& node) {
@@ -198,19 +199,26 @@ class QuantizedFusion {
     return low && high && *low <= range->first && *high >= range->second;
   }
 
+  // Q(Relu(x)) is Q(x) where no code stands for less than 0.
+  Status take_cut(Node& quantize) {
+    const auto coded = coded_by(quantize);
+    Value* made = quantize.input(0);
+    Node* cut = made != nullptr ? made->producer() : nullptr;
+    if (!coded || cut == nullptr || cut->input(0) == nullptr || only_user(*made) != &quantize ||
+        !cut_by_codes(*cut, *coded)) {
+      return ok_status();
+    }
+    chose(context_, *cut, "the codes of '" + std::string(coded->codes->name()) + "' do the same");
+    editor_.set_input(quantize, 0, cut->input(0));
+    return erase_unused(context_, *made);
+  }
+
   Status into_integers(Node& quantize) {
     const auto coded = coded_by(quantize);
     Value* made = quantize.input(0);
     if (!coded || made == nullptr || made->producer() == nullptr) return ok_status();
     Node* op = made->producer();
     if (only_user(*made) != &quantize) return ok_status();
-    if (!IntegerForms::knows(*op) && cut_by_codes(*op, *coded)) {
-      made = op->input(0);
-      if (made == nullptr || made->producer() == nullptr || only_user(*made) != op) {
-        return ok_status();
-      }
-      op = made->producer();
-    }
     if (!IntegerForms::knows(*op) || &op->graph() != &quantize.graph() || !reads_codes(*op)) {
       return ok_status();
     }

@@ -117,6 +117,18 @@ TEST(FuseQuantized, Products) {
                             "MatMulIntegerToFloat", 2, 1e-5);
   EXPECT_EQ(constant_ints(maker_of(*real.after, "y")->input(1)),
             (std::vector<std::int64_t>{10, -20, 30, 40, -50, 60}));
+  // A bias of codes, at the scale of the products.
+  for (const char* end : {"y = Gemm<transB = 1>(xd, wd, bd)",
+                          "r = Gemm<transB = 1>(xd, wd, bd) q = "
+                          "QuantizeLinear(r, t, o) y = DequantizeLinear(q, t, o)"}) {
+    const bool real = std::string_view(end).starts_with("y");
+    const auto coded =
+        becomes(model(turned + "bd = DequantizeLinear<axis = 0>(bi, bs) " + end, inputs), "QGemm",
+                real ? 2 : 3, real ? 1e-5 : 0.0501);
+    const Node& node = *maker_of(*coded.after, real ? "y" : "q");
+    EXPECT_EQ(node.input(6)->name(), "bi");
+    EXPECT_EQ(node.inputs().size(), real ? 7u : 9u);
+  }
   EXPECT_EQ(
       why_not(model(turned + "r = Gemm<transB = 1, alpha = 0.5>(xd, wd, b)" + std::string(kEnd),
                     inputs)),
@@ -172,6 +184,21 @@ TEST(FuseQuantized, MovesCodes) {
                          "y = DequantizeLinear(q, t, o)"),
                    kPasses, 0.0)
           .run->changed);
+}
+
+TEST(FuseQuantized, WhatCodesCutAnyway) {
+  const std::string tail = " q = QuantizeLinear(r, t, low) y = DequantizeLinear(q, t, low)";
+  for (const std::string cut : {"r = Relu(x)", "r = Clip(x, zero)"}) {
+    const auto checked = check_passes(model(cut + tail), kPasses, 0.0);
+    EXPECT_EQ(maker_of(*checked.after, "q")->input(0)->name(), "x") << cut;
+  }
+  // Read by others too, a bound that codes reach, numbers below the lowest code.
+  for (const std::string& body :
+       {std::string("r = Relu(x) q = QuantizeLinear(r, t, low) d = DequantizeLinear(q, t, low) y = "
+                    "Add(d, r)"),
+        "r = Clip(x, zero, six)" + tail, "r = Relu(x)" + std::string(kEnd)}) {
+    EXPECT_FALSE(check_passes(model(body), kPasses, 0.0).run->changed) << body;
+  }
 }
 
 TEST(FuseQuantized, SignedActivationsBecomeUnsigned) {

@@ -300,7 +300,9 @@ Result<IntegerForms::Form> IntegerForms::product(const QuantizedSite& site,
     form.why = "its weight is no constant matrix";
   }
   if (!form.why.empty()) return form;
-  if (!result) return real_gemm(site, *a, *b);
+  // A bias of codes is QGemm's own; one in float32 would be rounded for it.
+  const bool coded_bias = gemm && made_by(op.input(2), "DequantizeLinear") != nullptr;
+  if (!result && !coded_bias) return real_gemm(site, *a, *b);
   Graph& graph = site.op->graph();
   if (!gemm) {
     form.why = why_not_offered("", "QLinearMatMul");
@@ -316,9 +318,11 @@ Result<IntegerForms::Form> IntegerForms::product(const QuantizedSite& site,
   if (!form.why.empty()) return form;
   form.node.domain = kContribDomain;
   form.node.op_type = "QGemm";
-  form.node.inputs = {a->codes, a->scale,      zero_of(graph, *a),
-                      b->codes, b->scale,      zero_of(graph, *b),
-                      bias,     result->scale, zero_of(graph, *result)};
+  form.node.inputs = {a->codes,           a->scale, zero_of(graph, *a), b->codes, b->scale,
+                      zero_of(graph, *b), bias};
+  if (result) {
+    form.node.inputs.insert(form.node.inputs.end(), {result->scale, zero_of(graph, *result)});
+  }
   form.node.attributes.push_back(attribute("transB", std::int64_t{turned}));
   return form;
 }

@@ -36,8 +36,7 @@ bool same_codes(const CodedTensor& left, const CodedTensor& right);
 // The numbers that codes of that type stand for: [lowest, highest].
 std::optional<std::pair<double, double>> code_range(const CodedTensor& coded);
 
-// `quantize` makes codes of what `op` makes, with nothing but `between` in the middle: a Relu or
-// Clip that the range of the codes does anyway. No quantize: the result stays float32, and `last`
+// `quantize` makes codes of what `op` makes. No quantize: the result stays float32, and `last`
 // makes it: `op` itself, or the Add of a constant vector behind a MatMul.
 struct QuantizedSite {
   Node* op = nullptr;
