@@ -66,6 +66,9 @@ void tune_allocator() {
   ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 128 << 20);
   ::mallopt(M_TOP_PAD, 16 << 20);
+  // Blocks that are kept apart for the next request of their size are gathered again by every
+  // larger request: all of memory is walked for it.
+  ::mallopt(M_MXFAST, 0);
 #endif
 }
 

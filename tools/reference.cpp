@@ -73,7 +73,7 @@ std::string markdown() {
       "prints the one a command runs.\nPasses that reach nested graphs run in the bodies of "
       "functions "
       "that stay as calls too, but for those that are\nabout the model as a whole: convert-opset, "
-      "fuse-contrib, inline-functions, lift-constants, pin-inputs, raise-opset.\n";
+      "fuse-contrib, fuse-quantized, inline-functions, lift-constants, pin-inputs, raise-opset.\n";
   for (const PassInfo* pass : builtin_passes().all()) {
     text += "\n## " + std::string(pass->name) + "\n\n" + std::string(pass->summary) + ".\n\n";
     text += "Reach: " + reach_text(*pass) + ".";

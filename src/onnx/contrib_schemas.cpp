@@ -151,6 +151,37 @@ void quantized_global_pool(Context& context) {
   onnx::updateOutputShape(context, 0, shape);
 }
 
+void quantized_pool(Context& context) {
+  onnx::propagateElemTypeFromInputToOutput(context, 0, 0);
+  if (number(context, "channels_last") == 0) {
+    onnx::convPoolShapeInference(context, false, true, 0, 0);
+  }
+}
+
+// Scale and zero point of the result, then each part with its own.
+void quantized_concat(Context& context) {
+  onnx::propagateElemTypeFromInputToOutput(context, 1, 0);
+  const Shape* first = shape_of(context, 2);
+  if (first == nullptr) return;
+  const int rank = first->dim_size();
+  std::int64_t axis = number(context, "axis");
+  if (axis < 0) axis += rank;
+  if (axis < 0 || axis >= rank) return;
+  Shape shape = *first;
+  std::int64_t sum = 0;
+  bool known = true;
+  for (std::size_t i = 2; i < context.getNumInputs(); i += 3) {
+    const Shape* part = shape_of(context, i);
+    if (part == nullptr || part->dim_size() != rank) return;
+    const std::int64_t size = size_of(part, static_cast<int>(axis));
+    known = known && size > 0;
+    sum += size;
+  }
+  shape.mutable_dim(static_cast<int>(axis))->Clear();
+  if (known) set_size(*shape.mutable_dim(static_cast<int>(axis)), sum);
+  onnx::updateOutputShape(context, 0, shape);
+}
+
 // [batch, length, hidden] by weights of Q, K and V side by side.
 void attention(Context& context) {
   std::int64_t hidden = 0;
@@ -202,6 +233,8 @@ const std::map<std::string_view, Rule>& rules() {
       {"MultiHeadAttention", multi_head_attention},
       {"QGemm", quantized_gemm},
       {"QLinearAdd", quantized_binary},
+      {"QLinearAveragePool", quantized_pool},
+      {"QLinearConcat", quantized_concat},
       {"QLinearGlobalAveragePool", quantized_global_pool},
       {"QLinearLeakyRelu", like_first},
       {"QLinearMul", quantized_binary},

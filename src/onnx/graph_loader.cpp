@@ -464,6 +464,10 @@ Status GraphLoader::add_outputs(Scope& scope, const std::vector<std::string_view
 }
 
 Status GraphLoader::fill(Scope& scope, onnx::GraphProto& proto, Origin origin) {
+  const auto most = static_cast<std::size_t>(proto.input_size() + proto.initializer_size() +
+                                             2 * proto.node_size());
+  scope.names.reserve(most);
+  scope.maker.reserve(static_cast<std::size_t>(proto.node_size()));
   builder_.set_graph(*scope.graph, proto.name(), std::move(origin));
   MCOMPRESS_TRY(define_inputs(scope, proto));
   MCOMPRESS_TRY(define_initializers(scope, proto));

@@ -82,6 +82,9 @@ class Stages {
   explicit Stages(onnx::ModelProto& model)
       : model_(model), whole_(new_graph(model)), done_(new_graph(model)) {
     whole_.Swap(model_.mutable_graph());
+    types_.reserve(static_cast<std::size_t>(whole_.input_size() + whole_.value_info_size() +
+                                            2 * whole_.node_size()));
+    initializers_.reserve(static_cast<std::size_t>(whole_.initializer_size()));
     for (const auto* list : {&whole_.input(), &whole_.output(), &whole_.value_info()}) {
       for (const onnx::ValueInfoProto& info : *list) types_.emplace(info.name(), &info);
     }

@@ -227,13 +227,12 @@ class Comparison {
     return read;
   }
 
+  // Of 8 bits: codes, which no operator takes for sizes or indices.
   static bool is_integer(const Value& value) {
     switch (element_type(value)) {
-      case DataType::kInt8:
       case DataType::kInt16:
       case DataType::kInt32:
       case DataType::kInt64:
-      case DataType::kUint8:
       case DataType::kUint16:
       case DataType::kUint32:
       case DataType::kUint64:

@@ -19,9 +19,9 @@ namespace {
 // About the interface, the operator sets or the functions of the model; lift-constants, as bodies
 // have no initializers; and operators of another domain, which runtimes find once the call is
 // written out.
-constexpr auto kOfTheModel =
-    std::to_array<std::string_view>({"convert-opset", "fuse-contrib", "inline-functions",
-                                     "lift-constants", "pin-inputs", "raise-opset"});
+constexpr auto kOfTheModel = std::to_array<std::string_view>(
+    {"convert-opset", "fuse-contrib", "fuse-quantized", "inline-functions", "lift-constants",
+     "pin-inputs", "raise-opset"});
 
 // What two calls know of one input.
 std::optional<TypeInfo> in_common(const std::optional<TypeInfo>& left, const TypeInfo* right) {

@@ -50,6 +50,26 @@ bool draws_random_numbers(const Model& model) {
   return random;
 }
 
+// It quantizes what it computes, and computes with what it restores.
+bool restores_codes(const Model& model) {
+  bool quantizes = false, restores = false;
+  for_each_node(const_cast<Model&>(model).graph(), [&](Node& node) {
+    quantizes = quantizes || node.is("QuantizeLinear");
+    restores = restores || node.is("DequantizeLinear");
+  });
+  return quantizes && restores;
+}
+
+bool computes_on_codes(const Model& model) {
+  bool found = false;
+  for_each_node(const_cast<Model&>(model).graph(), [&](Node& node) {
+    const std::string_view op_type = node.op_type();
+    found = found || op_type.starts_with("QLinear") || op_type == "QGemm" ||
+            op_type == "MatMulIntegerToFloat";
+  });
+  return found;
+}
+
 std::string number_text(float value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.6g", static_cast<double>(value));
@@ -131,10 +151,11 @@ Result<std::string> difference_between(const Tensor& expected, const TensorView&
   return std::string();
 }
 
-Result<std::unique_ptr<Session>> NumericGuard::open(const Model& model) const {
+Result<std::unique_ptr<Session>> NumericGuard::open(const Model& model, bool fused) const {
   SessionOptions options;
   options.threads = threads_;
-  options.optimisation = Optimisation::kNone;  // the graph as it is, not what becomes of it
+  // The graph as it is, not what becomes of it.
+  options.optimisation = fused ? Optimisation::kExtended : Optimisation::kNone;
   options.prepack = false;
   options.memory_arena = false;
   return runtime_.open(model, options);
@@ -185,6 +206,7 @@ Result<std::string> NumericGuard::difference(Session& candidate, std::span<const
 void NumericGuard::remember(const Model& model) {
   outputs_.clear();
   reference_.clear();
+  fused_reference_.clear();
   why_no_reference_.clear();
   opens_ = false;
   if (draws_random_numbers(model)) {
@@ -204,7 +226,10 @@ void NumericGuard::remember(const Model& model) {
   } else {
     why_no_reference_ = "it does not run on made-up inputs: " + run.error().diagnostic.message;
   }
-  if (data_ == nullptr || data_->count() == 0) return;
+  if (data_ == nullptr || data_->count() == 0) {
+    if (restores_codes(model)) remember_fused(model);
+    return;
+  }
   auto sample = data_->sample(0);
   if (!sample.ok()) {
     unreadable_ = std::move(sample).error();
@@ -212,6 +237,26 @@ void NumericGuard::remember(const Model& model) {
   }
   auto measured = run_once(**session, outputs_, std::move(sample).value());
   if (measured.ok()) reference_.push_back(std::move(measured).value());
+  if (restores_codes(model)) remember_fused(model);
+}
+
+void NumericGuard::remember_fused(const Model& model) {
+  auto session = open(model, true);
+  if (!session.ok()) return;
+  for (const Run& run : reference_) {
+    auto fused = run_once(**session, outputs_, run.feeds);
+    if (!fused.ok()) return fused_reference_.clear();
+    fused_reference_.push_back(std::move(fused).value());
+  }
+}
+
+std::string NumericGuard::broken_by(Session& candidate, const std::vector<Run>& runs) const {
+  for (const Run& run : runs) {
+    auto found = difference(candidate, outputs_, outputs_, run);
+    if (!found.ok()) return "it does not run any more: " + found.error().diagnostic.message;
+    if (!found->empty()) return std::move(found).value();
+  }
+  return {};
 }
 
 Verdict NumericGuard::compare(const Model& candidate) {
@@ -231,14 +276,10 @@ Verdict NumericGuard::compare(const Model& candidate) {
     return verdict;
   }
   verdict.checked = 1;
-  for (const Run& run : reference_) {
-    auto found = difference(**session, outputs_, outputs_, run);
-    if (!found.ok()) {
-      verdict.broken = "it does not run any more: " + found.error().diagnostic.message;
-    } else if (!found->empty()) {
-      verdict.broken = std::move(found).value();
-    }
-    if (!verdict.holds()) break;
+  verdict.broken = broken_by(**session, reference_);
+  if (!verdict.holds() && !fused_reference_.empty() && computes_on_codes(candidate)) {
+    auto fused = open(candidate, true);
+    if (fused.ok()) verdict.broken = broken_by(**fused, fused_reference_);
   }
   return verdict;
 }
@@ -307,6 +348,7 @@ Result<std::string> NumericGuard::compare_change(const Model& before, const Mode
   const auto part_after = part_of(after, change.after, inputs_after, wanted_after);
   MCOMPRESS_ASSIGN(const auto first, open(*part_before));
   MCOMPRESS_ASSIGN(auto feeds, make_feeds(first->inputs(), shapes));
+  const std::vector<NamedTensor> all_feeds = feeds;
   MCOMPRESS_ASSIGN(Run run, run_once(*first, names_of(first->outputs()), std::move(feeds)));
   auto second = open(*part_after);
   if (!second.ok()) return "the runtime refuses it: " + second.error().diagnostic.message;
@@ -317,6 +359,14 @@ Result<std::string> NumericGuard::compare_change(const Model& before, const Mode
   });
   auto found = difference(**second, names_of((*second)->outputs()), labels, run);
   if (!found.ok()) return "it does not run any more: " + found.error().diagnostic.message;
+  if (!found->empty() && restores_codes(*part_before) && computes_on_codes(*part_after)) {
+    const auto fused_first = open(*part_before, true), fused_second = open(*part_after, true);
+    if (!fused_first.ok() || !fused_second.ok()) return found;
+    auto fused = run_once(**fused_first, names_of((*fused_first)->outputs()), all_feeds);
+    if (!fused.ok()) return found;
+    fused->feeds = std::move(run.feeds);
+    return difference(**fused_second, names_of((*fused_second)->outputs()), labels, *fused);
+  }
   return found;
 }
 

@@ -47,6 +47,9 @@ class NumericGuard {
     std::vector<NamedTensor> feeds;
     std::vector<Tensor> results;
   };
+  // What is too far away from one of the runs, or fails; empty: nothing.
+  std::string broken_by(Session& candidate, const std::vector<Run>& runs) const;
+  void remember_fused(const Model& model);
   static Result<Run> run_once(Session& session, std::span<const std::string> outputs,
                               std::vector<NamedTensor> feeds);
   Result<Run> run_made_up(Session& session, std::span<const std::string> outputs);
@@ -55,8 +58,8 @@ class NumericGuard {
   Verdict compare_sites(const Model& before, const Model& after, std::size_t depth, Types& types);
   Result<std::string> compare_change(const Model& before, const Model& after, const Change& change,
                                      Types& types);
-  Result<std::unique_ptr<Session>> open(const Model& model) const;
-
+  // `fused`: with the runtime's own fusions, which compute quantized operators on integers.
+  Result<std::unique_ptr<Session>> open(const Model& model, bool fused = false) const;
   Runtime& runtime_;
   DataSource* data_;
   std::uint64_t seed_;
@@ -64,6 +67,9 @@ class NumericGuard {
   int threads_;
   std::vector<std::string> outputs_;
   std::vector<Run> reference_;
+  // The same by the runtime's own fusions; only of models that restore and quantize activations. A
+  // code that is rounded the other way is no error of a pass that does what the runtime does.
+  std::vector<Run> fused_reference_;
   std::string why_no_reference_;
   std::optional<Error> unreadable_;
   bool opens_ = false;  // the runtime takes the model to be compared with

@@ -7,7 +7,7 @@
 // comes before. In topological order, so that equal chains collapse from their beginning.
 #include <algorithm>
 #include <array>
-#include <unordered_map>
+#include <bit>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
@@ -33,6 +33,7 @@ class EliminateDuplicates final : public Pass {
   Status run(Model& model, PassContext& context) override {
     // Before that, the second operand may be aligned by an attribute.
     commutes_ = model.opset("") >= kNumpyBroadcast;
+    heads_.assign(std::bit_ceil(model.node_limit() + 1), 0);
     MCOMPRESS_TRY(merge_in(model.graph(), context));
     context.report().count("merged", merged_);
     return ok_status();
@@ -41,24 +42,28 @@ class EliminateDuplicates final : public Pass {
  private:
   // `seen_` holds what can be seen from here: of this graph and of those around it.
   Status merge_in(Graph& graph, PassContext& context) {
-    std::vector<std::uint64_t> added;
+    const std::size_t outside = seen_.size();
     for (Node* node : graph.nodes()) {
       for (Graph* body : node->bodies()) MCOMPRESS_TRY(merge_in(*body, context));
       const auto key = key_of(*node);
       if (!key) continue;
-      std::vector<Node*>& earlier = seen_[*key];
       bool merged = false;
-      for (Node* other : earlier) {
-        MCOMPRESS_ASSIGN(const bool same, same_work(*node, *other));
+      std::uint32_t& head = heads_[*key & (heads_.size() - 1)];
+      for (std::uint32_t at = head; at != 0 && !merged; at = seen_[at - 1].before) {
+        if (seen_[at - 1].key != *key) continue;
+        Node& other = *seen_[at - 1].node;
+        MCOMPRESS_ASSIGN(const bool same, same_work(*node, other));
         if (!same) continue;
-        MCOMPRESS_ASSIGN(merged, merge(*node, *other, context));
-        if (merged) break;
+        MCOMPRESS_ASSIGN(merged, merge(*node, other, context));
       }
       if (merged) continue;
-      earlier.push_back(node);
-      added.push_back(*key);
+      seen_.push_back({*key, node, head});
+      head = static_cast<std::uint32_t>(seen_.size());
     }
-    for (std::uint64_t key : added) seen_[key].pop_back();
+    while (seen_.size() > outside) {
+      heads_[seen_.back().key & (heads_.size() - 1)] = seen_.back().before;
+      seen_.pop_back();
+    }
     return ok_status();
   }
 
@@ -148,7 +153,14 @@ class EliminateDuplicates final : public Pass {
     return true;
   }
 
-  std::unordered_map<std::uint64_t, std::vector<Node*>> seen_;
+  // Of one bucket, the last one first: numbers count from one, 0 ends the list.
+  struct Seen {
+    std::uint64_t key = 0;
+    Node* node = nullptr;
+    std::uint32_t before = 0;
+  };
+  std::vector<Seen> seen_;
+  std::vector<std::uint32_t> heads_;  // a power of two of buckets
   bool commutes_ = false;
   std::int64_t merged_ = 0;
 };

@@ -10,6 +10,7 @@
 //   Softmax(q k^T / 8 + mask) v by heads, with   =>   Attention<num_heads, scale = 1/8>(
 //     q, k, v from x by constant matrices               x, [wq wk wv], [bq bk bv], , , mask)
 //     q, k, v from other tensors                 =>   MultiHeadAttention<..>(q, k, v, , , mask)
+//   Unsqueeze(Gather(Shape(x), 1), 0)            =>   Shape<start = 1, end = 2>(x)
 //
 // It runs once, when nothing else has anything left to do: others do not know these operators.
 //
@@ -40,29 +41,19 @@ class FuseContrib final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     if (!options_.allow_contrib) return ok_status();
-    if (!has_any(context.target())) {
-      return Error(Code::kUsage, "no-contrib-operators",
-                   "target '" + context.target().name + "' has no operators of its own",
-                   {{}, "allow-contrib", {}}, "`mcompress targets` tells what each has");
-    }
+    MCOMPRESS_TRY(admit_contrib(context.target()));
     ContribWriter writer(model, context);
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
     MCOMPRESS_TRY(write_contrib_products(writer));
     MCOMPRESS_TRY(write_contrib_sums(writer));
     MCOMPRESS_TRY(write_contrib_activations(writer));
+    MCOMPRESS_TRY(write_contrib_sizes(writer));
     writer.report();
     return ok_status();
   }
 
  private:
-  static bool has_any(const Target& target) {
-    for (const NativeOperator& native : target.natives) {
-      if (native.domain == kContribDomain) return true;
-    }
-    return false;
-  }
-
   Options options_;
 };
 

@@ -16,6 +16,7 @@ status=0
 grep -q "target 'generic-qdq' has no operators of its own" message
 # The flag belongs to a pass.
 status=0
-"$MCOMPRESS" optimize "$model" -o none.onnx --allow-contrib --skip fuse-contrib 2>message || status=$?
+"$MCOMPRESS" optimize "$model" -o none.onnx --allow-contrib --skip fuse-contrib,fuse-quantized 2>message || status=$?
 [[ $status == 1 && ! -e none.onnx ]]
 grep -q 'is an option of fuse-contrib' message
+grep -q 'fuse-quantized' message

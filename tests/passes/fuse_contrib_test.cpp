@@ -250,6 +250,30 @@ TEST(FuseContrib, SaysWhichProductsStay) {
             "'m' is a graph output");
 }
 
+// ---------------------------------------------------------------------------------- dimensions
+
+TEST(FuseContrib, DimensionsThatFollowEachOtherArePartsOfShape) {
+  const auto sizes = [](const std::string& body, int opset = 17) {
+    return header(opset) +
+           "(float[N,5,M] x) => (int64[K] y) <int64 i1 = {1}, int64 last = {-1}, "
+           "int64[2] two = {1,2}, int64[2] twice = {1,1}, int64[1] zero = {0}> { s = Shape(x) " +
+           body + " }";
+  };
+  for (const auto& [body, start, end] :
+       {std::tuple("g = Gather(s, i1) y = Unsqueeze(g, zero)", 1, 2),
+        std::tuple("g = Gather(s, last) y = Unsqueeze(g, zero)", 2, 3),
+        std::tuple("y = Gather(s, two)", 1, 3)}) {
+    const auto checked = check_passes(sizes(body), kPasses, 0.0);
+    EXPECT_EQ(checked.after->graph().node_count(), 1u) << body;
+    EXPECT_EQ(checked.after->graph().first()->int_attribute("start", -9), start) << body;
+    EXPECT_EQ(checked.after->graph().first()->int_attribute("end", -9), end) << body;
+  }
+  EXPECT_FALSE(check_passes(sizes("y = Gather(s, twice)"), kPasses, 0.0).run->changed);
+  EXPECT_FALSE(check_passes(sizes("y = Gather(s, two)", 14), kPasses, 0.0).run->changed);
+  EXPECT_FALSE(check_passes(sizes("g = Gather(s, two) y = Concat<axis = 0>(g, s)"), kPasses, 0.0)
+                   .run->changed);
+}
+
 // Its kernel is slower than the two operators it stands for.
 TEST(FuseContrib, SumsThatAreNormalisedStay) {
   const auto checked =

@@ -207,6 +207,47 @@ TEST_P(GuardModes, StepsThatRunOnceAreGuardedToo) {
   EXPECT_EQ(weight("w"), 1.00001f);
 }
 
+// The runtime rounds the bias to multiples of 0.1 for its integer kernel, as the pass does: several
+// codes away from what the graph gives as it is written, and no error. A wrong code is one.
+TEST_P(GuardModes, CodesAreComparedAsTheRuntimeComputesThem) {
+  model = testing::model_from_text(R"(
+      <ir_version: 8, opset_import: ["" : 13]>
+      g (float[1,2,3,3] x) => (float[1,2,3,3] y)
+      <float s = {0.02}, uint8 o = {128}, float sw = {5}, int8 wz = {0}, int8[2,2,1,1] w =
+       {1,-2,3,4}, float[2] b = {0.04,-0.03}, float t = {0.01}> {
+        xq = QuantizeLinear(x, s, o)
+        xd = DequantizeLinear(xq, s, o)
+        wd = DequantizeLinear(w, sw, wz)
+        r = Conv(xd, wd, b)
+        q = QuantizeLinear(r, t, o)
+        y = DequantizeLinear(q, t, o)
+      })");
+  ASSERT_TRUE(registry.add(*builtin_passes().find("fuse-quantized")).ok());
+  add("wrong", [](Model& changed, PassContext& context) {
+    Value* bias = changed.graph().find("b_codes");
+    ASSERT_NE(bias, nullptr);
+    context.edit().set_constant(
+        *bias, make_bytes_tensor(DataType::kInt32, {2}, std::vector<std::byte>(8, std::byte{1})));
+    note(context, "b_codes");
+  });
+  Recipe recipe;
+  Datum allowed = Datum::map();
+  allowed.set("allow-contrib", Datum::boolean(true));
+  recipe.steps = {{"fuse-quantized", allowed}, {"wrong", Datum::map()}};
+  Services services;
+  services.diagnostics = &diagnostics;
+  services.runtime = find_runtime("onnxruntime").value();
+  PipelineOptions options;
+  options.guard = GetParam();
+  const Status status = run_pipeline(*model, recipe, registry, services, options, explain, report);
+  ASSERT_TRUE(status.ok()) << to_string(status.error().diagnostic);
+  EXPECT_EQ(testing::count_nodes(*model, "QLinearConv"), 1);
+  EXPECT_EQ(read_ints(*model->graph().find("b_codes")->initializer()).value(),
+            (std::vector<std::int64_t>{0, 0}));
+  EXPECT_NE(guard_facts().find(R"("undone": ["wrong"])"), std::string::npos) << guard_facts();
+  EXPECT_EQ(warnings(), 1);
+}
+
 TEST_P(GuardModes, PassesMeantToChangeResultsAreLeftAlone) {
   add_weight_change("lossy", "v", 3.5f, false);
   add_right_one("right");

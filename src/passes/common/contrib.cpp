@@ -1,8 +1,18 @@
 #include "passes/common/contrib.h"
 
+#include <algorithm>
+
 #include "ir/facts.h"
 
 namespace mcompress {
+
+Status admit_contrib(const Target& target) {
+  const auto own = [](const NativeOperator& native) { return native.domain == kContribDomain; };
+  if (std::ranges::any_of(target.natives, own)) return ok_status();
+  return Error(Code::kUsage, "no-contrib-operators",
+               "target '" + target.name + "' has no operators of its own",
+               {{}, "allow-contrib", {}}, "`mcompress targets` tells what each has");
+}
 
 void ContribWriter::saw(const Node& node, std::string_view op_type, std::string why) {
   ++eligible_;

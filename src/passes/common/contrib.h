@@ -13,6 +13,9 @@ namespace mcompress {
 
 inline constexpr std::string_view kContribDomain = "com.microsoft";
 
+// Fails with kUsage for a target that has no operators of that domain.
+Status admit_contrib(const Target& target);
+
 // What was done, by operator, and what the target offers.
 class ContribWriter {
  public:
@@ -49,6 +52,9 @@ Status write_contrib_gates(ContribWriter& writer);
 Status write_contrib_products(ContribWriter& writer);
 // FusedConv for a convolution to whose result a tensor of the same shape is added.
 Status write_contrib_sums(ContribWriter& writer);
+// Shape<start, end> for dimensions that are picked from a Shape. It is ONNX's own, but runtimes
+// look for the long form in what they fuse, so that it is written behind everything else.
+Status write_contrib_sizes(ContribWriter& writer);
 // FusedConv and FusedGemm, which apply an activation to their results.
 Status write_contrib_activations(ContribWriter& writer);
 

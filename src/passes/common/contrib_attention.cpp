@@ -354,10 +354,15 @@ class AttentionWriter {
     }
     if (rank == 4 && known[2] == rows && known[3] == columns) return *sum;
     Value* shape = nullptr;
+    // Expand keeps axes in front of those it is told.
+    const bool add_axes = rank < 4;
     if (rows.known() && columns.known()) {
-      shape = &numbers(graph, {1, 1, rows.number, columns.number});
+      std::vector<std::int64_t> sizes{rows.number, columns.number};
+      if (add_axes) sizes = {1, 1, rows.number, columns.number};
+      shape = &numbers(graph, std::move(sizes));
     } else {
-      std::vector<Value*> parts = {&numbers(graph, {1, 1})};
+      std::vector<Value*> parts;
+      if (add_axes) parts.push_back(&numbers(graph, {1, 1}));
       const auto length_of = [&](const HeadsView& view, std::vector<std::int64_t> axes) {
         Value& sizes = added(anchor, "Shape", {source_of(view)});
         parts.push_back(&added(anchor, "Gather", {&sizes, &numbers(graph, std::move(axes))}));
@@ -368,8 +373,11 @@ class AttentionWriter {
         length_of(q, {1});
         length_of(k, {1});
       }
-      shape = &added(anchor, "Concat", std::move(parts));
-      context_.edit().set_attribute(*shape->producer(), attribute("axis", std::int64_t{0}));
+      shape = parts.front();
+      if (parts.size() > 1) {
+        shape = &added(anchor, "Concat", std::move(parts));
+        context_.edit().set_attribute(*shape->producer(), attribute("axis", std::int64_t{0}));
+      }
     }
     return added(anchor, "Expand", {sum, shape});
   }
