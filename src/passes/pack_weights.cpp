@@ -19,6 +19,7 @@
 #include "numeric/entropy_code.h"
 #include "passes/common/constant_indices.h"
 #include "passes/common/constants.h"
+#include "passes/common/group_books.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/symbol_pools.h"
@@ -37,6 +38,7 @@ struct Packable {
   SymbolStream stream;  // a symbol for each element
   std::vector<std::int64_t> dims;
   std::optional<DataType> cast;  // behind the look-up
+  GroupBooks groups;
   std::uint64_t bytes_before = 0;
   std::string name;
   std::optional<std::uint8_t> zero;  // the symbol of clustered weights that are 0
@@ -106,6 +108,9 @@ class PackWeights final : public Pass {
                 context);
       return ok_status();
     }
+    MCOMPRESS_TRY(find_clustered(model, context));
+    MCOMPRESS_TRY(find_codes(model, context));
+    if (found_.empty()) return ok_status();
     auto runtime = context.runtime();
     std::int64_t before = -1;
     if (runtime.ok()) {
@@ -119,8 +124,6 @@ class PackWeights final : public Pass {
       }
       before = *executed;
     }
-    MCOMPRESS_TRY(find_clustered(model, context));
-    MCOMPRESS_TRY(find_codes(model, context));
     SymbolPools pools;
     for (Packable& packable : found_) add_streams(packable, pools);
     choose(pools, context);
@@ -168,19 +171,20 @@ class PackWeights final : public Pass {
       const auto codebook = constant_of(node->input(0));
       // [entries], or [entries, dimension].
       if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().empty() ||
-          codebook->dims().size() > 2 || codebook->dims()[0] > 256) {
+          codebook->dims().size() > 2) {
         continue;
       }
       const auto indices = constant_indices(node->input(1));
       if (!indices || whole(indices->numbers.size()) < options_.min_elements) continue;
+      const std::int64_t entries = entries_of_group(codebook->dims(), *indices);
+      if (entries < 1 || entries > 256) continue;
       add_constants(node->input(1), of_lookups_);
       if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
         explain_kept(context, *node->input(0), *codebook, node, std::move(why));
         continue;
       }
-      const bool valid = std::ranges::all_of(indices->numbers, [&](std::int32_t index) {
-        return index >= 0 && index < codebook->dims()[0];
-      });
+      const bool valid = std::ranges::all_of(
+          indices->numbers, [&](std::int32_t index) { return index >= 0 && index < entries; });
       if (!valid) continue;
       Packable packable;
       packable.value = node->output(0);
@@ -188,19 +192,31 @@ class PackWeights final : public Pass {
       packable.name = node->input(0)->name();
       packable.dims = indices->dims;
       packable.stream.type = DataType::kFloat;
-      MCOMPRESS_ASSIGN(const std::vector<float> entries, read_floats(*codebook));
-      const auto bytes = std::as_bytes(std::span(entries));
-      packable.stream.table.assign(bytes.begin(), bytes.end());
-      if (codebook->dims().size() == 2) {
-        packable.stream.entry = {codebook->dims()[1]};
-        packable.dims.push_back(codebook->dims()[1]);
-      } else if (const auto zero = std::ranges::find(entries, 0.0F); zero != entries.end()) {
-        packable.zero = static_cast<std::uint8_t>(zero - entries.begin());
-      }
+      MCOMPRESS_ASSIGN(const std::vector<float> book, read_floats(*codebook));
       for (const std::int32_t index : indices->numbers) {
         packable.stream.symbols.push_back(static_cast<std::uint8_t>(index));
       }
+      if (!indices->offsets.empty()) {
+        SymbolStream& stream = packable.stream;
+        packable.groups =
+            rank_entries(*indices, book, static_cast<std::size_t>(entries), stream.symbols);
+        stream.type = DataType::kUint8;
+        for (std::int64_t r = 0; r < entries; ++r) {
+          stream.table.push_back(static_cast<std::byte>(r));
+        }
+        if (packable.groups.zeros_first) packable.zero = 0;
+      } else {
+        const auto bytes = std::as_bytes(std::span(book));
+        packable.stream.table.assign(bytes.begin(), bytes.end());
+        if (codebook->dims().size() == 2) {
+          packable.stream.entry = {codebook->dims()[1]};
+          packable.dims.push_back(codebook->dims()[1]);
+        } else if (const auto zero = std::ranges::find(book, 0.0F); zero != book.end()) {
+          packable.zero = static_cast<std::uint8_t>(zero - book.begin());
+        }
+      }
       packable.bytes_before = constant_bytes(node->input(1));
+      if (packable.groups.any()) packable.bytes_before += codebook->byte_size();
       found(std::move(packable), *node, context);
     }
     return ok_status();
@@ -337,6 +353,12 @@ class PackWeights final : public Pass {
       cost.memory += share.memory;
     }
     if (packable.sparse()) cost.own += kOfGaps, cost.memory += 8 * packable.symbols;
+    if (packable.groups.any()) {
+      constexpr std::uint64_t kOfGroups = 300;  // bytes of nodes
+      cost.own += kOfGroups + 4 * packable.groups.offsets.size();
+      cost.own += 4 * packable.groups.entries.size();
+      cost.memory += 12 * packable.symbols;
+    }
     return cost;
   }
 
@@ -482,11 +504,23 @@ class PackWeights final : public Pass {
       Value& ends = maker.node("CumSum", {&steps, &maker.number(0)});
       Value& places = maker.node("Add", {&ends, &maker.number(-1)});
       const std::int64_t n = whole(packable.symbols);
-      Value& zeros = maker.node("ConstantOfShape", {&maker.ints({&n, 1})});
+      std::vector<NewAttribute> zero;
+      if (packable.groups.any()) {
+        zero.push_back({"value", make_bytes_tensor(DataType::kUint8, {1}, {std::byte{0}})});
+      }
+      Value& zeros = maker.node("ConstantOfShape", {&maker.ints({&n, 1})}, std::move(zero));
       made = &maker.node("ScatterElements", {&zeros, &places, made});
     }
     if (packable.dims.size() != rank) {
       made = &maker.node("Reshape", {made, &maker.ints(packable.dims)});
+    }
+    if (const GroupBooks& groups = packable.groups; groups.any()) {
+      Value& offsets =
+          maker.constant(make_int32_tensor(groups.offsets, {whole(groups.offsets.size()), 1}));
+      Value& places = maker.node("Add", {&maker.cast(*made, DataType::kInt32), &offsets});
+      Value& book =
+          maker.constant(make_float_tensor(groups.entries, {whole(groups.entries.size())}));
+      made = &maker.node("Gather", {&book, &places});
     }
     return packable.cast ? maker.cast(*made, *packable.cast) : *made;
   }
