@@ -19,7 +19,8 @@
 #include "numeric/entropy_code.h"
 #include "passes/common/constant_indices.h"
 #include "passes/common/constants.h"
-#include "passes/common/group_books.h"
+#include "passes/common/gap_symbols.h"
+#include "passes/common/packable.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/symbol_pools.h"
@@ -32,41 +33,6 @@ namespace {
 
 std::int64_t whole(std::size_t count) { return static_cast<std::int64_t>(count); }
 
-struct Packable {
-  Value* value = nullptr;  // what is to be replaced
-  const Node* user = nullptr;
-  SymbolStream stream;  // a symbol for each element
-  std::vector<std::int64_t> dims;
-  std::optional<DataType> cast;  // behind the look-up
-  GroupBooks groups;
-  std::uint64_t bytes_before = 0;
-  std::string name;
-  std::optional<std::uint8_t> zero;  // the symbol of clustered weights that are 0
-  std::size_t symbols = 0;
-  // Numbers of streams: of the symbols; or of distances, and of the symbols behind them.
-  std::vector<std::size_t> streams;
-  Decision decision;
-  double entropy_bits = 0;  // of all symbols, each by itself
-  bool sparse() const { return streams.size() == 2; }
-};
-
-// The other elements than 0 of a sparse weight, and how many zeros stand before each: an element
-// after 254 zeros is coded even where it is 0 itself.
-constexpr std::size_t kLongestGap = 254;
-struct Gaps {
-  std::vector<std::uint8_t> skipped, symbols;
-};
-Gaps gaps_of(std::span<const std::uint8_t> symbols, std::uint8_t zero) {
-  Gaps gaps;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < symbols.size(); ++i) {
-    if (symbols[i] == zero && i - next < kLongestGap) continue;
-    gaps.skipped.push_back(static_cast<std::uint8_t>(i - next));
-    gaps.symbols.push_back(symbols[i]);
-    next = i + 1;
-  }
-  return gaps;
-}
 bool has_two(std::span<const std::uint8_t> symbols) {
   return std::ranges::any_of(symbols, [&](std::uint8_t s) { return s != symbols.front(); });
 }
@@ -320,6 +286,10 @@ class PackWeights final : public Pass {
     const auto zeros =
         packable.zero ? std::ranges::count(stream.symbols, *packable.zero) : std::ptrdiff_t{0};
     if (zeros * 10 > whole(packable.symbols) * 6) {
+      if (take_joint(packable)) {
+        packable.streams.push_back(pools.add(std::move(stream)));
+        return;
+      }
       Gaps gaps = gaps_of(stream.symbols, *packable.zero);
       if (has_two(gaps.skipped) && has_two(gaps.symbols) &&
           coded_bits_of(gaps.skipped) + coded_bits_of(gaps.symbols) <
@@ -338,6 +308,30 @@ class PackWeights final : public Pass {
     packable.streams.push_back(pools.add(std::move(stream)));
   }
 
+  // Where one stream of both needs fewer bits than two, and than all symbols.
+  static bool take_joint(Packable& packable) {
+    SymbolStream& stream = packable.stream;
+    auto joint = joint_gaps_of(stream.symbols, *packable.zero);
+    if (!joint || !has_two(joint->symbols)) return false;
+    const Gaps gaps = gaps_of(stream.symbols, *packable.zero);
+    const double bits = coded_bits_of(joint->symbols);
+    constexpr double kSecondStream = 8 * 100;  // its nodes and table, less those of taking apart
+    if (bits >= coded_bits_of(gaps.skipped) + coded_bits_of(gaps.symbols) + kSecondStream ||
+        bits >= coded_bits_of(stream.symbols)) {
+      return false;
+    }
+    std::array<std::uint64_t, 256> values{};
+    for (const std::uint8_t s : gaps.symbols) ++values[s];
+    packable.joint_index_bits = std::max(0.0, bits - entropy_bits(values));
+    packable.joint_values = std::move(joint->values);
+    packable.longest = joint->longest;
+    packable.value_table = std::exchange(stream.table, {});
+    packable.value_type = std::exchange(stream.type, DataType::kUint8);
+    for (std::size_t s = 0; s < 256; ++s) stream.table.push_back(static_cast<std::byte>(s));
+    stream.symbols = std::move(joint->symbols);
+    return true;
+  }
+
   struct Cost {
     std::uint64_t coded = 0, own = 0, tree = 0, memory = 0;
     std::uint64_t bytes() const { return coded + own + tree; }
@@ -353,6 +347,7 @@ class PackWeights final : public Pass {
       cost.memory += share.memory;
     }
     if (packable.sparse()) cost.own += kOfGaps, cost.memory += 8 * packable.symbols;
+    if (packable.joint()) cost.own += 150 + packable.joint_values.size() * 4;
     if (packable.groups.any()) {
       constexpr std::uint64_t kOfGroups = 300;  // bytes of nodes
       cost.own += kOfGroups + 4 * packable.groups.offsets.size();
@@ -493,6 +488,24 @@ class PackWeights final : public Pass {
     return ok_status();
   }
 
+  // Distances of places; `made` becomes what stands there.
+  static Value& steps_of(const Packable& packable, const std::vector<Value*>& decoded,
+                         ConstantMaker& maker, Value*& made) {
+    Value& numbers = maker.cast(*decoded[packable.streams.front()], DataType::kInt32);
+    if (!packable.joint()) return numbers;
+    Value& longest = maker.number(static_cast<std::int32_t>(packable.longest));
+    const std::size_t width = packed_bytes(packable.value_type, 1).value_or(0);
+    std::vector<std::byte> table;
+    for (const std::uint8_t s : packable.joint_values) {
+      const auto entry = packable.value_table.begin() + static_cast<std::ptrdiff_t>(s * width);
+      table.insert(table.end(), entry, entry + static_cast<std::ptrdiff_t>(width));
+    }
+    Value& values = maker.constant(make_bytes_tensor(
+        packable.value_type, {whole(packable.joint_values.size())}, std::move(table)));
+    made = &maker.node("Gather", {&values, &maker.node("Div", {&numbers, &longest})});
+    return maker.node("Add", {&maker.node("Mod", {&numbers, &longest}), &maker.number(1)});
+  }
+
   // The weight of what its streams decode to.
   static Value& rebuilt(const Packable& packable, const std::vector<Value*>& decoded,
                         ConstantMaker& maker) {
@@ -500,7 +513,7 @@ class PackWeights final : public Pass {
     std::size_t rank = 1 + packable.stream.entry.size();
     if (packable.sparse()) {
       // places = cumulated steps - 1
-      Value& steps = maker.cast(*decoded[packable.streams.front()], DataType::kInt32);
+      Value& steps = steps_of(packable, decoded, maker, made);
       Value& ends = maker.node("CumSum", {&steps, &maker.number(0)});
       Value& places = maker.node("Add", {&ends, &maker.number(-1)});
       const std::int64_t n = whole(packable.symbols);
@@ -531,15 +544,17 @@ class PackWeights final : public Pass {
     const auto weights = static_cast<double>(packable.symbols);
     ReportScope& line = context.report().item("packed", decision.subject);
     line.count("weights", whole(packable.symbols));
-    line.text("form", packable.sparse() ? "gaps" : "dense");
+    line.text("form", packable.joint() ? "joint gaps" : packable.sparse() ? "gaps" : "dense");
     line.number("entropy_bits", packable.entropy_bits / weights);
     line.number("bits", static_cast<double>(cost.coded) * 8 / weights);
     double bits = 0;
     for (const std::size_t s : packable.streams) bits += pools.share(s).entropy_bits;
     line.number("stream_entropy_bits", bits / weights);
     if (packable.sparse()) {
-      const std::uint64_t distances = pools.share(packable.streams.front()).coded_bits;
-      line.number("index_bits", static_cast<double>(distances) / weights);
+      const double distances =
+          packable.joint() ? packable.joint_index_bits
+                           : static_cast<double>(pools.share(packable.streams.front()).coded_bits);
+      line.number("index_bits", distances / weights);
     }
     line.count("bytes", static_cast<std::int64_t>(cost.coded));
     line.count("overhead", static_cast<std::int64_t>(cost.own + cost.tree));

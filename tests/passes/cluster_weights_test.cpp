@@ -10,6 +10,7 @@
 #include "numeric/vector_kmeans.h"
 #include "passes/common/cluster_choice.h"
 #include "passes/common/cluster_feedback.h"
+#include "passes/common/gap_symbols.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -204,6 +205,63 @@ TEST(ClusterWeights, GroupsThatManyZerosFillArePackedAsDistances) {
     scatters += node->is("ScatterElements") ? 1 : 0;
   }
   EXPECT_EQ(scatters, 1U);
+}
+
+TEST(GapSymbols, OfBothFormsGiveTheSymbolsBack) {
+  for (const int values : {1, 3, 40}) {
+    for (const unsigned sparse : {2U, 30U, 700U}) {
+      std::vector<std::uint8_t> symbols;
+      std::uint32_t state = 5;
+      for (int i = 0; i < 5000; ++i) {
+        state = state * 1664525 + 1013904223;
+        const auto value = static_cast<std::uint8_t>(state >> 24) % values;
+        symbols.push_back(
+            (state >> 8) % sparse == 0 ? static_cast<std::uint8_t>(value + (value > 0)) : 1);
+      }
+      const Gaps gaps = gaps_of(symbols, 1);
+      std::vector<std::uint8_t> back(symbols.size(), 1);
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < gaps.symbols.size(); ++i) {
+        at += gaps.skipped[i];
+        back.at(at++) = gaps.symbols[i];
+      }
+      EXPECT_EQ(back, symbols) << values << " " << sparse;
+      const auto joint = joint_gaps_of(symbols, 1);
+      ASSERT_TRUE(joint);
+      std::ranges::fill(back, 1);
+      at = 0;
+      for (const std::uint8_t s : joint->symbols) {
+        at += s % joint->longest;
+        back.at(at++) = joint->values.at(s / joint->longest);
+      }
+      EXPECT_EQ(back, symbols) << values << " " << sparse;
+    }
+  }
+  std::vector<std::uint8_t> many(100);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::uint8_t>(i);
+  EXPECT_FALSE(joint_gaps_of(many, 0));
+}
+
+TEST(PackWeights, DistancesAndSymbolsComeBackTogetherOrEachByItself) {
+  const std::string text =
+      "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,256] x) => (float[N,128] y) <" +
+      weights("w", {256, 128}) + "> { y = MatMul(x, w) }";
+  for (const int bits : {2, 7}) {
+    const std::vector<std::string> sparse = {
+        "lift-constants", "infer-shapes",
+        R"(prune-weights:{"sparsity": 0.9, "storage": "dense", "ends": true})",
+        "cluster-weights:{\"bits\": " + std::to_string(bits) + "}"};
+    std::vector<std::string> packing = sparse;
+    packing.push_back("pack-weights");
+    const auto plain = check_passes(text, sparse, 1000), packed = check_passes(text, packing, 1000);
+    ASSERT_EQ(packed.run->applied("pack-weights"), 1) << packed.run->why("w");
+    EXPECT_EQ(weight_of(*plain.after, 256, 128), weight_of(*packed.after, 256, 128));
+    std::size_t scatters = 0;
+    for (const Node* node : packed.after->graph().nodes()) {
+      scatters += node->is("ScatterElements") ? 1 : 0;
+    }
+    EXPECT_EQ(scatters, 1U) << bits;
+  }
 }
 
 // Rows of inputs whose neighbours resemble each other, their second moments, and a weight.
