@@ -248,6 +248,10 @@ Status ClusterFitter::fit_to_outputs(double sqnr_db) {
   }
   if (best.empty()) {
     MCOMPRESS_ASSIGN(reached_db_, trial(kLowest));
+    context_.diagnostics().warn("cluster-steps",
+                                "not even the narrowest distances keep " + fixed(sqnr_db, 1) +
+                                    " dB of the outputs: they keep " + fixed(reached_db_, 1) +
+                                    "; more bits give more entries");
     return ok_status();
   }
   fitted_ = std::move(best);
