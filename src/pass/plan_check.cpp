@@ -69,6 +69,9 @@ class Observer {
     } else {
       options_.set("clusters", Datum::integer(number));
     }
+    if (const auto groups = number_before(text_, " channel groups")) {
+      options_.set("groups", Datum::integer(static_cast<std::int64_t>(*groups)));
+    }
   }
 
   void blocks() {

@@ -10,8 +10,8 @@
 
 #include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
-#include "passes/common/block_calibration.h"
 #include "passes/common/cluster_choice.h"
+#include "passes/common/cluster_fitter.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"
@@ -31,8 +31,11 @@ class ClusterWeights final : public Pass {
     double min_sqnr = 0;
     double rate = 0;
     std::int64_t dimension = 1;
+    std::int64_t groups = 1;
     bool share = false;
     bool refit = true;
+    bool feedback = true;
+    double output_sqnr = 0;
     bool keep_zero = false;
     std::int64_t samples = 64;
     std::int64_t min_elements = 4096;
@@ -65,11 +68,24 @@ class ClusterWeights final : public Pass {
                    "weights that share an index and an entry; sparse weights, first and depthwise "
                    "convolutions keep an entry for each weight")
             .range(1, 4)
+            .field(
+                "groups", &Options::groups,
+                "runs of output channels that each have a codebook of their own, at most; 1: one "
+                "for the weight")
+            .range(1, 4096)
             .field("share", &Options::share,
                    "one codebook for all weights, so that they share the code that packing gives "
                    "them; entries are not fitted to outputs then")
             .field("refit", &Options::refit,
                    "with data: entries by least squares on the outputs of the layer")
+            .field("feedback", &Options::feedback,
+                   "with data: elements are chosen one after another, those to come making up for "
+                   "the error of each")
+            .field("output-sqnr", &Options::output_sqnr,
+                   "with data: entries at even distances, as many as there may be, the widest that "
+                   "keep the outputs that close; 0: k-means")
+            .unit("dB")
+            .range(0, 100)
             .field("keep-zero", &Options::keep_zero,
                    "one entry is exactly 0, as it always is for weights with 5 % of zeros")
             .field("samples", &Options::samples,
@@ -91,9 +107,21 @@ class ClusterWeights final : public Pass {
                              {{}, options.share ? "share" : "dimension", {}},
                              "give --bits or --clusters");
               }
+              if (options.output_sqnr > 0 &&
+                  (options.dimension > 1 || options.share || options.groups > 1 || budget)) {
+                return Error(Code::kUsage, "even-distances",
+                             "even distances are found for single weights, one codebook for each "
+                             "tensor, without a budget",
+                             {{}, "output-sqnr", {}}, "leave the other one out");
+              }
               if (options.dimension > 1 && options.share) {
                 return Error(Code::kUsage, "shared-vectors", "vectors do not share a codebook",
                              {{}, "share", {}});
+              }
+              if (options.groups > 1 && (options.dimension > 1 || options.share)) {
+                return Error(Code::kUsage, "groups-of-vectors",
+                             "groups of channels have codebooks of single weights, not shared",
+                             {{}, "groups", {}}, "leave --groups out");
               }
               return ok_status();
             });
@@ -115,7 +143,8 @@ class ClusterWeights final : public Pass {
                        std::to_string(model.opset("")),
                    {}, "mcompress convert-opset MODEL -o OUT --to 13");
     }
-    ClusterRequest request{options_.include, options_.exclude, options_.min_elements};
+    ClusterRequest request{options_.include, options_.exclude, options_.min_elements,
+                           options_.groups};
     MCOMPRESS_ASSIGN(std::vector<ClusterUnit> units, plan_clusters(model, request, context));
     std::vector<BlockUnit> places;
     places.reserve(units.size());
@@ -126,41 +155,47 @@ class ClusterWeights final : public Pass {
       MCOMPRESS_ASSIGN(energies, column_energies(model, places, options_.samples, context));
     }
     MCOMPRESS_TRY(count_clusters(model, units, energies, context));
-    std::vector<ClusterCodes> codes(units.size());
     if (options_.share) {
-      MCOMPRESS_ASSIGN(codes, share_codebook(units, energies, context));
-    }
-    for (std::size_t i = 0; i < units.size() && !options_.share; ++i) {
-      context.progress().update("cluster weights", i, units.size(), "tensors");
-      if (context.progress().cancelled()) {
-        return Error(Code::kCancelled, "cancelled", "interrupted while weights were clustered");
+      MCOMPRESS_ASSIGN(const std::vector<ClusterCodes> codes,
+                       share_codebook(units, energies, context));
+      for (std::size_t i = 0; i < units.size(); ++i) {
+        MCOMPRESS_TRY(finish(units[i], codes[i], how_of(energies[i]), context));
       }
-      MCOMPRESS_ASSIGN(const ClusterInput input,
-                       cluster_input(units[i], energies[i], options_.keep_zero));
-      codes[i] = takes_vectors(units[i], input)
-                     ? fit_vector_clusters(input, units[i].clusters,
-                                           static_cast<std::size_t>(options_.dimension),
-                                           options_.rate, context.seed(), context.executor())
-                     : fit_clusters(input, units[i].clusters, options_.rate, context.executor());
+      return ok_status();
     }
-    std::vector<bool> refitted(units.size());
-    if (has_data && options_.refit && !options_.share) {
-      MCOMPRESS_TRY(refit(model, units, places, energies, codes, refitted, context));
+    ClusterFitting how;
+    how.keep_zero = options_.keep_zero;
+    how.refit = options_.refit, how.feedback = options_.feedback;
+    how.rate = options_.rate;
+    how.dimension = static_cast<std::size_t>(options_.dimension);
+    how.samples = options_.samples;
+    ClusterFitter fitter(model, units, energies, how, context);
+    if (options_.output_sqnr > 0 && has_data) {
+      MCOMPRESS_TRY(fitter.fit_to_outputs(options_.output_sqnr));
+      context.report().number("output_sqnr_db", fitter.reached_db());
+    } else {
+      MCOMPRESS_TRY(fitter.fit());
     }
     for (std::size_t i = 0; i < units.size(); ++i) {
-      report(units[i], codes[i], context);
-      std::string how = energies[i].empty() ? "k-means" : "k-means weighted by inputs";
-      if (refitted[i]) how += ", entries fitted to outputs";
-      MCOMPRESS_TRY(emit_clusters(units[i], codes[i], how, context));
+      const ClusterFitter::Fitted& made = fitter.fitted()[i];
+      std::string text = options_.output_sqnr > 0 && has_data
+                             ? "even distances by what the outputs bear"
+                             : how_of(energies[i]);
+      if (made.adapted) text += ", each making up for those before it";
+      if (made.refitted) text += ", entries fitted to outputs";
+      MCOMPRESS_TRY(finish(units[i], made.codes, text, context));
     }
     return ok_status();
   }
 
  private:
-  bool takes_vectors(const ClusterUnit& unit, const ClusterInput& input) const {
-    const auto dimension = static_cast<std::size_t>(options_.dimension);
-    return dimension > 1 && unit.why_fewest.empty() && !input.zero &&
-           input.values.size() % dimension == 0;
+  static std::string how_of(const std::vector<float>& energy) {
+    return energy.empty() ? "k-means" : "k-means weighted by inputs";
+  }
+  static Status finish(const ClusterUnit& unit, const ClusterCodes& codes, const std::string& how,
+                       PassContext& context) {
+    report(unit, codes, context);
+    return emit_clusters(unit, codes, how, context);
   }
 
   // As if all weights were one.
@@ -229,68 +264,13 @@ class ClusterWeights final : public Pass {
     return ok_status();
   }
 
-  Status refit(const Model& model, const std::vector<ClusterUnit>& units,
-               const std::vector<BlockUnit>& places,
-               const std::vector<std::vector<float>>& energies, std::vector<ClusterCodes>& codes,
-               std::vector<bool>& refitted, PassContext& context) const {
-    constexpr std::size_t kMostColumns = 4608;
-    constexpr std::size_t kMemory = std::size_t{256} << 20;  // of Gram matrices at a time
-    std::vector<UnitInput> inputs = unit_inputs(places);
-    std::erase_if(inputs,
-                  [](const UnitInput& input) { return input.rows.columns() > kMostColumns; });
-    for (std::size_t begin = 0, end = 0; begin < inputs.size(); begin = end) {
-      std::size_t bytes = 0;
-      while (end < inputs.size() && (end == begin || bytes < kMemory)) {
-        const std::size_t columns = inputs[end++].rows.columns();
-        bytes += columns * columns * sizeof(double);
-      }
-      std::vector<UnitInput> part(inputs.begin() + static_cast<std::ptrdiff_t>(begin),
-                                  inputs.begin() + static_cast<std::ptrdiff_t>(end));
-      std::vector<std::unique_ptr<GramMatrix>> grams(part.size());
-      ObservedRows how;
-      how.samples = options_.samples;
-      how.wanted = [](std::size_t columns) {
-        return static_cast<std::int64_t>(std::max<std::size_t>(2048, 2 * columns));
-      };
-      MCOMPRESS_TRY(
-          observe_rows(model, part, how, context, [&](std::size_t i, std::vector<float>& rows) {
-            if (grams[i] == nullptr) {
-              grams[i] = std::make_unique<GramMatrix>(part[i].rows.columns());
-            }
-            grams[i]->add(rows, context.executor());
-          }));
-      const std::vector<std::size_t> first = shared_with(part);
-      for (std::size_t i = 0; i < part.size(); ++i) {
-        const auto& gram = grams[first[i]];
-        if (gram == nullptr || gram->rows() == 0) continue;
-        if (codes[part[i].unit].dimension > 1) continue;
-        const std::size_t u = part[i].unit, columns = part[i].rows.columns();
-        std::vector<double> moments = gram->moments();
-        if (!part[i].column.empty()) {
-          std::vector<double> turned(moments.size());
-          for (std::size_t r = 0; r < columns; ++r) {
-            for (std::size_t c = 0; c < columns; ++c) {
-              turned[r * columns + c] = moments[part[i].column[r] * columns + part[i].column[c]];
-            }
-          }
-          moments = std::move(turned);
-        }
-        MCOMPRESS_ASSIGN(const ClusterInput input,
-                         cluster_input(units[u], energies[u], options_.keep_zero));
-        refitted[u] = refit_codebook(input, units[u].place.holders.front().view, moments, codes[u],
-                                     context.executor());
-      }
-    }
-    return ok_status();
-  }
-
   // The line of Deep Compression's tables.
   static void report(const ClusterUnit& unit, const ClusterCodes& codes, PassContext& context) {
     const std::vector<std::uint64_t> counts = codes.counts();
     const auto total = static_cast<double>(unit.tensor().elements());
     std::uint64_t zeros = 0;
-    for (std::size_t c = 0; c < counts.size() && codes.dimension == 1; ++c) {
-      if (codes.codebook[c] == 0) zeros += counts[c];
+    for (std::size_t i = 0; i < codes.codes.size() && codes.dimension == 1; ++i) {
+      zeros += codes.value(i) == 0 ? 1 : 0;
     }
     const double bits =
         static_cast<double>(coded_bits(counts, codec::code_lengths(counts, 15))) / total;
@@ -300,13 +280,14 @@ class ClusterWeights final : public Pass {
     line.number("kept", 1 - static_cast<double>(zeros) / total);
     line.count("clusters", static_cast<std::int64_t>(codes.entries()));
     line.count("dimension", static_cast<std::int64_t>(codes.dimension));
+    line.count("groups", static_cast<std::int64_t>(codes.groups.count));
     line.count("index_bits", index_bits(codes.entries()));
     line.number("huffman_bits", bits);
     line.number("entropy_bits", entropy);
-    const std::size_t rest = 4 * codes.codebook.size() - 4 * codes.entries();
+    const std::size_t rest = 4 * codes.entries() * (codes.dimension - 1);
     line.count("bytes", static_cast<std::int64_t>(
                             rest + clustered_bytes(static_cast<std::int64_t>(codes.codes.size()),
-                                                   codes.entries())));
+                                                   codes.entries(), codes.groups)));
     line.number("sqnr_db", codes.sqnr_db());
   }
 

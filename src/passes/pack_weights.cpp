@@ -19,6 +19,8 @@
 #include "numeric/entropy_code.h"
 #include "passes/common/constant_indices.h"
 #include "passes/common/constants.h"
+#include "passes/common/gap_symbols.h"
+#include "passes/common/packable.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/symbol_pools.h"
@@ -31,40 +33,6 @@ namespace {
 
 std::int64_t whole(std::size_t count) { return static_cast<std::int64_t>(count); }
 
-struct Packable {
-  Value* value = nullptr;  // what is to be replaced
-  const Node* user = nullptr;
-  SymbolStream stream;  // a symbol for each element
-  std::vector<std::int64_t> dims;
-  std::optional<DataType> cast;  // behind the look-up
-  std::uint64_t bytes_before = 0;
-  std::string name;
-  std::optional<std::uint8_t> zero;  // the symbol of clustered weights that are 0
-  std::size_t symbols = 0;
-  // Numbers of streams: of the symbols; or of distances, and of the symbols behind them.
-  std::vector<std::size_t> streams;
-  Decision decision;
-  double entropy_bits = 0;  // of all symbols, each by itself
-  bool sparse() const { return streams.size() == 2; }
-};
-
-// The other elements than 0 of a sparse weight, and how many zeros stand before each: an element
-// after 254 zeros is coded even where it is 0 itself.
-constexpr std::size_t kLongestGap = 254;
-struct Gaps {
-  std::vector<std::uint8_t> skipped, symbols;
-};
-Gaps gaps_of(std::span<const std::uint8_t> symbols, std::uint8_t zero) {
-  Gaps gaps;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < symbols.size(); ++i) {
-    if (symbols[i] == zero && i - next < kLongestGap) continue;
-    gaps.skipped.push_back(static_cast<std::uint8_t>(i - next));
-    gaps.symbols.push_back(symbols[i]);
-    next = i + 1;
-  }
-  return gaps;
-}
 bool has_two(std::span<const std::uint8_t> symbols) {
   return std::ranges::any_of(symbols, [&](std::uint8_t s) { return s != symbols.front(); });
 }
@@ -106,6 +74,9 @@ class PackWeights final : public Pass {
                 context);
       return ok_status();
     }
+    MCOMPRESS_TRY(find_clustered(model, context));
+    MCOMPRESS_TRY(find_codes(model, context));
+    if (found_.empty()) return ok_status();
     auto runtime = context.runtime();
     std::int64_t before = -1;
     if (runtime.ok()) {
@@ -119,8 +90,6 @@ class PackWeights final : public Pass {
       }
       before = *executed;
     }
-    MCOMPRESS_TRY(find_clustered(model, context));
-    MCOMPRESS_TRY(find_codes(model, context));
     SymbolPools pools;
     for (Packable& packable : found_) add_streams(packable, pools);
     choose(pools, context);
@@ -168,19 +137,20 @@ class PackWeights final : public Pass {
       const auto codebook = constant_of(node->input(0));
       // [entries], or [entries, dimension].
       if (!codebook || codebook->dtype() != DataType::kFloat || codebook->dims().empty() ||
-          codebook->dims().size() > 2 || codebook->dims()[0] > 256) {
+          codebook->dims().size() > 2) {
         continue;
       }
       const auto indices = constant_indices(node->input(1));
       if (!indices || whole(indices->numbers.size()) < options_.min_elements) continue;
+      const std::int64_t entries = entries_of_group(codebook->dims(), *indices);
+      if (entries < 1 || entries > 256) continue;
       add_constants(node->input(1), of_lookups_);
       if (std::string why = selection_.why_not(*node, node->input(0)); !why.empty()) {
         explain_kept(context, *node->input(0), *codebook, node, std::move(why));
         continue;
       }
-      const bool valid = std::ranges::all_of(indices->numbers, [&](std::int32_t index) {
-        return index >= 0 && index < codebook->dims()[0];
-      });
+      const bool valid = std::ranges::all_of(
+          indices->numbers, [&](std::int32_t index) { return index >= 0 && index < entries; });
       if (!valid) continue;
       Packable packable;
       packable.value = node->output(0);
@@ -188,19 +158,31 @@ class PackWeights final : public Pass {
       packable.name = node->input(0)->name();
       packable.dims = indices->dims;
       packable.stream.type = DataType::kFloat;
-      MCOMPRESS_ASSIGN(const std::vector<float> entries, read_floats(*codebook));
-      const auto bytes = std::as_bytes(std::span(entries));
-      packable.stream.table.assign(bytes.begin(), bytes.end());
-      if (codebook->dims().size() == 2) {
-        packable.stream.entry = {codebook->dims()[1]};
-        packable.dims.push_back(codebook->dims()[1]);
-      } else if (const auto zero = std::ranges::find(entries, 0.0F); zero != entries.end()) {
-        packable.zero = static_cast<std::uint8_t>(zero - entries.begin());
-      }
+      MCOMPRESS_ASSIGN(const std::vector<float> book, read_floats(*codebook));
       for (const std::int32_t index : indices->numbers) {
         packable.stream.symbols.push_back(static_cast<std::uint8_t>(index));
       }
+      if (!indices->offsets.empty()) {
+        SymbolStream& stream = packable.stream;
+        packable.groups =
+            rank_entries(*indices, book, static_cast<std::size_t>(entries), stream.symbols);
+        stream.type = DataType::kUint8;
+        for (std::int64_t r = 0; r < entries; ++r) {
+          stream.table.push_back(static_cast<std::byte>(r));
+        }
+        if (packable.groups.zeros_first) packable.zero = 0;
+      } else {
+        const auto bytes = std::as_bytes(std::span(book));
+        packable.stream.table.assign(bytes.begin(), bytes.end());
+        if (codebook->dims().size() == 2) {
+          packable.stream.entry = {codebook->dims()[1]};
+          packable.dims.push_back(codebook->dims()[1]);
+        } else if (const auto zero = std::ranges::find(book, 0.0F); zero != book.end()) {
+          packable.zero = static_cast<std::uint8_t>(zero - book.begin());
+        }
+      }
       packable.bytes_before = constant_bytes(node->input(1));
+      if (packable.groups.any()) packable.bytes_before += codebook->byte_size();
       found(std::move(packable), *node, context);
     }
     return ok_status();
@@ -304,6 +286,10 @@ class PackWeights final : public Pass {
     const auto zeros =
         packable.zero ? std::ranges::count(stream.symbols, *packable.zero) : std::ptrdiff_t{0};
     if (zeros * 10 > whole(packable.symbols) * 6) {
+      if (take_joint(packable)) {
+        packable.streams.push_back(pools.add(std::move(stream)));
+        return;
+      }
       Gaps gaps = gaps_of(stream.symbols, *packable.zero);
       if (has_two(gaps.skipped) && has_two(gaps.symbols) &&
           coded_bits_of(gaps.skipped) + coded_bits_of(gaps.symbols) <
@@ -322,6 +308,30 @@ class PackWeights final : public Pass {
     packable.streams.push_back(pools.add(std::move(stream)));
   }
 
+  // Where one stream of both needs fewer bits than two, and than all symbols.
+  static bool take_joint(Packable& packable) {
+    SymbolStream& stream = packable.stream;
+    auto joint = joint_gaps_of(stream.symbols, *packable.zero);
+    if (!joint || !has_two(joint->symbols)) return false;
+    const Gaps gaps = gaps_of(stream.symbols, *packable.zero);
+    const double bits = coded_bits_of(joint->symbols);
+    constexpr double kSecondStream = 8 * 100;  // its nodes and table, less those of taking apart
+    if (bits >= coded_bits_of(gaps.skipped) + coded_bits_of(gaps.symbols) + kSecondStream ||
+        bits >= coded_bits_of(stream.symbols)) {
+      return false;
+    }
+    std::array<std::uint64_t, 256> values{};
+    for (const std::uint8_t s : gaps.symbols) ++values[s];
+    packable.joint_index_bits = std::max(0.0, bits - entropy_bits(values));
+    packable.joint_values = std::move(joint->values);
+    packable.longest = joint->longest;
+    packable.value_table = std::exchange(stream.table, {});
+    packable.value_type = std::exchange(stream.type, DataType::kUint8);
+    for (std::size_t s = 0; s < 256; ++s) stream.table.push_back(static_cast<std::byte>(s));
+    stream.symbols = std::move(joint->symbols);
+    return true;
+  }
+
   struct Cost {
     std::uint64_t coded = 0, own = 0, tree = 0, memory = 0;
     std::uint64_t bytes() const { return coded + own + tree; }
@@ -337,6 +347,13 @@ class PackWeights final : public Pass {
       cost.memory += share.memory;
     }
     if (packable.sparse()) cost.own += kOfGaps, cost.memory += 8 * packable.symbols;
+    if (packable.joint()) cost.own += 150 + packable.joint_values.size() * 4;
+    if (packable.groups.any()) {
+      constexpr std::uint64_t kOfGroups = 300;  // bytes of nodes
+      cost.own += kOfGroups + 4 * packable.groups.offsets.size();
+      cost.own += 4 * packable.groups.entries.size();
+      cost.memory += 12 * packable.symbols;
+    }
     return cost;
   }
 
@@ -471,6 +488,24 @@ class PackWeights final : public Pass {
     return ok_status();
   }
 
+  // Distances of places; `made` becomes what stands there.
+  static Value& steps_of(const Packable& packable, const std::vector<Value*>& decoded,
+                         ConstantMaker& maker, Value*& made) {
+    Value& numbers = maker.cast(*decoded[packable.streams.front()], DataType::kInt32);
+    if (!packable.joint()) return numbers;
+    Value& longest = maker.number(static_cast<std::int32_t>(packable.longest));
+    const std::size_t width = packed_bytes(packable.value_type, 1).value_or(0);
+    std::vector<std::byte> table;
+    for (const std::uint8_t s : packable.joint_values) {
+      const auto entry = packable.value_table.begin() + static_cast<std::ptrdiff_t>(s * width);
+      table.insert(table.end(), entry, entry + static_cast<std::ptrdiff_t>(width));
+    }
+    Value& values = maker.constant(make_bytes_tensor(
+        packable.value_type, {whole(packable.joint_values.size())}, std::move(table)));
+    made = &maker.node("Gather", {&values, &maker.node("Div", {&numbers, &longest})});
+    return maker.node("Add", {&maker.node("Mod", {&numbers, &longest}), &maker.number(1)});
+  }
+
   // The weight of what its streams decode to.
   static Value& rebuilt(const Packable& packable, const std::vector<Value*>& decoded,
                         ConstantMaker& maker) {
@@ -478,15 +513,27 @@ class PackWeights final : public Pass {
     std::size_t rank = 1 + packable.stream.entry.size();
     if (packable.sparse()) {
       // places = cumulated steps - 1
-      Value& steps = maker.cast(*decoded[packable.streams.front()], DataType::kInt32);
+      Value& steps = steps_of(packable, decoded, maker, made);
       Value& ends = maker.node("CumSum", {&steps, &maker.number(0)});
       Value& places = maker.node("Add", {&ends, &maker.number(-1)});
       const std::int64_t n = whole(packable.symbols);
-      Value& zeros = maker.node("ConstantOfShape", {&maker.ints({&n, 1})});
+      std::vector<NewAttribute> zero;
+      if (packable.groups.any()) {
+        zero.push_back({"value", make_bytes_tensor(DataType::kUint8, {1}, {std::byte{0}})});
+      }
+      Value& zeros = maker.node("ConstantOfShape", {&maker.ints({&n, 1})}, std::move(zero));
       made = &maker.node("ScatterElements", {&zeros, &places, made});
     }
     if (packable.dims.size() != rank) {
       made = &maker.node("Reshape", {made, &maker.ints(packable.dims)});
+    }
+    if (const GroupBooks& groups = packable.groups; groups.any()) {
+      Value& offsets =
+          maker.constant(make_int32_tensor(groups.offsets, {whole(groups.offsets.size()), 1}));
+      Value& places = maker.node("Add", {&maker.cast(*made, DataType::kInt32), &offsets});
+      Value& book =
+          maker.constant(make_float_tensor(groups.entries, {whole(groups.entries.size())}));
+      made = &maker.node("Gather", {&book, &places});
     }
     return packable.cast ? maker.cast(*made, *packable.cast) : *made;
   }
@@ -497,15 +544,17 @@ class PackWeights final : public Pass {
     const auto weights = static_cast<double>(packable.symbols);
     ReportScope& line = context.report().item("packed", decision.subject);
     line.count("weights", whole(packable.symbols));
-    line.text("form", packable.sparse() ? "gaps" : "dense");
+    line.text("form", packable.joint() ? "joint gaps" : packable.sparse() ? "gaps" : "dense");
     line.number("entropy_bits", packable.entropy_bits / weights);
     line.number("bits", static_cast<double>(cost.coded) * 8 / weights);
     double bits = 0;
     for (const std::size_t s : packable.streams) bits += pools.share(s).entropy_bits;
     line.number("stream_entropy_bits", bits / weights);
     if (packable.sparse()) {
-      const std::uint64_t distances = pools.share(packable.streams.front()).coded_bits;
-      line.number("index_bits", static_cast<double>(distances) / weights);
+      const double distances =
+          packable.joint() ? packable.joint_index_bits
+                           : static_cast<double>(pools.share(packable.streams.front()).coded_bits);
+      line.number("index_bits", distances / weights);
     }
     line.count("bytes", static_cast<std::int64_t>(cost.coded));
     line.count("overhead", static_cast<std::int64_t>(cost.own + cost.tree));

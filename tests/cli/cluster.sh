@@ -30,6 +30,26 @@ status=0
 "$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --dimension 2 --avg-bits 3 >out 2>messages || status=$?
 [[ $status == 1 && ! -e none.onnx ]]
 
+# A codebook for each group of channels: closer than one for all, and coded in operators.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o grouped.onnx --bits 3 --groups 4 --rate 4 --report grouped.json >out 2>messages
+grep -q '8 clusters for each of 4 channel groups, indices of 3 bits' grouped.json
+grep -q '"groups": *4' grouped.json
+"$MCOMPRESS" pack --form onnx grouped.onnx -o grouped-packed.onnx >out 2>messages
+same grouped.onnx grouped-packed.onnx >out
+grep -q 'logits *equal *equal' out
+status=0
+"$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --groups 4 --share >out 2>messages || status=$?
+[[ $status == 1 && ! -e none.onnx ]]
+
+# With data, elements make up for each other's errors: outputs are closer with as many bytes.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o near.onnx --bits 3 --calib "$digits/calib.npz" --feedback=false --json >near.json 2>messages
+"$MCOMPRESS" cluster "$digits/model.onnx" -o fed.onnx --bits 3 --calib "$digits/calib.npz" --json >fed.json 2>messages
+db() { "$MCOMPRESS" compare "$digits/model.onnx" "$1" --data "$digits/calib.npz" 2>/dev/null | sed -n '3s/[^ ]* *\([0-9]*\)\..*/\1/p'; }
+(( $(db fed.onnx) > $(db near.onnx) ))
+# Even distances keep the closeness asked for, and give bytes for it.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o even.onnx --bits 5 --rate 0.5 --output-sqnr 20 --min-elements 256 --calib "$digits/calib.npz" >out 2>messages
+(( $(db even.onnx) >= 19 && $(db even.onnx) <= 23 ))
+
 # A runtime that would look entries up on every run is refused.
 status=0
 "$MCOMPRESS" cluster "$digits/model.onnx" -o none.onnx --target tensorrt >out 2>messages || status=$?

@@ -6,8 +6,11 @@
 #include <cmath>
 #include <set>
 
+#include "numeric/entropy_code.h"
 #include "numeric/vector_kmeans.h"
 #include "passes/common/cluster_choice.h"
+#include "passes/common/cluster_feedback.h"
+#include "passes/common/gap_symbols.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -142,6 +145,203 @@ TEST(ClusterWeights, VectorsShareAnEntry) {
       EXPECT_EQ(now, weight_of(*packed.after, 96, 128)) << options;
     }
   }
+}
+
+// Numbers that occur in columns [from, to) of a weight [rows, columns].
+std::set<float> entries_of(const std::vector<float>& weight, std::size_t columns, std::size_t from,
+                           std::size_t to) {
+  std::set<float> entries;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    if (i % columns >= from && i % columns < to) entries.insert(weight[i]);
+  }
+  return entries;
+}
+
+TEST(ClusterWeights, EachGroupOfChannelsHasACodebook) {
+  for (const int opset : {11, 21}) {
+    for (int bits = 1; bits <= 8; ++bits) {
+      // 64 channels, the columns: 4 groups of 16, and 5 of 13 at most.
+      for (const std::size_t groups : {std::size_t{4}, std::size_t{5}}) {
+        if (groups == 5 && bits != 3 && bits != 8) continue;
+        const std::string options =
+            "{\"groups\": " + std::to_string(groups) + ", \"bits\": " + std::to_string(bits) + "}";
+        const auto plain = clustered(product(opset), options, {}, 1000);
+        ASSERT_EQ(plain.run->applied("cluster-weights"), 1) << options;
+        const auto real = original(*plain.before), now = weight_of(*plain.after, 80, 64);
+        EXPECT_GT(sqnr(real, now), 6.02 * bits - 1.0) << options;
+        const std::size_t size = (64 + groups - 1) / groups;
+        std::set<float> all;
+        for (std::size_t from = 0; from < 64; from += size) {
+          const auto entries = entries_of(now, 64, from, std::min<std::size_t>(64, from + size));
+          EXPECT_LE(entries.size(), std::size_t{1} << bits) << options;
+          all.insert(entries.begin(), entries.end());
+        }
+        EXPECT_GT(all.size(), std::size_t{1} << bits) << options;
+        const auto packed =
+            clustered(product(opset), options, {R"(pack-weights:{"min-elements": 2})"}, 1000);
+        EXPECT_EQ(now, weight_of(*packed.after, 80, 64)) << options << opset;
+      }
+    }
+  }
+}
+
+TEST(ClusterWeights, GroupsThatManyZerosFillArePackedAsDistances) {
+  const std::string text =
+      "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,256] x) => (float[N,128] y) <" +
+      weights("w", {256, 128}) + "> { y = MatMul(x, w) }";
+  const std::vector<std::string> sparse = {
+      "lift-constants", "infer-shapes",
+      R"(prune-weights:{"sparsity": 0.9, "storage": "dense", "ends": true})",
+      R"(cluster-weights:{"groups": 8, "bits": 3})"};
+  std::vector<std::string> packing = sparse;
+  packing.push_back("pack-weights");
+  const auto plain = check_passes(text, sparse, 1000), packed = check_passes(text, packing, 1000);
+  ASSERT_EQ(packed.run->applied("pack-weights"), 1) << packed.run->why("w");
+  const auto now = weight_of(*packed.after, 256, 128);
+  EXPECT_EQ(weight_of(*plain.after, 256, 128), now);
+  EXPECT_GT(std::ranges::count(now, 0.0F), 256 * 128 * 8 / 10);
+  std::size_t scatters = 0;
+  for (const Node* node : packed.after->graph().nodes()) {
+    scatters += node->is("ScatterElements") ? 1 : 0;
+  }
+  EXPECT_EQ(scatters, 1U);
+}
+
+TEST(GapSymbols, OfBothFormsGiveTheSymbolsBack) {
+  for (const int values : {1, 3, 40}) {
+    for (const unsigned sparse : {2U, 30U, 700U}) {
+      std::vector<std::uint8_t> symbols;
+      std::uint32_t state = 5;
+      for (int i = 0; i < 5000; ++i) {
+        state = state * 1664525 + 1013904223;
+        const auto value = static_cast<std::uint8_t>(state >> 24) % values;
+        symbols.push_back(
+            (state >> 8) % sparse == 0 ? static_cast<std::uint8_t>(value + (value > 0)) : 1);
+      }
+      const Gaps gaps = gaps_of(symbols, 1);
+      std::vector<std::uint8_t> back(symbols.size(), 1);
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < gaps.symbols.size(); ++i) {
+        at += gaps.skipped[i];
+        back.at(at++) = gaps.symbols[i];
+      }
+      EXPECT_EQ(back, symbols) << values << " " << sparse;
+      const auto joint = joint_gaps_of(symbols, 1);
+      ASSERT_TRUE(joint);
+      std::ranges::fill(back, 1);
+      at = 0;
+      for (const std::uint8_t s : joint->symbols) {
+        at += s % joint->longest;
+        back.at(at++) = joint->values.at(s / joint->longest);
+      }
+      EXPECT_EQ(back, symbols) << values << " " << sparse;
+    }
+  }
+  std::vector<std::uint8_t> many(100);
+  for (std::size_t i = 0; i < many.size(); ++i) many[i] = static_cast<std::uint8_t>(i);
+  EXPECT_FALSE(joint_gaps_of(many, 0));
+}
+
+TEST(PackWeights, DistancesAndSymbolsComeBackTogetherOrEachByItself) {
+  const std::string text =
+      "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,256] x) => (float[N,128] y) <" +
+      weights("w", {256, 128}) + "> { y = MatMul(x, w) }";
+  for (const int bits : {2, 7}) {
+    const std::vector<std::string> sparse = {
+        "lift-constants", "infer-shapes",
+        R"(prune-weights:{"sparsity": 0.9, "storage": "dense", "ends": true})",
+        "cluster-weights:{\"bits\": " + std::to_string(bits) + "}"};
+    std::vector<std::string> packing = sparse;
+    packing.push_back("pack-weights");
+    const auto plain = check_passes(text, sparse, 1000), packed = check_passes(text, packing, 1000);
+    ASSERT_EQ(packed.run->applied("pack-weights"), 1) << packed.run->why("w");
+    EXPECT_EQ(weight_of(*plain.after, 256, 128), weight_of(*packed.after, 256, 128));
+    std::size_t scatters = 0;
+    for (const Node* node : packed.after->graph().nodes()) {
+      scatters += node->is("ScatterElements") ? 1 : 0;
+    }
+    EXPECT_EQ(scatters, 1U) << bits;
+  }
+}
+
+// Rows of inputs whose neighbours resemble each other, their second moments, and a weight.
+struct Correlated {
+  static constexpr std::size_t kColumns = 48, kRows = 40;
+  std::vector<double> moments = std::vector<double>(kColumns * kColumns);
+  ClusterInput input;
+  RowView view;
+  Correlated() {
+    view.rows = kRows, view.inner = kColumns;
+    view.outer = 1;
+    for (std::size_t i = 0; i < kColumns; ++i) {
+      for (std::size_t j = 0; j < kColumns; ++j) {
+        moments[i * kColumns + j] =
+            std::pow(0.9, std::abs(static_cast<double>(i) - static_cast<double>(j)));
+      }
+    }
+    std::uint32_t state = 7;
+    for (std::size_t i = 0; i < kRows * kColumns; ++i) {
+      state = state * 1664525 + 1013904223;
+      input.values.push_back(static_cast<float>(state >> 8) / 8388608.0F - 1);
+    }
+    for (std::size_t i = 0; i < input.values.size(); i += 5) input.values[i] = 0;
+    input.zero = true;
+  }
+  // Sum over rows of (v - w) H (v - w)^T.
+  double error(const ClusterCodes& codes) const {
+    double sum = 0;
+    for (std::size_t r = 0; r < kRows; ++r) {
+      for (std::size_t i = 0; i < kColumns; ++i) {
+        for (std::size_t j = 0; j < kColumns; ++j) {
+          const std::size_t a = r * kColumns + i, b = r * kColumns + j;
+          sum += (codes.value(a) - input.values[a]) * moments[i * kColumns + j] *
+                 (codes.value(b) - input.values[b]);
+        }
+      }
+    }
+    return sum;
+  }
+};
+
+TEST(ClusterFeedback, ColumnsMakeUpForEachOther) {
+  const Correlated of;
+  const Executor one(1), four(4);
+  const auto factor = factor_of_codes(of.moments, Correlated::kColumns, 100000);
+  ASSERT_TRUE(factor);
+  const ClusterCodes nearest = even_clusters(of.input, 0.2, 15, one);
+  EXPECT_EQ(nearest.codebook.size(), 11U);
+  EXPECT_EQ(nearest.codebook[5], 0.0F);
+  for (std::size_t i = 0; i < of.input.values.size(); ++i) {
+    EXPECT_LE(std::fabs(nearest.value(i) - of.input.values[i]), 0.1 + 1e-6);
+  }
+  ClusterCodes plain = nearest, threads = nearest, cheap = nearest;
+  adapt_codes(of.input, of.view, *factor, 0, plain, one);
+  adapt_codes(of.input, of.view, *factor, 0, threads, four);
+  EXPECT_EQ(plain.codes, threads.codes);
+  EXPECT_LT(of.error(plain), of.error(nearest) / 2);
+  // Fewer bits, for more error; what is 0 stays so.
+  adapt_codes(of.input, of.view, *factor, 8, cheap, one);
+  EXPECT_LT(entropy_bits(cheap.counts()), entropy_bits(plain.counts()) * 0.9);
+  EXPECT_GT(of.error(cheap), of.error(plain));
+  for (std::size_t i = 0; i < of.input.values.size(); i += 5) EXPECT_EQ(cheap.value(i), 0);
+}
+
+TEST(ClusterFeedback, CodebooksOfGroupsAreFittedToOutputsEachByItself) {
+  const Correlated of;
+  const Executor one(1);
+  const ChannelGroups groups = channel_groups(of.view, 3);  // 14, 14 and 12 rows
+  ASSERT_EQ(groups.count, 3U);
+  EXPECT_EQ(groups.of(14 * Correlated::kColumns - 1), 0U);
+  EXPECT_EQ(groups.of(14 * Correlated::kColumns), 1U);
+  EXPECT_EQ(groups.of(39 * Correlated::kColumns), 2U);
+  ClusterCodes codes = fit_clusters(of.input, 5, 0, one, groups);
+  ASSERT_EQ(codes.codebook.size(), 15U);
+  const ClusterCodes whole = fit_clusters(of.input, 5, 0, one);
+  EXPECT_LE(codes.noise, whole.noise * 1.001);
+  const double before = of.error(codes);
+  EXPECT_TRUE(refit_codebook(of.input, of.view, of.moments, codes, one));
+  EXPECT_LT(of.error(codes), before);
+  for (std::size_t i = 0; i < of.input.values.size(); i += 5) EXPECT_EQ(codes.value(i), 0);
 }
 
 TEST(ClusterWeights, OneCodebookForAll) {

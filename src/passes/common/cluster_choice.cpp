@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <optional>
 
 #include "ir/walk.h"
+#include "passes/common/cluster_fitter.h"
 #include "passes/common/guard.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -80,19 +80,6 @@ std::uint64_t other_bytes(Model& model, const std::vector<ClusterUnit>& units) {
   return bytes - std::min(bytes, planned);
 }
 
-Result<Tensor> restored(const ClusterUnit& unit, const ClusterCodes& codes,
-                        TensorFactory& tensors) {
-  const auto dims = unit.tensor().dims();
-  return tensors.make(DataType::kFloat, {dims.begin(), dims.end()},
-                      [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
-                        for (std::size_t i = 0; i < out.size(); i += 4) {
-                          const float x = codes.codebook[codes.codes[(offset + i) / 4]];
-                          std::memcpy(out.data() + i, &x, 4);
-                        }
-                        return ok_status();
-                      });
-}
-
 }  // namespace
 
 std::vector<std::size_t> choose_within(std::span<const std::vector<ClusterOption>> weights,
@@ -134,20 +121,15 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
     }
     const ClusterUnit& unit = units[i];
     MCOMPRESS_ASSIGN(const ClusterInput input, cluster_input(unit, energies[i], keep_zero));
-    const std::vector<double> errors = cluster_errors(input, kCounts, context.executor());
+    const std::vector<double> errors =
+        cluster_errors(input, kCounts, context.executor(), unit.groups);
     double gain = 1 / static_cast<double>(units.size());
     Value* const value = unit.value().graph().owner() == nullptr ? &unit.value() : nullptr;
     if (guard && value != nullptr) {
-      const ClusterCodes codes = fit_clusters(input, kProbe, 0, context.executor());
+      const ClusterCodes codes = fit_clusters(input, kProbe, 0, context.executor(), unit.groups);
       const std::unique_ptr<Model> trial = model.clone();
-      Editor edit(*trial, &onnx_catalog());
-      Value* const there = trial->graph().find(value->name());
-      MCOMPRESS_ASSIGN(Tensor tensor, restored(unit, codes, context.tensors()));
-      if (there->producer() != nullptr) {
-        edit.replace_by_constant(*there->producer(), std::move(tensor));
-      } else {
-        edit.set_constant(*there, std::move(tensor));
-      }
+      MCOMPRESS_ASSIGN(Tensor tensor, restored_weight(unit, codes, context.tensors()));
+      MCOMPRESS_TRY(put_restored(*trial, unit, std::move(tensor)));
       MCOMPRESS_ASSIGN(const double db, guard->sqnr_db(*trial));
       const double probe = errors[3];  // of kProbe
       if (probe > 0) gain = std::pow(10.0, -db / 10) / probe;
@@ -155,13 +137,14 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
     elements += static_cast<double>(unit.tensor().elements());
     for (std::size_t o = 0; o < kCounts.size(); ++o) {
       if (kCounts[o] < unit.fewest || kCounts[o] > budget.most) continue;
-      options[i].push_back(
-          {clustered_bytes(unit.tensor().elements(), kCounts[o]), gain * errors[o]});
+      options[i].push_back({clustered_bytes(unit.tensor().elements(), kCounts[o], unit.groups),
+                            gain * errors[o], kCounts[o]});
     }
     if (options[i].empty()) {
-      options[i].push_back(
-          {clustered_bytes(unit.tensor().elements(), budget.most),
-           gain * cluster_errors(input, {&budget.most, 1}, context.executor())[0]});
+      const double error =
+          cluster_errors(input, {&budget.most, 1}, context.executor(), unit.groups)[0];
+      options[i].push_back({clustered_bytes(unit.tensor().elements(), budget.most, unit.groups),
+                            gain * error, budget.most});
     }
   }
   const std::uint64_t other = other_bytes(model, units);
@@ -195,10 +178,7 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
   for (std::size_t i = 0; i < units.size(); ++i) {
     const ClusterOption& option = options[i][chosen[i]];
     choice.bytes += option.bytes, error += option.error;
-    for (const std::size_t k : kCounts) {
-      if (clustered_bytes(units[i].tensor().elements(), k) == option.bytes) units[i].clusters = k;
-    }
-    if (units[i].clusters == 0) units[i].clusters = budget.most;
+    units[i].clusters = option.clusters;
   }
   choice.average_bits = static_cast<double>(choice.bytes) * 8 / elements;
   choice.predicted_db = error > 0 ? -10 * std::log10(error) : 200;

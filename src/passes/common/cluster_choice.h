@@ -14,6 +14,7 @@ namespace mcompress {
 struct ClusterOption {
   std::uint64_t bytes = 0;
   double error = 0;
+  std::size_t clusters = 0;
 };
 // The option of each weight with the least sum of errors within `budget` bytes in all, by dynamic
 // programming over steps of budget / 4096 (exact for bytes rounded up to steps). Empty: not even

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "passes/common/cluster_plan.h"
+#include "passes/common/constants.h"
 #include "passes/common/rewrite.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -73,7 +74,12 @@ class ClusterEmitter {
                                        .output(0);
       }
     }
-    std::vector<std::int64_t> book = {whole(codes_.entries())};
+    const ChannelGroups& groups = codes_.groups;
+    if (groups.count > 1) {
+      flat = true;
+      index = &of_groups(*index, anchor);
+    }
+    std::vector<std::int64_t> book = {whole(codes_.entries() * groups.count)};
     if (codes_.dimension > 1) book.push_back(whole(codes_.dimension));
     Value& codebook = constant("_codebook", make_float_tensor(codes_.codebook, std::move(book)));
     Value* real = edit_
@@ -132,6 +138,28 @@ class ClusterEmitter {
         });
   }
 
+  // Codes become places in the codebooks of all groups, which stand one behind another: [outer,
+  // groups, channels of a group ...] + [groups, 1]; channels that groups do not divide each have
+  // the number of their group: [outer, channels, ...] + [channels, 1].
+  Value& of_groups(Value& index, Node& anchor) {
+    const ChannelGroups& groups = codes_.groups;
+    const bool even = groups.rows % groups.count == 0;
+    const std::size_t units = even ? groups.count : groups.rows;
+    const std::size_t rest = groups.rows / units * groups.inner;
+    std::vector<std::int32_t> offsets;
+    for (std::size_t u = 0; u < units; ++u) {
+      offsets.push_back(static_cast<std::int32_t>((even ? u : u / groups.size) * codes_.entries()));
+    }
+    Value& parted = reshaped(
+        index, {whole(codes_.codes.size() / (units * rest)), whole(units), whole(rest)}, anchor);
+    Value& of_unit = constant("_groups", make_int32_tensor(offsets, {whole(units), 1}));
+    return *edit_
+                .insert_before(anchor, {.op_type = "Add",
+                                        .inputs = {&parted, &of_unit},
+                                        .base_name = base_ + "_index"})
+                .output(0);
+  }
+
   // Codes of a plane, times 2^shift, as int32 [count].
   Value& unpacked(Value& stored, const Plane& plane, std::size_t count, Node& anchor) {
     const std::size_t per_byte = 8 / plane.bits;
@@ -142,21 +170,21 @@ class ClusterEmitter {
                        .output(0);
     const std::size_t padded = (count + per_byte - 1) / per_byte * per_byte;
     Value& flat = reshaped(*codes, {whole(padded)}, anchor);
-    return padded == count ? flat : cut(flat, whole(count), anchor);
+    return cast(padded == count ? flat : cut(flat, whole(count), anchor), anchor);
   }
 
-  // int32 [256, codes in a byte], one for all planes of the kind in this graph.
+  // uint8 [256, codes in a byte], one for all planes of the kind in this graph.
   Value& table(const Plane& plane) {
     const std::string name =
         "unpack_" + std::to_string(plane.bits) + "_bits_" + std::to_string(plane.shift);
     const std::size_t per_byte = 8 / plane.bits;
-    std::vector<std::byte> bytes(256 * per_byte * 4);
+    std::vector<std::byte> bytes(256 * per_byte);
     for (std::size_t i = 0; i < 256 * per_byte; ++i) {
       const std::size_t code =
           (i / per_byte) >> (i % per_byte * plane.bits) & ((1U << plane.bits) - 1);
-      bytes[4 * i] = static_cast<std::byte>(code << plane.shift);
+      bytes[i] = static_cast<std::byte>(code << plane.shift);
     }
-    Tensor made = make_bytes_tensor(DataType::kInt32, {256, whole(per_byte)}, std::move(bytes));
+    Tensor made = make_bytes_tensor(DataType::kUint8, {256, whole(per_byte)}, std::move(bytes));
     if (Value* known = graph_.find(name); known != nullptr && known->constant() != nullptr) {
       const auto same = same_content(*known->constant(), made);
       if (same.ok() && *same) return *known;
@@ -216,6 +244,9 @@ Status emit_clusters(const ClusterUnit& unit, const ClusterCodes& codes, const s
   decision.op_type = unit.place.holders.front().user->op_type();
   decision.what =
       std::to_string(codes.entries()) + " clusters" +
+      (codes.groups.count > 1
+           ? " for each of " + std::to_string(codes.groups.count) + " channel groups"
+           : "") +
       (codes.dimension > 1 ? " of " + std::to_string(codes.dimension) + " weights" : "") +
       ", indices of " + std::to_string(index_bits(codes.entries())) + " bits, " + how;
   decision.why = "restored to float32 when the model is loaded";

@@ -123,7 +123,60 @@ void take_means(const Sums& sums, std::vector<float>& codebook) {
   }
 }
 
-// Entries that nothing takes go; those left keep their order.
+// Values and importance of one group.
+ClusterInput part_of(const ClusterInput& input, const ChannelGroups& groups, std::size_t group) {
+  ClusterInput part;
+  part.zero = input.zero;
+  for (std::size_t i = 0; i < input.values.size(); ++i) {
+    if (groups.of(i) != group) continue;
+    part.values.push_back(input.values[i]);
+    if (!input.importance.empty()) part.importance.push_back(input.importance[i]);
+  }
+  return part;
+}
+
+ClusterCodes nearest_clusters(const ClusterInput& input, std::size_t clusters,
+                              const Executor& executor) {
+  ValueHistogram histogram =
+      value_histogram(input.values, input.importance, bins_for(clusters), executor);
+  // What nothing looks at still has to be near something.
+  if (histogram.points.values.empty()) {
+    histogram = value_histogram(input.values, {}, bins_for(clusters), executor);
+  }
+  const ExactKmeans kmeans(std::move(histogram.points), clusters, input.zero);
+  ClusterCodes codes;
+  for (const double c : kmeans.clusters(clusters).centroids) {
+    const auto entry = static_cast<float>(c);
+    if (codes.codebook.empty() || entry > codes.codebook.back()) codes.codebook.push_back(entry);
+  }
+  codes.codes.resize(input.values.size());
+  Assigner(input, codes.codebook).nearest(codes.codes, executor);
+  return codes;
+}
+
+void trade_for_bits(const ClusterInput& input, double per_bit, ClusterCodes& codes,
+                    const Executor& executor) {
+  constexpr int kPasses = 3;
+  const auto total = static_cast<double>(input.values.size());
+  for (int pass = 0; pass < kPasses; ++pass) {
+    std::vector<double> penalty;
+    for (const std::uint64_t count : codes.counts()) {
+      penalty.push_back(per_bit * fixed_log2(total / std::max(0.5, static_cast<double>(count))));
+    }
+    Assigner(input, codes.codebook).cheapest(codes.codes, penalty, executor);
+    drop_unused(codes);
+    take_means(sums_of(input, codes, executor), codes.codebook);
+  }
+}
+
+void finish(const ClusterInput& input, ClusterCodes& codes, const Executor& executor) {
+  const Sums sums = sums_of(input, codes, executor);
+  drop_unused(codes);
+  codes.signal = sums.signal, codes.noise = sums.plain_noise;
+}
+
+}  // namespace
+
 void drop_unused(ClusterCodes& codes) {
   const std::vector<std::uint64_t> counts = codes.counts();
   std::vector<std::uint8_t> place(counts.size());
@@ -137,31 +190,13 @@ void drop_unused(ClusterCodes& codes) {
   for (std::uint8_t& code : codes.codes) code = place[code];
 }
 
-// Solves a symmetric positive definite system in place; false where it is none.
-bool solve(std::vector<double>& a, std::vector<double>& b, std::size_t n) {
-  for (std::size_t j = 0; j < n; ++j) {
-    double pivot = a[j * n + j];
-    for (std::size_t m = 0; m < j; ++m) pivot -= a[j * n + m] * a[j * n + m];
-    if (!(pivot > 0)) return false;
-    a[j * n + j] = std::sqrt(pivot);
-    for (std::size_t i = j + 1; i < n; ++i) {
-      double sum = a[i * n + j];
-      for (std::size_t m = 0; m < j; ++m) sum -= a[i * n + m] * a[j * n + m];
-      a[i * n + j] = sum / a[j * n + j];
-    }
+void measure_codes(const ClusterInput& input, ClusterCodes& codes) {
+  codes.signal = 0, codes.noise = 0;
+  for (std::size_t i = 0; i < input.values.size(); ++i) {
+    const double x = double{input.values[i]}, off = x - double{codes.value(i)};
+    codes.signal += x * x, codes.noise += off * off;
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::size_t m = 0; m < i; ++m) b[i] -= a[i * n + m] * b[m];
-    b[i] /= a[i * n + i];
-  }
-  for (std::size_t i = n; i-- > 0;) {
-    for (std::size_t m = i + 1; m < n; ++m) b[i] -= a[m * n + i] * b[m];
-    b[i] /= a[i * n + i];
-  }
-  return true;
 }
-
-}  // namespace
 
 Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const float> energy,
                                    bool keep_zero) {
@@ -183,53 +218,67 @@ Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const floa
 }
 
 std::vector<double> cluster_errors(const ClusterInput& input, std::span<const std::size_t> counts,
-                                   const Executor& executor) {
+                                   const Executor& executor, const ChannelGroups& groups) {
   const std::size_t most = *std::ranges::max_element(counts);
-  ValueHistogram histogram =
-      value_histogram(input.values, input.importance, bins_for(most), executor);
-  const ExactKmeans kmeans(std::move(histogram.points), most, input.zero);
-  std::vector<double> errors;
-  for (const std::size_t k : counts) {
-    const double noise = kmeans.error(k) + histogram.inside;
-    errors.push_back(histogram.signal > 0 ? noise / histogram.signal : 0);
+  std::vector<double> errors(counts.size());
+  double signal = 0;
+  for (std::size_t g = 0; g < groups.count; ++g) {
+    const ClusterInput part = groups.count == 1 ? ClusterInput{} : part_of(input, groups, g);
+    const ClusterInput& of_group = groups.count == 1 ? input : part;
+    ValueHistogram histogram =
+        value_histogram(of_group.values, of_group.importance, bins_for(most), executor);
+    const ExactKmeans kmeans(std::move(histogram.points), most, of_group.zero);
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      errors[i] += kmeans.error(counts[i]) + histogram.inside;
+    }
+    signal += histogram.signal;
   }
+  for (double& error : errors) error = signal > 0 ? error / signal : 0;
   return errors;
 }
 
 ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, double rate,
-                          const Executor& executor) {
-  ValueHistogram histogram =
-      value_histogram(input.values, input.importance, bins_for(clusters), executor);
-  // What nothing looks at still has to be near something.
-  if (histogram.points.values.empty()) {
-    histogram = value_histogram(input.values, {}, bins_for(clusters), executor);
+                          const Executor& executor, const ChannelGroups& groups) {
+  if (groups.count == 1) {
+    ClusterCodes codes = nearest_clusters(input, clusters, executor);
+    if (rate > 0) {
+      const double noise = sums_of(input, codes, executor).noise;
+      trade_for_bits(input, rate * noise / static_cast<double>(input.values.size()), codes,
+                     executor);
+    }
+    finish(input, codes, executor);
+    return codes;
   }
-  const ExactKmeans kmeans(std::move(histogram.points), clusters, input.zero);
+  std::vector<ClusterInput> inputs;
+  std::vector<ClusterCodes> parts;
+  double noise = 0;
+  for (std::size_t g = 0; g < groups.count; ++g) {
+    inputs.push_back(part_of(input, groups, g));
+    parts.push_back(nearest_clusters(inputs[g], clusters, executor));
+    if (rate > 0) noise += sums_of(inputs[g], parts[g], executor).noise;
+  }
   ClusterCodes codes;
-  for (const double c : kmeans.clusters(clusters).centroids) {
-    const auto entry = static_cast<float>(c);
-    if (codes.codebook.empty() || entry > codes.codebook.back()) codes.codebook.push_back(entry);
+  codes.groups = groups;
+  std::size_t entries = 0;
+  for (std::size_t g = 0; g < groups.count; ++g) {
+    if (rate > 0) {
+      trade_for_bits(inputs[g], rate * noise / static_cast<double>(input.values.size()), parts[g],
+                     executor);
+    }
+    finish(inputs[g], parts[g], executor);
+    codes.signal += parts[g].signal, codes.noise += parts[g].noise;
+    entries = std::max(entries, parts[g].codebook.size());
+  }
+  for (const ClusterCodes& part : parts) {
+    codes.codebook.insert(codes.codebook.end(), part.codebook.begin(), part.codebook.end());
+    codes.codebook.resize(codes.codebook.size() + entries - part.codebook.size());
   }
   codes.codes.resize(input.values.size());
-  Assigner(input, codes.codebook).nearest(codes.codes, executor);
-  Sums sums = sums_of(input, codes, executor);
-  constexpr int kPasses = 3;
-  const double per_bit = rate * sums.noise / static_cast<double>(input.values.size());
-  for (int pass = 0; rate > 0 && pass < kPasses; ++pass) {
-    const auto total = static_cast<double>(input.values.size());
-    std::vector<double> penalty(codes.codebook.size());
-    for (std::size_t c = 0; c < penalty.size(); ++c) {
-      const double seen = std::max(0.5, static_cast<double>(sums.count[c]));
-      penalty[c] = per_bit * fixed_log2(total / seen);
-    }
-    Assigner(input, codes.codebook).cheapest(codes.codes, penalty, executor);
-    drop_unused(codes);
-    sums = sums_of(input, codes, executor);
-    take_means(sums, codes.codebook);
-    sums = sums_of(input, codes, executor);
+  std::vector<std::size_t> next(groups.count);
+  for (std::size_t i = 0; i < codes.codes.size(); ++i) {
+    const std::size_t g = groups.of(i);
+    codes.codes[i] = parts[g].codes[next[g]++];
   }
-  drop_unused(codes);
-  codes.signal = sums.signal, codes.noise = sums.plain_noise;
   return codes;
 }
 
@@ -260,84 +309,6 @@ ClusterCodes fit_vector_clusters(const ClusterInput& input, std::size_t clusters
     codes.signal += x * x, codes.noise += off * off;
   }
   return codes;
-}
-
-bool refit_codebook(const ClusterInput& input, const RowView& view, std::span<const double> moments,
-                    ClusterCodes& codes, const Executor& executor) {
-  const std::size_t columns = view.columns(), k = codes.codebook.size();
-  if (moments.size() != columns * columns) return false;
-  // All rows add to the same k equations: some of them tell as much.
-  constexpr double kWork = 4e9;
-  const double row_work = static_cast<double>(columns) * static_cast<double>(columns + k);
-  const auto most = static_cast<std::size_t>(std::max(1.0, kWork / row_work));
-  const std::size_t step = (view.rows + most - 1) / most;
-  struct Equations {
-    std::vector<double> a, b;
-  };
-  const std::size_t used = (view.rows + step - 1) / step;
-  const Equations sums = executor.ordered_reduce(
-      used, 4, Equations{std::vector<double>(k * k), std::vector<double>(k)},
-      [&](std::size_t begin, std::size_t end) {
-        Equations part{std::vector<double>(k * k), std::vector<double>(k)};
-        std::vector<double> sum(k);
-        for (std::size_t n = begin; n < end; ++n) {
-          const auto at = [&](std::size_t column) {
-            const std::size_t o = column / view.inner, i = column % view.inner;
-            return (o * view.rows + n * step) * view.inner + i;
-          };
-          std::vector<std::size_t> entry(columns);
-          std::vector<double> real(columns);
-          for (std::size_t c = 0; c < columns; ++c) {
-            entry[c] = codes.codes[at(c)];
-            real[c] = double{input.values[at(c)]};
-          }
-          for (std::size_t i = 0; i < columns; ++i) {
-            std::ranges::fill(sum, 0);
-            double with = 0;
-            const double* const row = moments.data() + i * columns;
-            for (std::size_t j = 0; j < columns; ++j) {
-              sum[entry[j]] += row[j];
-              with += row[j] * real[j];
-            }
-            for (std::size_t c = 0; c < k; ++c) part.a[entry[i] * k + c] += sum[c];
-            part.b[entry[i]] += with;
-          }
-        }
-        return part;
-      },
-      [](Equations x, const Equations& y) {
-        for (std::size_t i = 0; i < x.a.size(); ++i) x.a[i] += y.a[i];
-        for (std::size_t i = 0; i < x.b.size(); ++i) x.b[i] += y.b[i];
-        return x;
-      });
-  // The change of each entry, entries equal to 0 left out.
-  std::vector<std::size_t> free;
-  for (std::size_t c = 0; c < k; ++c) {
-    if (codes.codebook[c] != 0) free.push_back(c);
-  }
-  const std::size_t n = free.size();
-  double mean = 0;
-  for (const std::size_t c : free) mean += sums.a[c * k + c] / static_cast<double>(n);
-  std::vector<double> a(n * n), b(n);
-  constexpr double kDamping = 1e-3;
-  for (std::size_t i = 0; i < n; ++i) {
-    b[i] = sums.b[free[i]];
-    for (std::size_t c = 0; c < k; ++c) {
-      b[i] -= sums.a[free[i] * k + c] * double{codes.codebook[c]};
-    }
-    for (std::size_t j = 0; j < n; ++j) a[i * n + j] = sums.a[free[i] * k + free[j]];
-    a[i * n + i] += kDamping * mean;
-  }
-  if (n == 0 || !solve(a, b, n)) return false;
-  std::vector<float> fresh = codes.codebook;
-  for (std::size_t i = 0; i < n; ++i) {
-    fresh[free[i]] = static_cast<float>(double{fresh[free[i]]} + b[i]);
-    if (!std::isfinite(fresh[free[i]]) || fresh[free[i]] == 0) return false;
-  }
-  codes.codebook = std::move(fresh);
-  const Sums errors = sums_of(input, codes, executor);
-  codes.noise = errors.plain_noise;
-  return true;
 }
 
 }  // namespace mcompress

@@ -22,6 +22,11 @@ struct ClusterInput {
 Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const float> energy,
                                    bool keep_zero);
 
+// Entries that nothing takes go; those left keep their order. Of one group.
+void drop_unused(ClusterCodes& codes);
+// Sets `signal` and `noise`.
+void measure_codes(const ClusterInput& input, ClusterCodes& codes);
+
 // Clusters of `dimension` elements that follow each other, by k-means from a seed; of them as many
 // as divide the weight. `rate` as below.
 ClusterCodes fit_vector_clusters(const ClusterInput& input, std::size_t clusters,
@@ -30,19 +35,20 @@ ClusterCodes fit_vector_clusters(const ClusterInput& input, std::size_t clusters
 
 // (Weighted) noise over signal of the weight for each number of clusters in `counts`.
 std::vector<double> cluster_errors(const ClusterInput& input, std::span<const std::size_t> counts,
-                                   const Executor& executor);
+                                   const Executor& executor, const ChannelGroups& groups = {});
 
-// The best codebook of so many entries. `rate` > 0: weights take the entry c with the least
-// h (w - c)^2 + rate D bits(c), D the mean of the first term without it, bits(c) the length of a
-// code for how often c is taken, found anew three times: fewer bits after entropy coding for more
-// error.
+// The best codebook of so many entries for each group. `rate` > 0: weights take the entry c with
+// the least h (w - c)^2 + rate D bits(c), D the mean of the first term without it, bits(c) the
+// length of a code for how often c is taken, found anew three times: fewer bits after entropy
+// coding for more error. D is that of all groups.
 ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, double rate,
-                          const Executor& executor);
+                          const Executor& executor, const ChannelGroups& groups = {});
 
 // Entries c that minimise sum over rows w of (w' - w) H (w' - w)^T with assignments as they are, H
 // (columns x columns) the second moments of the inputs: with M_c the 0/1 rows of entry c, normal
 // equations A c = b, A_ij = sum of M_i H M_j^T, b_i = sum of M_i H w^T. Entries equal to 0 stay.
-// False, nothing changed: the equations have no stable solution, or it is no better.
+// Each group has equations of its own, from its rows. False, nothing changed: the equations have no
+// stable solution, or it is no better.
 bool refit_codebook(const ClusterInput& input, const RowView& view, std::span<const double> moments,
                     ClusterCodes& codes, const Executor& executor);
 

@@ -65,8 +65,22 @@ unsigned index_bits(std::size_t clusters) {
   return std::max(1U, static_cast<unsigned>(std::bit_width(clusters - 1)));
 }
 
-std::uint64_t clustered_bytes(std::int64_t elements, std::size_t clusters) {
-  return (static_cast<std::uint64_t>(elements) * index_bits(clusters) + 7) / 8 + 4 * clusters;
+ChannelGroups channel_groups(const RowView& view, std::size_t wanted) {
+  ChannelGroups groups;
+  if (wanted < 2 || view.rows < 2) return groups;
+  groups.rows = view.rows, groups.inner = view.inner;
+  groups.size = (view.rows + wanted - 1) / wanted;
+  groups.count = (view.rows + groups.size - 1) / groups.size;
+  return groups.count == 1 ? ChannelGroups{} : groups;
+}
+
+std::uint64_t clustered_bytes(std::int64_t elements, std::size_t clusters,
+                              const ChannelGroups& groups) {
+  const std::uint64_t books = 4 * clusters * groups.count;
+  const std::uint64_t offsets = groups.count == 1                 ? 0
+                                : groups.rows % groups.count == 0 ? 4 * groups.count
+                                                                  : 4 * groups.rows;
+  return (static_cast<std::uint64_t>(elements) * index_bits(clusters) + 7) / 8 + books + offsets;
 }
 
 Result<std::vector<ClusterUnit>> plan_clusters(Model& model, const ClusterRequest& request,
@@ -101,6 +115,7 @@ Result<std::vector<ClusterUnit>> plan_clusters(Model& model, const ClusterReques
       continue;
     }
     find_fewest(unit);
+    unit.groups = channel_groups(holder.view, static_cast<std::size_t>(request.groups));
     units.push_back(std::move(unit));
   }
   return units;

@@ -112,11 +112,25 @@ Result<std::vector<std::int32_t>> code_numbers(const Tensor& tensor) {
 }
 
 std::optional<ConstantIndices> constant_indices(const Value* value) {
+  const Node* const node = value != nullptr ? value->producer() : nullptr;
+  if (node != nullptr && node->is("Add")) {
+    const auto added = constant_of(node->input(1));
+    if (added && added->dims().size() == 2 && added->dims()[1] == 1) {
+      auto offsets = code_numbers(*added);
+      auto indices = constant_indices(node->input(0));
+      if (!offsets.ok() || !indices || !indices->offsets.empty() || indices->dims.size() != 3 ||
+          indices->dims[1] != added->dims()[0]) {
+        return std::nullopt;
+      }
+      indices->offsets = std::move(offsets).value();
+      return indices;
+    }
+  }
   auto numbers = IndexReader::of(value);
   if (!numbers) return std::nullopt;
   auto dims = dims_of(value);
   if (!dims) return std::nullopt;
-  return ConstantIndices{std::move(*numbers), std::move(*dims)};
+  return ConstantIndices{std::move(*numbers), std::move(*dims), {}};
 }
 
 std::uint64_t constant_bytes(const Value* value) {

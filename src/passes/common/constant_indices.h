@@ -17,6 +17,8 @@ Result<std::vector<std::int32_t>> code_numbers(const Tensor& tensor);
 struct ConstantIndices {
   std::vector<std::int32_t> numbers;
   std::vector<std::int64_t> dims;
+  // Added to number i, which they are not in: offsets[i / dims.back() % offsets.size()]; or empty.
+  std::vector<std::int32_t> offsets;
 };
 // What Cast, Reshape, Add, Slice and row-wise Gather make of constants, as cluster-weights and
 // others write them. Empty: computed otherwise, or not constant.

@@ -1,0 +1,132 @@
+#include "passes/common/cluster_feedback.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "numeric/fixed_math.h"
+
+namespace mcompress {
+namespace {
+
+class Sweep {
+ public:
+  Sweep(const ClusterInput& input, const RowView& view, const GramFactor& factor,
+        ClusterCodes& codes, const Executor& executor)
+      : input_(input), view_(view), factor_(factor), codes_(codes), executor_(executor) {}
+
+  // The mean cost of an error. `penalty`: of each code, or empty.
+  double run(std::span<const double> penalty) {
+    constexpr std::size_t kRows = 4;
+    const double cost = executor_.ordered_reduce(
+        view_.rows, kRows, 0.0,
+        [&](std::size_t begin, std::size_t end) {
+          double part = 0;
+          std::vector<double> left(view_.columns());
+          for (std::size_t row = begin; row < end; ++row) part += sweep(row, penalty, left);
+          return part;
+        },
+        [](double a, double b) { return a + b; });
+    return cost / static_cast<double>(codes_.codes.size());
+  }
+
+ private:
+  std::size_t element(std::size_t row, std::size_t column) const {
+    return (column / view_.inner * view_.rows + row) * view_.inner + column % view_.inner;
+  }
+
+  double sweep(std::size_t row, std::span<const double> penalty, std::vector<double>& left) {
+    const std::size_t n = view_.columns(), entries = codes_.entries();
+    const float* const book = codes_.codebook.data() + codes_.groups.of(element(row, 0)) * entries;
+    for (std::size_t j = 0; j < n; ++j) {
+      left[j] = double{input_.values[element(row, factor_.order[j])]};
+    }
+    double cost = 0;
+    for (std::size_t j = 0; j < n; ++j) {
+      const std::size_t at = element(row, factor_.order[j]);
+      const double* const upper = factor_.upper.data() + j * n;
+      const double weight = 1 / (upper[j] * upper[j]);
+      std::uint8_t& code = codes_.codes[at];
+      // What is 0 stays so: its code is that of 0.
+      if (input_.values[at] != 0) code = best(left[j], weight, {book, entries}, penalty);
+      const double off = left[j] - double{book[code]};
+      cost += off * off * weight;
+      const double error = off / upper[j];
+      for (std::size_t k = j + 1; k < n; ++k) left[k] -= error * upper[k];
+    }
+    return cost;
+  }
+
+  static std::uint8_t best(double x, double weight, std::span<const float> book,
+                           std::span<const double> penalty) {
+    std::size_t best = 0;
+    double least = std::numeric_limits<double>::infinity();
+    for (std::size_t c = 0; c < book.size(); ++c) {
+      const double off = x - double{book[c]};
+      const double cost = off * off * weight + (penalty.empty() ? 0 : penalty[c]);
+      if (cost < least) least = cost, best = c;
+    }
+    return static_cast<std::uint8_t>(best);
+  }
+
+  const ClusterInput& input_;
+  const RowView& view_;
+  const GramFactor& factor_;
+  ClusterCodes& codes_;
+  const Executor& executor_;
+};
+
+}  // namespace
+
+std::optional<GramFactor> factor_of_codes(std::span<const double> moments, std::size_t columns,
+                                          std::int64_t rows) {
+  constexpr double kLeast = 0.01;
+  FactorOptions options;
+  options.damping =
+      std::max(kLeast, static_cast<double>(columns) / (3 * static_cast<double>(rows)));
+  return factor_gram(moments, columns, options);
+}
+
+ClusterCodes even_clusters(const ClusterInput& input, double step, std::size_t most,
+                           const Executor& executor) {
+  float largest = 0;
+  for (const float x : input.values) largest = std::max(largest, std::fabs(x));
+  const double reach =
+      std::min(std::ceil(double{largest} / step - 0.5), static_cast<double>((most - 1) / 2));
+  const auto side = static_cast<std::int64_t>(std::max(1.0, reach));
+  ClusterCodes codes;
+  for (std::int64_t i = -side; i <= side; ++i) {
+    codes.codebook.push_back(static_cast<float>(static_cast<double>(i) * step));
+  }
+  codes.codes.resize(input.values.size());
+  constexpr std::size_t kGrain = std::size_t{1} << 18;
+  executor.parallel_for(codes.codes.size(), kGrain, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const double at = std::round(double{input.values[i]} / step);
+      const double kept = std::clamp(at, -static_cast<double>(side), static_cast<double>(side));
+      codes.codes[i] = static_cast<std::uint8_t>(static_cast<std::int64_t>(kept) + side);
+    }
+  });
+  measure_codes(input, codes);
+  return codes;
+}
+
+void adapt_codes(const ClusterInput& input, const RowView& view, const GramFactor& factor,
+                 double rate, ClusterCodes& codes, const Executor& executor) {
+  Sweep sweep(input, view, factor, codes, executor);
+  const double mean = sweep.run({});
+  constexpr int kPasses = 3;
+  for (int pass = 0; rate > 0 && pass < kPasses; ++pass) {
+    const auto total = static_cast<double>(codes.codes.size());
+    std::vector<double> penalty;
+    for (const std::uint64_t count : codes.counts()) {
+      const double seen = std::max(0.5, static_cast<double>(count));
+      penalty.push_back(rate * mean * fixed_log2(total / seen));
+    }
+    sweep.run(penalty);
+  }
+  if (codes.groups.count == 1) drop_unused(codes);
+  measure_codes(input, codes);
+}
+
+}  // namespace mcompress
