@@ -2,6 +2,7 @@
 #include "mcompress/search.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "gates.h"
@@ -28,9 +29,10 @@ struct Options {
   double min_sqnr = 0;
   double max_latency = 0;
   std::vector<std::string> forms;
+  std::vector<std::string> widths;
   bool pack = false;
   std::string strategy = "knapsack";
-  std::string prefer = "metric";
+  std::string prefer = "no-loss";
   std::int64_t evaluations = 60;
   std::int64_t rank_samples = 16;
   std::string front;
@@ -66,6 +68,9 @@ const Schema<Options>& Options::schema() {
                  "sparse-P, "
                  "sparse-P-cluster-B; float32 always is one; not given: those that the limits and "
                  "the size of the model suggest")
+          .field("widths", &Options::widths,
+                 "1, 0.75, ...: shares of channels, heads and hidden units that may stay, of which "
+                 "one is chosen; which go is up to prune-channels")
           .field("pack", &Options::pack,
                  "entropy-code what is stored, in operators that are computed at load")
           .field("strategy", &Options::strategy,
@@ -73,9 +78,10 @@ const Schema<Options>& Options::schema() {
                  "model of the noise that learns from each evaluation; brute: all combinations")
           .choices({"knapsack", "bayes", "brute"})
           .field("prefer", &Options::prefer,
-                 "what is better among results that hold: less drop, then less noise, or the other "
-                 "way round")
-          .choices({"metric", "sqnr"})
+                 "what is better among results that hold. metric: the higher metric, then less "
+                 "noise; no-loss: the same, but who beats the original counts as equal to it; "
+                 "sqnr: less noise, then the higher metric")
+          .choices({"metric", "no-loss", "sqnr"})
           .field("evaluations", &Options::evaluations,
                  "runs of all evaluation data; layers alone are run on some samples and count "
                  "for as much")
@@ -106,6 +112,32 @@ std::vector<std::string> default_forms(const Options& options) {
   }
   if (options.max_latency > 0) forms.insert(forms.end(), {"static", "dynamic"});
   return forms;
+}
+
+Result<std::vector<SearchWidth>> widths_of(const std::vector<std::string>& texts) {
+  constexpr double kLeast = 0.05;
+  std::vector<SearchWidth> widths;
+  for (const std::string& text : texts) {
+    SearchWidth width;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), width.share);
+    const bool number = error == std::errc() && end == text.data() + text.size();
+    if (!number || !(width.share >= kLeast && width.share <= 1)) {
+      return Error(Code::kUsage, "bad-width", "'" + text + "' is no width", {{}, "--widths", {}},
+                   "shares from 0.05 to 1 that stay: --widths 1,0.75,0.5");
+    }
+    if (width.share < 1) {
+      RecipeStep prune{"prune-channels", Datum::map()};
+      prune.options.set("sparsity", Datum::real(1 - width.share));
+      prune.options.set("scope", Datum::string("global"));
+      prune.options.set("max-cut", Datum::real(std::max(0.75, 1 - width.share)));
+      width.steps.push_back(std::move(prune));
+      for (const char* pass : {"infer-shapes", "dedup-initializers", "eliminate-dead"}) {
+        width.steps.push_back({pass, Datum::map()});
+      }
+    }
+    widths.push_back(std::move(width));
+  }
+  return widths;
 }
 
 class Search final : public Writing {
@@ -156,6 +188,11 @@ class Search final : public Writing {
     }
     MCOMPRESS_ASSIGN(
         forms_, search_forms(options_.forms.empty() ? default_forms(options_) : options_.forms));
+    MCOMPRESS_ASSIGN(widths_, widths_of(options_.widths));
+    if (static_cast<double>(widths_.size()) > static_cast<double>(options_.evaluations)) {
+      return Error(Code::kUsage, "too-many-widths", "there are more widths than evaluations",
+                   {{}, "--widths", {}}, "allow more --evaluations");
+    }
     const bool integers = std::any_of(forms_.begin(), forms_.end(),
                                       [](const SearchForm& form) { return form.integers; });
     if (integers && !has_calibration_data(job_) && job_.table.empty()) {
@@ -196,12 +233,14 @@ class Search final : public Writing {
     if (options_.pack) after.insert(after.end(), {"pack-weights", "eliminate-dead"});
     for (const std::string& pass : after) search.after.push_back({pass, Datum::map()});
     search.forms = forms_;
+    search.widths = widths_;
     MCOMPRESS_ASSIGN(search.limits.max_bytes, allowed_bytes(model));
     search.limits.max_drop = options_.max_drop;
     search.limits.min_sqnr = options_.min_sqnr;
     search.limits.max_latency = options_.max_latency;
     if (options_.strategy == "bayes") search.strategy = SearchStrategy::kBayes;
     if (options_.strategy == "brute") search.strategy = SearchStrategy::kBrute;
+    if (options_.prefer == "metric") search.prefer = SearchPrefer::kMetric;
     if (options_.prefer == "sqnr") search.prefer = SearchPrefer::kSqnr;
     search.evaluations = options_.evaluations;
     search.samples = options_.rank_samples;
@@ -365,6 +404,7 @@ class Search final : public Writing {
   Options options_;
   CompressOptions job_;
   std::vector<SearchForm> forms_;
+  std::vector<SearchWidth> widths_;
   SearchMemory memory_;
   std::optional<TargetChoice> target_;
   std::unique_ptr<DataSource> calib_, eval_;

@@ -116,6 +116,16 @@ std::string effort_text(const SearchOptions& options, const SearchOutcome& outco
   if (outcome.remembered > 0) {
     text += "; " + std::to_string(outcome.remembered) + " choices remembered";
   }
+  for (const SearchedWidth& width : outcome.widths) {
+    text +=
+        "\nwidth " + decimal_text(width.share, 2) +
+        (width.share == outcome.width.share ? " (chosen): " : ": ") +
+        (width.bytes == 0
+             ? "nothing was evaluated"
+             : grouped(width.bytes) + " bytes, drop " + decimal_text(width.quality.drop, 2) + ", " +
+                   db_text(width.quality.sqnr_db) + (width.holds ? "" : ", does not hold")) +
+        ", " + decimal_text(width.evaluations, 1) + " evaluations";
+  }
   if (!outcome.left_out.empty()) {
     text += "\nleft as they are: " + counted(outcome.left_out.size(), "weight") +
             " without a name in the file, first '" + outcome.left_out.front() + "'";
@@ -192,6 +202,21 @@ Datum front_datum(const SearchOptions& options, const SearchOutcome& outcome,
   map.set("layers_alone", Datum::integer(outcome.trials));
   map.set("layers_alone_samples", Datum::integer(outcome.trial_samples));
   map.set("interrupted", Datum::boolean(outcome.interrupted));
+  Datum widths = Datum::list();
+  for (const SearchedWidth& width : outcome.widths) {
+    Datum row = Datum::map();
+    row.set("width", Datum::real(width.share));
+    row.set("chosen", Datum::boolean(width.share == outcome.width.share));
+    row.set("evaluations", Datum::real(width.evaluations));
+    if (width.bytes > 0) {
+      row.set("bytes", Datum::integer(static_cast<std::int64_t>(width.bytes)));
+      row.set("drop", Datum::real(width.quality.drop));
+      row.set("sqnr_db", Datum::real(width.quality.sqnr_db));
+      row.set("holds", Datum::boolean(width.holds));
+    }
+    widths.push(std::move(row));
+  }
+  if (!outcome.widths.empty()) map.set("widths", std::move(widths));
   Datum points = Datum::list();
   for (std::size_t i = 0; i < outcome.points.size(); ++i) {
     const bool shown =

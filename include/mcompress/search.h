@@ -53,8 +53,9 @@ enum class SearchStrategy : std::uint8_t {
   kBrute,     // all combinations
 };
 enum class SearchPrefer : std::uint8_t {
-  kMetric,  // the smaller drop is better, then the higher SQNR
-  kSqnr,    // the other way round
+  kMetric,  // the higher metric is better, even above the original's, then the higher SQNR
+  kNoLoss,  // the same, but who beats the original is as good as the original
+  kSqnr,    // the higher SQNR is better, then the higher metric
 };
 
 // Of one result on the evaluation data, against the original.
@@ -63,13 +64,23 @@ struct SearchQuality {
   double sqnr_db = 0;  // of the judged output
 };
 
+// What quality is ordered by where not all of SQNR: the points lost.
+double preferred_drop(SearchPrefer prefer, const SearchQuality& quality);
+
+// How much of what may be cut (channels, heads, hidden units) stays.
+struct SearchWidth {
+  double share = 1;
+  std::vector<RecipeStep> steps;  // after SearchOptions::before; they take the rest out
+};
+
 struct SearchOptions {
-  Recipe before;                  // what prepares a model for the forms' passes
-  std::vector<RecipeStep> after;  // what follows them
+  Recipe before;                    // what prepares a model for the forms' passes
+  std::vector<SearchWidth> widths;  // of which one is chosen; empty: all that there is stays
+  std::vector<RecipeStep> after;    // what follows them
   std::vector<SearchForm> forms;
   SearchLimits limits;
   SearchStrategy strategy = SearchStrategy::kKnapsack;
-  SearchPrefer prefer = SearchPrefer::kMetric;
+  SearchPrefer prefer = SearchPrefer::kNoLoss;
   std::int64_t evaluations =
       60;                     // runs of all evaluation data; runs of fewer samples count as less
   std::int64_t samples = 16;  // on which a layer alone is measured, at most
@@ -111,6 +122,9 @@ struct SearchEffect {
   // The form computes in integers only beside other such layers: alone its borders cost more than
   // it saves. Then `noise` is what all such layers together lose less without this one.
   bool only_together = false;
+  // It saves bytes only where other layers have it too, as what it takes once is more than it saves
+  // here. Then `noise` is by how much more than its other forms it loses elsewhere.
+  bool only_shared = false;
   double microseconds = 0;  // of a run, with what follows up to the next layer; 0: not asked for
 };
 
@@ -141,7 +155,19 @@ struct SearchPoint {
   std::optional<double> predicted_latency;  // by the layers' times
 };
 
+// What came of one of SearchOptions::widths.
+struct SearchedWidth {
+  double share = 1;
+  double evaluations = 0;
+  std::uint64_t bytes = 0;  // of its best choice
+  SearchQuality quality;
+  bool holds = false;
+};
+
 struct SearchOutcome {
+  // Layers, points and front are those of the width that was chosen.
+  SearchWidth width;
+  std::vector<SearchedWidth> widths;  // in the order they were tried; empty: none were asked for
   std::vector<SearchLayer> layers;
   std::vector<SearchBorder> borders;
   std::vector<double> form_bytes;     // what each form takes once, however many layers have it
@@ -157,9 +183,11 @@ struct SearchOutcome {
   bool interrupted = false;
 };
 
-// Searches; an interruption is no failure but ends it with what is there. Fails as passes and the
-// runtime do, with kUnsupported where no form applies to any layer, with kUsage for kBrute when
-// there are more combinations than evaluations.
+// Searches; each width has an equal part of the evaluations that those before it left. Noises that
+// are predicted are of forms alone, without what a cut loses. An interruption is no
+// failure but ends it with what is there. Fails as passes and the runtime do, with kUnsupported
+// where no form applies to any layer, with kUsage for kBrute when there are more combinations than
+// evaluations.
 Result<SearchOutcome> search_forms_of_layers(const Model& original, const SearchOptions& options,
                                              const SearchServices& services);
 

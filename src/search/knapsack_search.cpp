@@ -80,7 +80,7 @@ class KnapsackSearch {
   Status start_within(std::uint64_t bytes) {
     MCOMPRESS_TRY(try_fitted(noise_, bytes, "knapsack"));
     MCOMPRESS_TRY(try_fitted(amplitudes(), bytes, "knapsack of amplitudes"));
-    const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, ledger_.limit() / 10));
+    const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, ledger_.limit() / 6));
     return try_uniform_forms(space_, ledger_, most);
   }
 

@@ -77,9 +77,10 @@ double SearchLedger::predicted_bytes(std::span<const std::size_t> choice) const 
   return sum;
 }
 
+namespace {
+
 // How far from holding, summed over the limits as shares of them; 0: all hold.
-double SearchLedger::violation(const SearchPoint& point) const {
-  const SearchLimits& limits = space_.options().limits;
+double violation(const SearchLimits& limits, const SearchPoint& point) {
   double sum = 0;
   if (limits.max_bytes > 0 && point.bytes > limits.max_bytes) {
     sum += static_cast<double>(point.bytes) / static_cast<double>(limits.max_bytes) - 1;
@@ -96,26 +97,28 @@ double SearchLedger::violation(const SearchPoint& point) const {
   return std::isnan(sum) ? std::numeric_limits<double>::infinity() : sum;
 }
 
-bool SearchLedger::finer(const SearchPoint& a, const SearchPoint& b) const {
-  const bool by_metric = space_.options().prefer == SearchPrefer::kMetric;
-  const auto key = [by_metric](const SearchPoint& point) {
-    // Whoever beats the original does so by chance: it is as good as the original.
-    const double drop = std::isnan(point.quality.drop) ? 1e9 : std::max(point.quality.drop, 0.0);
+bool finer(SearchPrefer prefer, const SearchPoint& a, const SearchPoint& b) {
+  const auto key = [prefer](const SearchPoint& point) {
+    const double drop = preferred_drop(prefer, point.quality);
     const double noise = std::isnan(point.quality.sqnr_db) ? 1e9 : -point.quality.sqnr_db;
-    return by_metric ? std::pair(drop, noise) : std::pair(noise, drop);
+    return prefer == SearchPrefer::kSqnr ? std::pair(noise, drop) : std::pair(drop, noise);
   };
   if (key(a) != key(b)) return key(a) < key(b);
   return a.bytes < b.bytes;
 }
 
-bool SearchLedger::better(const SearchPoint& a, const SearchPoint& b) const {
+}  // namespace
+
+bool better_point(const SearchOptions& options, const SearchPoint& a, const SearchPoint& b) {
+  const SearchLimits& limits = options.limits;
   if (a.holds != b.holds) return a.holds;
   if (!a.holds) {
-    const double x = violation(a), y = violation(b);
-    return x != y ? x < y : finer(a, b);
+    const double x = violation(limits, a), y = violation(limits, b);
+    return x != y ? x < y : finer(options.prefer, a, b);
   }
-  if (minimises_bytes() && a.bytes != b.bytes) return a.bytes < b.bytes;
-  return finer(a, b);
+  const bool fewest_bytes = limits.max_bytes == 0 && limits.max_latency == 0;
+  if (fewest_bytes && a.bytes != b.bytes) return a.bytes < b.bytes;
+  return finer(options.prefer, a, b);
 }
 
 Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>& choice,
@@ -170,11 +173,12 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
     progress->update("evaluating", static_cast<std::uint64_t>(outcome_.evaluations),
                      static_cast<std::uint64_t>(limit()), "evaluations");
   }
-  point.holds = violation(point) <= 0;
+  point.holds = violation(space_.options().limits, point) <= 0;
   seen_.emplace(choice, outcome_.points.size());
   outcome_.points.push_back(std::move(point));
   const SearchPoint& added = outcome_.points.back();
-  if (!outcome_.best || better(added, *best())) outcome_.best = outcome_.points.size() - 1;
+  if (!outcome_.best || better_point(space_.options(), added, *best()))
+    outcome_.best = outcome_.points.size() - 1;
   return &outcome_.points.back();
 }
 

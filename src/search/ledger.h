@@ -24,6 +24,10 @@ struct SearchLosses {
   std::vector<double> borders;  // empty: none
 };
 
+// Sizes and times count no further than limits ask for; without such a limit fewer bytes are better
+// as soon as the others hold.
+bool better_point(const SearchOptions& options, const SearchPoint& a, const SearchPoint& b);
+
 class SearchLedger {
  public:
   SearchLedger(SearchSpace& space, SearchOutcome& outcome) : space_(space), outcome_(outcome) {}
@@ -54,9 +58,6 @@ class SearchLedger {
     return outcome_.best ? &outcome_.points[*outcome_.best] : nullptr;
   }
   std::size_t best_place() const { return outcome_.best.value_or(0); }
-  // Sizes and times count no further than limits ask for; without such a limit fewer bytes are
-  // better as soon as the others hold.
-  bool better(const SearchPoint& a, const SearchPoint& b) const;
   bool minimises_bytes() const {
     const SearchLimits& limits = space_.options().limits;
     return limits.max_bytes == 0 && limits.max_latency == 0;
@@ -73,9 +74,6 @@ class SearchLedger {
 
  private:
   double layers_time(std::span<const std::size_t> choice) const;
-
-  double violation(const SearchPoint& point) const;
-  bool finer(const SearchPoint& a, const SearchPoint& b) const;
 
   SearchSpace& space_;
   SearchOutcome& outcome_;

@@ -95,7 +95,8 @@ class OutputMeter {
 std::vector<bool> chosen_forms(const SearchLayer& layer, std::size_t count) {
   std::vector<std::size_t> order;
   for (std::size_t form = 1; form < layer.effects.size(); ++form) {
-    if (layer.effects[form].applies) order.push_back(form);
+    const SearchEffect& effect = layer.effects[form];
+    if (effect.applies && !effect.only_shared) order.push_back(form);
   }
   std::stable_sort(order.begin(), order.end(), [&layer](std::size_t a, std::size_t b) {
     return layer.effects[a].bytes < layer.effects[b].bytes;
@@ -142,6 +143,37 @@ std::vector<double> interpolated_noise(const std::vector<double>& bits,
   return filled;
 }
 
+namespace {}  // namespace
+
+// The mean ratio, in logarithms, of the noises of two forms on the layers that have both, times the
+// noise of one of them here: that which most layers have.
+void fill_shared_noise(std::span<SearchLayer> layers) {
+  const auto known = [](const SearchEffect& effect) {
+    return effect.measured && effect.noise > kNoNoise;
+  };
+  for (SearchLayer& layer : layers) {
+    for (std::size_t form = 1; form < layer.effects.size(); ++form) {
+      SearchEffect& effect = layer.effects[form];
+      if (!effect.only_shared) continue;
+      std::size_t most = 0;
+      for (std::size_t beside = 1; beside < layer.effects.size(); ++beside) {
+        if (!known(layer.effects[beside])) continue;
+        std::size_t count = 0;
+        double sum = 0;
+        for (const SearchLayer& other : layers) {
+          if (!known(other.effects[form]) || !known(other.effects[beside])) continue;
+          sum += std::log(other.effects[form].noise / other.effects[beside].noise);
+          ++count;
+        }
+        if (count <= most) continue;
+        most = count;
+        effect.noise = layer.effects[beside].noise * std::exp(sum / static_cast<double>(count));
+      }
+      if (most == 0) effect.applies = false;  // nothing is known of it
+    }
+  }
+}
+
 namespace {
 
 class Measuring {
@@ -184,6 +216,7 @@ class Measuring {
       MCOMPRESS_TRY(find_noise(layer, per_layer));
       show("measuring layers", layer + 1);
     }
+    fill_shared_noise(space_.layers());
     if (with_borders) MCOMPRESS_TRY(find_borders(integers));
     if (integers < forms) MCOMPRESS_TRY(find_noise_together(integers, trials));
     cost_.evaluations = static_cast<double>(cost_.trials * cost_.samples) / judged;
@@ -346,8 +379,27 @@ class Measuring {
         effect.bytes -= once;
         effect.applies = space_.options().forms[form].integers || effect.bytes < 0;
       }
+      if (once > 0) MCOMPRESS_TRY(find_shared_bytes(form, choice));
     }
     return changed();
+  }
+
+  // Layers too small to pay for what the form takes once: what they take beside `others`, those
+  // that have the form.
+  Status find_shared_bytes(std::size_t form, const std::vector<std::size_t>& others) {
+    auto& layers = space_.layers();
+    MCOMPRESS_ASSIGN(const std::int64_t before, bytes_of(others, nullptr));
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+      if (others[layer] == form) continue;
+      MCOMPRESS_TRY(check());
+      std::vector<std::size_t> choice = others;
+      choice[layer] = form;
+      MCOMPRESS_ASSIGN(const std::int64_t with, bytes_of(choice, nullptr));
+      SearchEffect& effect = layers[layer].effects[form];
+      effect.bytes = with - before;
+      effect.applies = effect.only_shared = effect.bytes < 0;
+    }
+    return ok_status();
   }
 
   Status find_noise(std::size_t layer, std::size_t per_layer) {

@@ -1,6 +1,7 @@
 // What each form does to each layer, the others left as they are.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "search/space.h"
@@ -25,5 +26,9 @@ Result<MeasureCost> measure_layers_and_forms(SearchSpace& space, double evaluati
 // least one is known.
 std::vector<double> interpolated_noise(const std::vector<double>& bits,
                                        const std::vector<std::optional<double>>& noise);
+
+// Noise of effects that are `only_shared`, by measured ones of this layer and of others; what can't
+// be told of applies no more.
+void fill_shared_noise(std::span<SearchLayer> layers);
 
 }  // namespace mcompress

@@ -1,6 +1,7 @@
 #include "search/places.h"
 
 #include <algorithm>
+#include <numeric>
 #include <unordered_map>
 #include <variant>
 
@@ -69,6 +70,44 @@ LayerPlaces places_of_layers(const Model& prepared, std::span<const SearchLayer>
     }
   });
   return places;
+}
+
+void join_layers(std::vector<SearchLayer>& layers,
+                 std::span<const std::pair<std::size_t, std::size_t>> same) {
+  std::vector<std::size_t> first(layers.size());  // of those a layer is one with
+  std::iota(first.begin(), first.end(), 0);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const auto& [a, b] : same) {
+      const std::size_t least = std::min(first[a], first[b]);
+      changed = changed || first[a] != first[b];
+      first[a] = first[b] = least;
+    }
+  }
+  std::vector<SearchLayer> joined;
+  std::vector<std::size_t> place(layers.size());
+  std::vector<std::uint64_t> largest;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::uint64_t bytes = layers[i].weight_bytes;
+    if (first[i] == i) {
+      place[i] = joined.size();
+      largest.push_back(bytes);
+      joined.push_back(std::move(layers[i]));
+      continue;
+    }
+    place[i] = place[first[i]];
+    SearchLayer& whole = joined[place[i]];
+    whole.weight_bytes += bytes;
+    for (std::string& pattern : layers[i].patterns) {
+      auto& all = whole.patterns;
+      if (std::find(all.begin(), all.end(), pattern) == all.end()) all.push_back(pattern);
+    }
+    if (bytes <= largest[place[i]]) continue;
+    largest[place[i]] = bytes;
+    whole.name = std::move(layers[i].name);
+    whole.op_type = std::move(layers[i].op_type);
+  }
+  layers = std::move(joined);
 }
 
 std::optional<std::size_t> layer_of_kernel(const LayerPlaces& places, std::string_view kernel) {

@@ -25,6 +25,12 @@ LayerPlaces places_of_layers(const Model& prepared, std::span<const SearchLayer>
 // The layer of the longest known name within that of a kernel; empty: none is.
 std::optional<std::size_t> layer_of_kernel(const LayerPlaces& places, std::string_view kernel);
 
+// Makes one layer of those that a recipe can't tell apart: pairs of places, in any order. It stands
+// where the first of them stood, has the name and operator of the largest, the patterns of all, and
+// their bytes together.
+void join_layers(std::vector<SearchLayer>& layers,
+                 std::span<const std::pair<std::size_t, std::size_t>> same);
+
 struct KernelTime {
   std::string name;
   double microseconds = 0;  // per run

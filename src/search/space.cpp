@@ -60,6 +60,8 @@ Recipe search_recipe(const SearchOptions& options, const SearchOutcome& outcome,
                      std::span<const std::size_t> choice) {
   Recipe recipe = options.before;
   recipe.name = "search";
+  const std::vector<RecipeStep>& cuts = outcome.width.steps;
+  recipe.steps.insert(recipe.steps.end(), cuts.begin(), cuts.end());
   for (RecipeStep& step : steps_of_choice(options.forms, outcome.layers, choice)) {
     recipe.steps.push_back(std::move(step));
   }
@@ -118,6 +120,28 @@ std::vector<std::string> SearchSpace::patterns_of(std::string_view weight) const
   return {patterns.begin(), patterns.end()};
 }
 
+// A bias that a pass has made has no name in the file, only its node has: what is done to that node
+// is done to its other weights too.
+void SearchSpace::join_overlapping(const Constants& constants) {
+  std::map<std::string_view, std::size_t> layer_of;
+  for (std::size_t i = 0; i < layers_.size(); ++i) layer_of.emplace(layers_[i].name, i);
+  std::vector<std::pair<std::size_t, std::size_t>> same;
+  for (const auto& [name, layer] : layer_of) {
+    const auto& patterns = layers_[layer].patterns;
+    if (patterns.size() == 1 && patterns.front() == literal_pattern(name)) continue;
+    for (const Value* value : constants.find(name)->second) {
+      for (const Use& use : value->uses()) {
+        for (const Value* input : use.node->inputs()) {
+          if (input == nullptr) continue;
+          const auto found = layer_of.find(input->name());
+          if (found != layer_of.end()) same.emplace_back(layer, found->second);
+        }
+      }
+    }
+  }
+  join_layers(layers_, same);
+}
+
 Status SearchSpace::find_layers() {
   const auto constants = constants_of(*prepared_);
   const std::unique_ptr<Model> plain = prepared_->clone();
@@ -167,6 +191,7 @@ Status SearchSpace::find_layers() {
       }
     }
   });
+  join_overlapping(constants);
   for (const auto& [left, right] : places_of_layers(*prepared_, layers_).neighbours) {
     borders_.push_back({left, right, 0, 0});
   }

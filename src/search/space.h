@@ -1,6 +1,7 @@
 // The layers of a model that have a choice, and models made by one.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -51,6 +52,8 @@ class SearchSpace {
       : options_(options), services_(services), form_bytes_(options.forms.size(), 0) {}
   Status prepare(const Model& original);
   Status find_layers();
+  using Constants = std::map<std::string, std::vector<const Value*>, std::less<>>;
+  void join_overlapping(const Constants& constants);
   Status run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const;
   std::vector<std::string> patterns_of(std::string_view weight) const;
 

@@ -67,7 +67,32 @@ status=0
   --max-size-ratio 0.4 --evaluations 4 --write-missed 2>message || status=$?
 [[ $status == 5 && -e missed.onnx ]]
 
+# Widths: each has its part of the evaluations, one is chosen, and the recipe cuts as the search did.
+"$MCOMPRESS" search "$model" -o narrow.onnx --calib "$calib" --eval "$eval" --min-sqnr 1 \
+  --forms int8,cluster-4 --widths 1,0.5 --prefer sqnr --evaluations 8 --rank-samples 4 \
+  --front widths.json --recipe narrow.json 2>message
+grep -q '^width 1.00.*: [0-9,]* bytes, drop ' message
+grep -q '^width 0.50.*: [0-9,]* bytes, drop ' message
+(( $(grep -c '^width .*(chosen)' message) == 1 ))
+awk '/ of 8 evaluations/ { if ($1 > 8) exit 1 }' message
+(( $(grep -c '"width":' widths.json) == 2 ))
+# With so little asked for, half of the channels in few bits are the fewest bytes.
+grep -q '^width 0.50 (chosen)' message
+grep -q '"pass": "prune-channels"' narrow.json
+"$MCOMPRESS" run narrow.json "$model" -o again.onnx --calib "$calib" 2>message
+cmp narrow.onnx again.onnx
+# Where all has to stay as it is, nothing is cut.
+"$MCOMPRESS" search "$model" -o wide.onnx --calib "$calib" --eval "$eval" --min-sqnr 30 \
+  --forms int8,cluster-4 --widths 0.5,1 --evaluations 8 --rank-samples 4 --recipe wide.json 2>message
+grep -q '^width 1.00 (chosen)' message
+! grep -q '"pass": "prune-channels"' wide.json
+
 # Usage.
+status=0
+"$MCOMPRESS" search "$model" -o wrong.onnx --eval "$eval" --max-drop 1 --widths 1,1.5 2>message ||
+  status=$?
+[[ $status == 1 && ! -e wrong.onnx ]]
+grep -q "'1.5' is no width" message
 for wrong in '' '--max-drop 1 --forms cluster-9' '--max-drop 1 --forms static' \
   "--max-drop 1 --front $model"; do
   status=0
