@@ -1,12 +1,15 @@
 // Operators between DequantizeLinear and QuantizeLinear become operators on the codes, where the
 // target has them and the user allows a model that other runtimes can not read:
 //
-//   Q(Relu(Conv(DQ(x), DQ(w), b)))    =>   QLinearConv(x, w, round(b / (s_x s_w)))   zero point:
-//   lowest Q(Add(DQ(a), DQ(b)))              =>   QLinearAdd(a, b) Gemm(DQ(a), DQ(w), b) =>
-//   MatMulIntegerToFloat(a, w, b) Q(DQ(x)), same scale              =>   x Q(MaxPool(DQ(x))), same
-//   scale     =>   MaxPool(x) Reshape(DQ(x))                    =>   DQ(Reshape(x)) nothing else
-//   reads DQ DQ(Q(x)) in int8                  =>   DQ'(Q'(x)) in uint8, zero points + 128    where
-//   kernels ask for it
+//   Q(Relu(Conv(DQ(x), DQ(w), b)))    =>  QLinearConv(x, w, round(b / (s_x s_w)))
+//       where the lowest code stands for 0
+//   Q(Add(DQ(a), DQ(b)))              =>  QLinearAdd(a, b)
+//   Gemm(DQ(a), DQ(w), b)             =>  MatMulIntegerToFloat(a, w, b)
+//   Q(DQ(x)) of the same scale        =>  x
+//   Q(MaxPool(DQ(x))), the same       =>  MaxPool(x)
+//   Reshape(DQ(x)), nobody else's     =>  DQ(Reshape(x))
+//   DQ(Q(x)) in int8                  =>  DQ'(Q'(x)) in uint8, zero points + 128
+//       where kernels ask for it
 //
 // That is what ONNX Runtime does by itself whenever it loads the model: here it is done once, and
 // the float32 biases need not be stored.
