@@ -63,11 +63,11 @@ const Schema<Options>& Options::schema() {
           .field("max-latency", &Options::max_latency,
                  "time of a run over the original's, measured here; 0: not asked for")
           .range(0, 10)
-          .field("forms", &Options::forms,
-                 "float16, int8, static, dynamic, cluster-B, clusters-K, int2-N, int4-N, int8-N, "
-                 "sparse-P, "
-                 "sparse-P-cluster-B; float32 always is one; not given: those that the limits and "
-                 "the size of the model suggest")
+          .field(
+              "forms", &Options::forms,
+              "float16, int8, static, dynamic, cluster-B, clusters-K, int4, int4-N, int8-N (or 2 "
+              "bits), sparse-P, sparse-P-cluster-B; float32 always is one; not given: as limits "
+              "and size suggest")
           .field("widths", &Options::widths,
                  "1, 0.75, ...: shares of channels, heads and hidden units that may stay, of which "
                  "one is chosen; which go is up to prune-channels")

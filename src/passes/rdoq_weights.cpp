@@ -184,7 +184,7 @@ class RdoqWeights final : public Pass {
   struct Options {
     std::vector<std::string> include, exclude;
     double rate = 0;
-    double min_sqnr = 0;
+    double weight_sqnr = 0;
     std::int64_t reach = 255;
     std::int64_t samples = 64;
     std::int64_t min_elements = 4096;
@@ -196,7 +196,7 @@ class RdoqWeights final : public Pass {
                    "what a bit after entropy coding counts against the mean error of rounding to "
                    "the integers; 0, without a least ratio: symbols stay")
             .range(0, 1e4)
-            .field("min-sqnr", &Options::min_sqnr,
+            .field("weight-sqnr", &Options::weight_sqnr,
                    "each weight as small as keeps it that close to what it was (with data: by what "
                    "it is multiplied with); 0: none")
             .unit("dB")
@@ -215,7 +215,7 @@ class RdoqWeights final : public Pass {
   explicit RdoqWeights(Options options) : options_(std::move(options)) {}
 
   Status run(Model& model, PassContext& context) override {
-    if (options_.rate == 0 && options_.min_sqnr == 0) return ok_status();
+    if (options_.rate == 0 && options_.weight_sqnr == 0) return ok_status();
     MCOMPRESS_ASSIGN(std::vector<IntegerWeight> weights, find(model, context));
     if (context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(measure_energies(model, weights, options_.samples, context));
@@ -267,8 +267,8 @@ class RdoqWeights final : public Pass {
     const Mover mover(weight, static_cast<int>(options_.reach), context.executor());
     constexpr double kMostRate = 4096;
     const double most = options_.rate > 0 ? options_.rate : kMostRate;
-    const Moved moved = options_.min_sqnr > 0 ? mover.at_sqnr(options_.min_sqnr, most)
-                                              : mover.at_rate(options_.rate);
+    const Moved moved = options_.weight_sqnr > 0 ? mover.at_sqnr(options_.weight_sqnr, most)
+                                                 : mover.at_rate(options_.rate);
     const double before = mover.bits_before();
     Decision decision;
     decision.subject = weight.value->name();

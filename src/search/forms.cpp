@@ -90,6 +90,10 @@ std::optional<SearchForm> form_of(const std::string& name) {
   if (!form.steps.empty()) return std::nullopt;
   for (const std::int64_t bits : {2, 4, 8}) {
     tail = name;
+    if (name == "int" + std::to_string(bits)) {
+      form.steps = {blocks_of(bits, 0)};  // a block is a channel
+      return form;
+    }
     const auto block = number_after(tail, "int" + std::to_string(bits) + "-");
     if (!block || !tail.empty()) continue;
     const bool power = *block >= 16 && *block <= 256 && (*block & (*block - 1)) == 0;
@@ -110,14 +114,24 @@ Result<std::vector<SearchForm>> search_forms(std::span<const std::string> names)
     if (there) continue;
     std::optional<SearchForm> form = form_of(name);
     if (!form) {
-      static const std::vector<std::string> kExamples = {
-          "float32",     "float16", "int8",    "static",  "dynamic",   "cluster-4",
-          "clusters-12", "int2-16", "int4-32", "int8-32", "sparse-50", "sparse-50-cluster-4"};
+      static const std::vector<std::string> kExamples = {"float32",
+                                                         "float16",
+                                                         "int8",
+                                                         "static",
+                                                         "dynamic",
+                                                         "cluster-4",
+                                                         "clusters-12",
+                                                         "int4",
+                                                         "int2-16",
+                                                         "int4-32",
+                                                         "int8-32",
+                                                         "sparse-50",
+                                                         "sparse-50-cluster-4"};
       const std::string nearest = nearest_name(name, kExamples);
       return Error(
           Code::kUsage, "unknown-form", "there is no form '" + name + "'", {{}, "--forms", {}},
           nearest.empty() ? "forms are float32, float16, int8, static, dynamic, cluster-B, "
-                            "clusters-K, int4-N, sparse-P and sparse-P-cluster-B"
+                            "clusters-K, int4, int4-N, sparse-P and sparse-P-cluster-B"
                           : "did you mean '" + nearest + "'?");
     }
     forms.push_back(std::move(*form));

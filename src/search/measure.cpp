@@ -143,8 +143,6 @@ std::vector<double> interpolated_noise(const std::vector<double>& bits,
   return filled;
 }
 
-namespace {}  // namespace
-
 // The mean ratio, in logarithms, of the noises of two forms on the layers that have both, times the
 // noise of one of them here: that which most layers have.
 void fill_shared_noise(std::span<SearchLayer> layers) {

@@ -127,7 +127,7 @@ TEST(RdoqWeights, EveryTypeGetsSmallerWithinTheRatioThatWasAskedFor) {
     const std::string least = "24";
     const auto checked =
         check_passes(product(type, 21, 30),
-                     {"infer-shapes", "rdoq-weights:{\"min-sqnr\": " + least + "}"}, 1000);
+                     {"infer-shapes", "rdoq-weights:{\"weight-sqnr\": " + least + "}"}, 1000);
     EXPECT_EQ(checked.run->applied("rdoq-weights"), 1) << type << checked.run->why("c");
     const auto before = numbers_of(*checked.before), after = numbers_of(*checked.after);
     const double middle = type == "uint8" ? 128 : 0;
