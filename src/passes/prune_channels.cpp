@@ -54,11 +54,9 @@ class PruneChannels final : public Pass {
                    "multiplications of convolutions and matrix products that stay, as a share; 0: "
                    "not asked for")
             .range(0, 1)
-            .field(
-                "latency", &Options::latency,
-                "time of a run that stays, as a share, measured beside the original; 0: not "
-                "asked for. Channels are then weighed by the kernel time that the runtime's own "
-                "profile gives for each product, so that what is cut depends on what is measured")
+            .field("latency", &Options::latency,
+                   "time of a run that stays, as a share, measured beside the original; channels "
+                   "count by the time of their kernels, so the cut depends on it; 0: not asked for")
             .range(0, 1)
             .field("max-drop", &Options::max_drop,
                    "points of the metric on the evaluation data that may be lost: the first step "
