@@ -172,15 +172,16 @@ class ClusterWeights final : public Pass {
     ClusterFitter fitter(model, units, energies, how, context);
     if (options_.output_sqnr > 0 && has_data) {
       MCOMPRESS_TRY(fitter.fit_to_outputs(options_.output_sqnr));
-      context.report().number("output_sqnr_db", fitter.reached_db());
+      if (const auto reached = fitter.reached_db()) {
+        context.report().number("output_sqnr_db", *reached);
+      }
     } else {
       MCOMPRESS_TRY(fitter.fit());
     }
     for (std::size_t i = 0; i < units.size(); ++i) {
       const ClusterFitter::Fitted& made = fitter.fitted()[i];
-      std::string text = options_.output_sqnr > 0 && has_data
-                             ? "even distances by what the outputs bear"
-                             : how_of(energies[i]);
+      std::string text =
+          fitter.reached_db() ? "even distances by what the outputs bear" : how_of(energies[i]);
       if (made.adapted) text += ", each making up for those before it";
       if (made.refitted) text += ", entries fitted to outputs";
       MCOMPRESS_TRY(finish(units[i], made.codes, text, context));

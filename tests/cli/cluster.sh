@@ -49,6 +49,10 @@ db() { "$MCOMPRESS" compare "$digits/model.onnx" "$1" --data "$digits/calib.npz"
 # Even distances keep the closeness asked for, and give bytes for it.
 "$MCOMPRESS" cluster "$digits/model.onnx" -o even.onnx --bits 5 --rate 0.5 --output-sqnr 20 --min-elements 256 --calib "$digits/calib.npz" >out 2>messages
 (( $(db even.onnx) >= 19 && $(db even.onnx) <= 23 ))
+# What can not be kept is said, and entries are then those without the wish.
+"$MCOMPRESS" cluster "$digits/model.onnx" -o asked.onnx --bits 3 --output-sqnr 70 --calib "$digits/calib.npz" >out 2>messages
+grep -q 'warning: not even the narrowest distances keep 70.0 dB' messages
+[[ $(size asked.onnx) == $(size fed.onnx) && $(db asked.onnx) == $(db fed.onnx) ]]
 
 # A runtime that would look entries up on every run is refused.
 status=0

@@ -91,8 +91,9 @@ ClusterCodes even_clusters(const ClusterInput& input, double step, std::size_t m
                            const Executor& executor) {
   float largest = 0;
   for (const float x : input.values) largest = std::max(largest, std::fabs(x));
+  const std::size_t most_beside = (most - 1) / 2;
   const double reach =
-      std::min(std::ceil(double{largest} / step - 0.5), static_cast<double>((most - 1) / 2));
+      std::min(std::ceil(double{largest} / step - 0.5), static_cast<double>(most_beside));
   const auto side = static_cast<std::int64_t>(std::max(1.0, reach));
   ClusterCodes codes;
   for (std::int64_t i = -side; i <= side; ++i) {

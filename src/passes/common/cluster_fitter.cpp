@@ -75,6 +75,7 @@ ClusterFitter::ClusterFitter(const Model& model, const std::vector<ClusterUnit>&
     : model_(model), units_(units), energies_(energies), how_(how), context_(context) {
   if (context.calibration_data() == nullptr || !(how.refit || how.feedback)) return;
   std::vector<BlockUnit> places;
+  places.reserve(units.size());
   for (const ClusterUnit& unit : units) places.push_back(unit.place);
   inputs_ = unit_inputs(places);
   std::erase_if(inputs_, [](const UnitInput& in) { return in.rows.columns() > kMostColumns; });
@@ -210,11 +211,22 @@ Result<std::vector<double>> ClusterFitter::relative_steps(const Guard& guard, Ru
   return steps;
 }
 
+// Even distances that have to reach the largest weight with few entries are far from all others.
+Status ClusterFitter::fit_by_means(const std::string& why) {
+  context_.diagnostics().warn("cluster-steps", why, {}, "entries are those of k-means");
+  return fit();
+}
+
 Status ClusterFitter::fit_to_outputs(double sqnr_db) {
   if (units_.empty()) return ok_status();
   MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
   Guard guard(*runtime, *context_.calibration_data(), kGuardSamples);
   MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
+  MCOMPRESS_ASSIGN(const double before, guard.sqnr_db(model_));
+  if (before < sqnr_db) {
+    return fit_by_means("what was done before keeps " + fixed(before, 1) +
+                        " dB of the outputs, and " + fixed(sqnr_db, 1) + " are asked for");
+  }
   MCOMPRESS_ASSIGN(const std::vector<double> relative, relative_steps(guard, *runtime));
   std::vector<std::size_t> all(units_.size());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
@@ -247,12 +259,8 @@ Status ClusterFitter::fit_to_outputs(double sqnr_db) {
     best = fitted_;
   }
   if (best.empty()) {
-    MCOMPRESS_ASSIGN(reached_db_, trial(kLowest));
-    context_.diagnostics().warn("cluster-steps",
-                                "not even the narrowest distances keep " + fixed(sqnr_db, 1) +
-                                    " dB of the outputs: they keep " + fixed(reached_db_, 1) +
-                                    "; more bits give more entries");
-    return ok_status();
+    return fit_by_means("not even the narrowest distances keep " + fixed(sqnr_db, 1) +
+                        " dB of the outputs: more bits give more entries");
   }
   fitted_ = std::move(best);
   return ok_status();

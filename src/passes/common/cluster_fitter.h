@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,8 +34,8 @@ class ClusterFitter {
   Status fit();
   // Entries at even distances, at most `clusters` of them, the widest whose outputs stay
   // `sqnr_db` above the error. Distances of weights are such that one more bit gains as much
-  // everywhere: the effect of each weight on the outputs is measured. Needs data. Where not even
-  // the narrowest distances hold, they are taken.
+  // everywhere: the effect of each weight on the outputs is measured. Needs data. Where no distances
+  // hold, or the model as it is does not, fit().
   Status fit_to_outputs(double sqnr_db);
 
   struct Fitted {
@@ -42,9 +43,11 @@ class ClusterFitter {
     bool adapted = false, refitted = false;
   };
   const std::vector<Fitted>& fitted() const { return fitted_; }
-  double reached_db() const { return reached_db_; }  // of fit_to_outputs()
+  // Of fit_to_outputs(); none where it did what fit() does.
+  std::optional<double> reached_db() const { return reached_db_; }
 
  private:
+  Status fit_by_means(const std::string& why);
   Status fit_at(const std::vector<double>& steps);
   Status start(std::size_t unit, const std::vector<double>& steps);
   Status improve(std::size_t unit, const UnitInput& input, const GramMatrix& gram);
@@ -65,7 +68,7 @@ class ClusterFitter {
   std::vector<std::unique_ptr<GramMatrix>> grams_;  // of all inputs, where they fit in memory
   std::vector<Fitted> fitted_;
   std::vector<double> narrowest_;  // distances whose entries reach the largest weight
-  double reached_db_ = 0;
+  std::optional<double> reached_db_;
 };
 
 // The weight that the codes stand for.
