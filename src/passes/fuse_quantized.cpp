@@ -280,16 +280,8 @@ class QuantizedFusion {
 
 class FuseQuantized final : public Pass {
  public:
-  struct Options {
-    bool allow_contrib = false;
-  };
-  static const Schema<Options>& schema() {
-    static const Schema<Options> schema =
-        Schema<Options>().field("allow-contrib", &Options::allow_contrib,
-                                "use operators that are not ONNX's but the target's own: the "
-                                "result runs there only");
-    return schema;
-  }
+  using Options = ContribOptions;
+  static const Schema<Options>& schema() { return contrib_schema(); }
   explicit FuseQuantized(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {

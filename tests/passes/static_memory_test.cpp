@@ -13,6 +13,7 @@
 #include "passes/common/memory_share.h"
 #include "support/models.h"
 #include "support/process_peak.h"
+#include "support/wide_images.h"
 
 namespace mcompress::testing {
 namespace {
@@ -22,55 +23,12 @@ constexpr const char* kThreads = "MCOMPRESS_TEST_THREADS";
 constexpr const char* kBudget = "MCOMPRESS_TEST_BUDGET";
 constexpr const char* kLeastDb = "MCOMPRESS_TEST_DB";
 
-// Values of 64 bytes a pixel.
-std::string wide_model() {
-  std::string text = R"(<ir_version: 8, opset_import: ["" : 17]>
-g (float[n, 4, h, w] x) => (float[n, 16, h, w] y5) <float[16, 4, 1, 1] w0 = {)";
-  for (int i = 0; i < 64; ++i) {
-    text += (i > 0 ? ", 0." : "0.") + std::to_string((i * 7 + i / 5) % 23 + 1);
-  }
-  text += "}, float[16, 16, 1, 1] w = {";
-  for (int i = 0; i < 256; ++i) {
-    text += (i > 0 ? ", " : "") + std::string((i * 11 + i / 7) % 3 == 0 ? "-0." : "0.") +
-            std::to_string((i * 13 + i / 3) % 29 + 1);
-  }
-  text += "}> {\n";
-  for (int i = 0; i < 6; ++i) {
-    const std::string in = i == 0 ? "x, w0" : "y" + std::to_string(i - 1) + ", w";
-    const std::string number = std::to_string(i);
-    text += "c" + number + " = Conv (" + in + ")\ny" + number + " = Relu(c" + number + ")\n";
-  }
-  return text + "}";
-}
-
-class Waves final : public DataSource {
- public:
-  explicit Waves(std::int64_t side) : side_(side) {}
-  std::int64_t count() const override { return 40; }
-  std::uint64_t digest() const override { return 1; }
-  std::string description() const override { return "waves"; }
-  bool can_batch() const override { return true; }
-  const Labels& labels() const override { return labels_; }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
-    std::vector<float> values(static_cast<std::size_t>(count * 4 * side_ * side_));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] =
-          static_cast<float>((i * 37 + static_cast<std::size_t>(first) * 11) % 251) / 250.0F;
-    }
-    return std::vector<NamedTensor>{{"x", make_float_tensor(values, {count, 4, side_, side_})}};
-  }
-
- private:
-  std::int64_t side_;
-  Labels labels_;
-};
-
 // The digest of the result. Every range is judged; with `least_db` layers are ranked and choices
 // tried, too.
 Result<std::uint64_t> quantize(std::int64_t side, int threads, std::uint64_t budget,
                                double least_db, Diagnostics& diagnostics) {
   const auto model = model_from_text(wide_model());
-  Waves data(side);
+  Waves data(side, 40);
   Services services;
   services.runtime = find_runtime("onnxruntime").value();
   services.calibration_data = &data;

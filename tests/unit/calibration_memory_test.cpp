@@ -11,6 +11,7 @@
 #include "mcompress/calibration.h"
 #include "support/models.h"
 #include "support/process_peak.h"
+#include "support/wide_images.h"
 
 namespace mcompress {
 namespace {
@@ -75,49 +76,14 @@ TEST(MemoryShares, FewestPassesFirstThenAsManyRunsAsFit) {
 
 constexpr const char* kThreads = "MCOMPRESS_TEST_THREADS";
 constexpr const char* kBudget = "MCOMPRESS_TEST_BUDGET";
-constexpr std::int64_t kSide = 256;
-
-// Values of 4 MiB each.
-std::string wide_model() {
-  std::string text = R"(<ir_version: 8, opset_import: ["" : 17]>
-g (float[n, 4, 256, 256] x) => (float[n, 16, 256, 256] y5) <float[16, 4, 1, 1] w0 = {)";
-  for (int i = 0; i < 64; ++i) text += (i > 0 ? ", 0." : "0.") + std::to_string(i % 7);
-  text += "}, float[16, 16, 1, 1] w = {";
-  for (int i = 0; i < 256; ++i) text += (i > 0 ? ", 0." : "0.") + std::to_string(i % 5);
-  text += "}> {\n";
-  for (int i = 0; i < 6; ++i) {
-    const std::string in = i == 0 ? "x, w0" : "y" + std::to_string(i - 1) + ", w";
-    const std::string number = std::to_string(i);
-    text += "c" + number + " = Conv (" + in + ")\ny" + number + " = Relu(c" + number + ")\n";
-  }
-  return text + "}";
-}
-
-class Ramps final : public DataSource {
- public:
-  std::int64_t count() const override { return 24; }
-  std::uint64_t digest() const override { return 1; }
-  std::string description() const override { return "ramps"; }
-  bool can_batch() const override { return true; }
-  const Labels& labels() const override { return labels_; }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
-    std::vector<float> values(static_cast<std::size_t>(count * 4 * kSide * kSide));
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = static_cast<float>(i % 251) + static_cast<float>(first);
-    }
-    return std::vector<NamedTensor>{{"x", make_float_tensor(values, {count, 4, kSide, kSide})}};
-  }
-
- private:
-  Labels labels_;
-};
+constexpr std::int64_t kSide = 256;  // values of 4 MiB each
 
 // Does the work in the process that the test below starts; without threads it only opens the model.
 TEST(CalibrationMemory, DISABLED_Worker) {
   const char* threads = std::getenv(kThreads);
   const char* budget = std::getenv(kBudget);
   ASSERT_TRUE(threads != nullptr && budget != nullptr);
-  const auto model = model_from_text(wide_model());
+  const auto model = model_from_text(testing::wide_model());
   const auto runtime = find_runtime("onnxruntime").value();
   CalibrationRequest request;
   for (int i = 0; i < 6; ++i) request.values.push_back("y" + std::to_string(i));
@@ -130,7 +96,7 @@ TEST(CalibrationMemory, DISABLED_Worker) {
     ASSERT_TRUE(runtime->open(*model, session).ok());
     return;
   }
-  Ramps data;
+  testing::Waves data(kSide, 24);
   Diagnostics diagnostics;
   const auto table =
       calibrate(*runtime, *model, data, request, options, diagnostics, silent_progress());

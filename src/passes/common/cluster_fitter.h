@@ -34,8 +34,8 @@ class ClusterFitter {
   Status fit();
   // Entries at even distances, at most `clusters` of them, the widest whose outputs stay
   // `sqnr_db` above the error. Distances of weights are such that one more bit gains as much
-  // everywhere: the effect of each weight on the outputs is measured. Needs data. Where no distances
-  // hold, or the model as it is does not, fit().
+  // everywhere: the effect of each weight on the outputs is measured. Needs data. Where no
+  // distances hold, or the model as it is does not, fit().
   Status fit_to_outputs(double sqnr_db);
 
   struct Fitted {

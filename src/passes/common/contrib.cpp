@@ -6,6 +6,13 @@
 
 namespace mcompress {
 
+const Schema<ContribOptions>& contrib_schema() {
+  static const Schema<ContribOptions> schema = Schema<ContribOptions>().field(
+      "allow-contrib", &ContribOptions::allow_contrib,
+      "use operators that are not ONNX's but the target's own: the result runs there only");
+  return schema;
+}
+
 Status admit_contrib(const Target& target) {
   const auto own = [](const NativeOperator& native) { return native.domain == kContribDomain; };
   if (std::ranges::any_of(target.natives, own)) return ok_status();

@@ -13,6 +13,12 @@ namespace mcompress {
 
 inline constexpr std::string_view kContribDomain = "com.microsoft";
 
+// Of passes that write such operators.
+struct ContribOptions {
+  bool allow_contrib = false;
+};
+const Schema<ContribOptions>& contrib_schema();
+
 // Fails with kUsage for a target that has no operators of that domain.
 Status admit_contrib(const Target& target);
 
