@@ -80,10 +80,10 @@ float decode_one(const FormatSpec& f, std::uint32_t code) {
   }
 }
 
-class NarrowFormat : public testing::TestWithParam<FormatSpec> {};
+class NarrowFormat : public ::testing::TestWithParam<FormatSpec> {};
 INSTANTIATE_TEST_SUITE_P(All, NarrowFormat,
-                         testing::Values(kFloat16, kBfloat16, kE4M3FN, kE4M3FNUZ, kE5M2, kE5M2FNUZ,
-                                         kE2M1));
+                         ::testing::Values(kFloat16, kBfloat16, kE4M3FN, kE4M3FNUZ, kE5M2,
+                                           kE5M2FNUZ, kE2M1));
 
 TEST_P(NarrowFormat, DecodesEveryCode) {
   const FormatSpec f = GetParam();

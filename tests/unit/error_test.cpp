@@ -64,7 +64,7 @@ TEST(ErrorStats, CountsPairsThatAreNotFinite) {
   EXPECT_EQ(e.noise, 1.0);
 }
 
-class ErrorAccumulatorTest : public testing::Test {
+class ErrorAccumulatorTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::mt19937 random(3);

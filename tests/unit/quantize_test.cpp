@@ -121,7 +121,7 @@ TEST(QuantizeSpan, HandComputed) {
   EXPECT_EQ(quantized<std::int16_t>(x, {0.01f, 0}, {-32768, 32767})[6], 20000);
 }
 
-class QuantizeSpanTest : public testing::Test {
+class QuantizeSpanTest : public ::testing::Test {
  protected:
   void TearDown() override { kernel::force_targets(0); }
 };
