@@ -4,14 +4,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <filesystem>
 #include <random>
+#include <string>
+#include <variant>
 
+#include "mcompress/host.h"
 #include "numeric/block_kernels.h"
 #include "numeric/kernels.h"
 
 namespace mcompress {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::vector<float> numbers(std::size_t count, std::uint64_t seed, float shift = 0) {
   std::mt19937_64 random(seed);
@@ -204,6 +211,81 @@ TEST(BlockQuantize, PacksLeastSignificantFirst) {
   std::vector<std::byte> two(2);
   pack_row_by_blocks(pairs, 0, two);
   EXPECT_EQ(two, (std::vector<std::byte>{std::byte{0xE4}, std::byte{0xA3}}));
+}
+
+std::uint64_t whole(const Datum& of, std::string_view key) {
+  const auto* value = std::get_if<std::int64_t>(&of.find(key)->value());
+  return value != nullptr ? static_cast<std::uint64_t>(*value) : 0;
+}
+
+std::string hex(std::span<const std::byte> bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  for (const std::byte byte : bytes) {
+    text += kDigits[std::to_integer<std::size_t>(byte >> 4)];
+    text += kDigits[std::to_integer<std::size_t>(byte & std::byte{15})];
+  }
+  return text;
+}
+
+// The bits of the numbers, most significant first.
+std::string hex(std::span<const float> numbers) {
+  std::vector<std::byte> bytes;
+  for (const float number : numbers) {
+    const auto bits = std::bit_cast<std::uint32_t>(number);
+    for (const int shift : {24, 16, 8, 0}) bytes.push_back(static_cast<std::byte>(bits >> shift));
+  }
+  return hex(bytes);
+}
+
+// What tests/golden/block_reference.py computes by itself in NumPy, bit for bit.
+TEST(BlockQuantize, EqualsTheReferenceInNumPy) {
+  const auto reference =
+      read_datum_file(fs::path(MCOMPRESS_SOURCE_DIR) / "tests/golden/block_reference.json");
+  ASSERT_TRUE(reference.ok());
+  const std::size_t rows = whole(*reference, "rows"), columns = whole(*reference, "columns");
+  std::vector<float> weights(rows * columns), importance(columns);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const auto hashed = static_cast<std::uint32_t>(i * 2654435761U) >> 8;
+    weights[i] = (static_cast<float>(hashed) / 16777216.0F - 0.5F) * 0.1F + 0.01F;
+  }
+  for (std::size_t k = 0; k < columns; ++k) importance[k] = static_cast<float>(k % 7 + 1);
+  const Datum::List& cases = *reference->find("cases")->as_list();
+  ASSERT_EQ(cases.size(), 8U);
+  for (const Datum& one : cases) {
+    const auto is = [&one](const char* key) { return std::get<bool>(one.find(key)->value()); };
+    const std::string &scales = *one.find("scales")->as_string(),
+                      &how = *one.find("how")->as_string();
+    const BlockFormat format{.bits = static_cast<int>(whole(one, "bits")),
+                             .block = whole(one, "block"),
+                             .asymmetric = is("asymmetric"),
+                             .scales = scales == "float32"   ? DataType::kFloat
+                                       : scales == "float16" ? DataType::kFloat16
+                                                             : DataType::kBfloat16};
+    const BlockRows made =
+        round_rows(weights, rows, columns, format,
+                   how == "range" ? BlockRounding::kRange : BlockRounding::kSearch,
+                   is("weighted") ? std::span<const float>(importance) : std::span<const float>());
+    const std::size_t blocks = format.blocks_of(columns), bits = whole(one, "bits");
+    const auto expected = [&one](const char* key, std::size_t row) {
+      return *(*one.find(key)->as_list())[row].as_string();
+    };
+    for (std::size_t row = 0; row < rows; ++row) {
+      SCOPED_TRACE(how + " of " + std::to_string(bits) + " bits in blocks of " +
+                   std::to_string(format.block) + ", row " + std::to_string(row));
+      std::vector<std::byte> packed(blocks * format.width(columns) * bits / 8);
+      pack_row_by_blocks(made, row, packed);
+      EXPECT_EQ(hex(packed), expected("codes", row));
+      std::vector<std::byte> zeros((blocks * bits + 7) / 8);
+      pack_zero_points(made, row, zeros);
+      EXPECT_EQ(hex(zeros), expected("zero_points", row));
+      EXPECT_EQ(hex(std::span(made.scales).subspan(row * blocks, blocks)),
+                expected("scale_bits", row));
+      std::vector<float> restored(columns);
+      restore_row(made, row, restored);
+      EXPECT_EQ(hex(restored), expected("restored_bits", row));
+    }
+  }
 }
 
 TEST(BlockQuantize, CountsItsBits) {
