@@ -30,7 +30,6 @@
 namespace mcompress {
 namespace {
 
-// Bytes that one more initializer or node costs in the file, names included.
 // Tables from this many elements on are looked up in int8: below, three more nodes per lookup cost
 // more than the 3/4 of its memory that a folded table takes.
 constexpr std::int64_t kLookupElements = std::int64_t{1} << 18;

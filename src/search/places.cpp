@@ -137,7 +137,7 @@ Result<std::vector<KernelTime>> kernel_times(std::string_view trace, int runs) {
     const Datum* arguments = event.find("args");
     const std::string_view type =
         arguments != nullptr ? text_of(arguments->find("op_name")) : std::string_view();
-    if (type == "If" || type == "Loop" || type == "Scan") continue;
+    if (holds_kernels(type)) continue;
     const double start = real_of(event.find("ts"));
     const auto [place, fresh] = places.emplace(name, kernels.size());
     if (fresh) kernels.push_back({name, start, {}});

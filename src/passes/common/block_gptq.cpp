@@ -115,19 +115,6 @@ class BlockGptq {
     return ok_status();
   }
 
-  static std::vector<double> in_order_of_unit(const GramMatrix& gram, const UnitInput& input) {
-    std::vector<double> moments = gram.moments();
-    if (input.column.empty()) return moments;
-    const std::size_t n = input.column.size();
-    std::vector<double> turned(moments.size());
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) {
-        turned[i * n + j] = moments[input.column[i] * n + input.column[j]];
-      }
-    }
-    return turned;
-  }
-
   // A unit of which some groups are rounded.
   struct Started {
     BlockRows rows;

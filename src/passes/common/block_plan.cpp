@@ -59,7 +59,7 @@ class Planner {
 
   Status consider(Value& value) {
     const Tensor tensor = value.is_initializer() ? *value.initializer() : *constant_of(&value);
-    if (tensor.dims().size() < 2 || value.uses().empty()) return ok_status();
+    if (tensor.dims().size() < 2) return ok_status();
     if (tensor.dtype() == DataType::kFloat) return consider(value, tensor);
     if (!is_half(tensor.dtype())) return ok_status();
     std::vector<Value*> widened;

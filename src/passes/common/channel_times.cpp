@@ -64,8 +64,7 @@ Result<std::vector<double>> product_times(const Model& model, PassContext& conte
   for (int session = 0; session < kSessions; ++session) {
     MCOMPRESS_ASSIGN(const auto events, profile_once(model, feeds, context));
     for (const ProfileEvent& event : events) {
-      // These hold other kernels, which have entries of their own.
-      if (event.op_type == "If" || event.op_type == "Loop" || event.op_type == "Scan") continue;
+      if (holds_kernels(event.op_type)) continue;
       const auto [known, added] = least.try_emplace(event.node, event.microseconds);
       if (!added) known->second = std::min(known->second, event.microseconds);
     }

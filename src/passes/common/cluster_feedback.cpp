@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "numeric/fixed_math.h"
-
 namespace mcompress {
 namespace {
 
@@ -118,13 +116,7 @@ void adapt_codes(const ClusterInput& input, const RowView& view, const GramFacto
   const double mean = sweep.run({});
   constexpr int kPasses = 3;
   for (int pass = 0; rate > 0 && pass < kPasses; ++pass) {
-    const auto total = static_cast<double>(codes.codes.size());
-    std::vector<double> penalty;
-    for (const std::uint64_t count : codes.counts()) {
-      const double seen = std::max(0.5, static_cast<double>(count));
-      penalty.push_back(rate * mean * fixed_log2(total / seen));
-    }
-    sweep.run(penalty);
+    sweep.run(bit_penalties(codes, rate * mean));
   }
   if (codes.groups.count == 1) drop_unused(codes);
   measure_codes(input, codes);

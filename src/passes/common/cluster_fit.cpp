@@ -123,16 +123,16 @@ void take_means(const Sums& sums, std::vector<float>& codebook) {
   }
 }
 
-// Values and importance of one group.
-ClusterInput part_of(const ClusterInput& input, const ChannelGroups& groups, std::size_t group) {
-  ClusterInput part;
-  part.zero = input.zero;
+// Values and importance of each group.
+std::vector<ClusterInput> parts_of(const ClusterInput& input, const ChannelGroups& groups) {
+  std::vector<ClusterInput> parts(groups.count);
+  for (ClusterInput& part : parts) part.zero = input.zero;
   for (std::size_t i = 0; i < input.values.size(); ++i) {
-    if (groups.of(i) != group) continue;
+    ClusterInput& part = parts[groups.of(i)];
     part.values.push_back(input.values[i]);
     if (!input.importance.empty()) part.importance.push_back(input.importance[i]);
   }
-  return part;
+  return parts;
 }
 
 ClusterCodes nearest_clusters(const ClusterInput& input, std::size_t clusters,
@@ -157,12 +157,8 @@ ClusterCodes nearest_clusters(const ClusterInput& input, std::size_t clusters,
 void trade_for_bits(const ClusterInput& input, double per_bit, ClusterCodes& codes,
                     const Executor& executor) {
   constexpr int kPasses = 3;
-  const auto total = static_cast<double>(input.values.size());
   for (int pass = 0; pass < kPasses; ++pass) {
-    std::vector<double> penalty;
-    for (const std::uint64_t count : codes.counts()) {
-      penalty.push_back(per_bit * fixed_log2(total / std::max(0.5, static_cast<double>(count))));
-    }
+    const std::vector<double> penalty = bit_penalties(codes, per_bit);
     Assigner(input, codes.codebook).cheapest(codes.codes, penalty, executor);
     drop_unused(codes);
     take_means(sums_of(input, codes, executor), codes.codebook);
@@ -188,6 +184,15 @@ void drop_unused(ClusterCodes& codes) {
   if (kept == counts.size()) return;
   codes.codebook.resize(kept);
   for (std::uint8_t& code : codes.codes) code = place[code];
+}
+
+std::vector<double> bit_penalties(const ClusterCodes& codes, double per_bit) {
+  const auto total = static_cast<double>(codes.codes.size());
+  std::vector<double> penalties;
+  for (const std::uint64_t count : codes.counts()) {
+    penalties.push_back(per_bit * fixed_log2(total / std::max(0.5, static_cast<double>(count))));
+  }
+  return penalties;
 }
 
 void measure_codes(const ClusterInput& input, ClusterCodes& codes) {
@@ -222,9 +227,10 @@ std::vector<double> cluster_errors(const ClusterInput& input, std::span<const st
   const std::size_t most = *std::ranges::max_element(counts);
   std::vector<double> errors(counts.size());
   double signal = 0;
+  const std::vector<ClusterInput> parts =
+      groups.count == 1 ? std::vector<ClusterInput>{} : parts_of(input, groups);
   for (std::size_t g = 0; g < groups.count; ++g) {
-    const ClusterInput part = groups.count == 1 ? ClusterInput{} : part_of(input, groups, g);
-    const ClusterInput& of_group = groups.count == 1 ? input : part;
+    const ClusterInput& of_group = parts.empty() ? input : parts[g];
     ValueHistogram histogram =
         value_histogram(of_group.values, of_group.importance, bins_for(most), executor);
     const ExactKmeans kmeans(std::move(histogram.points), most, of_group.zero);
@@ -249,11 +255,10 @@ ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, doubl
     finish(input, codes, executor);
     return codes;
   }
-  std::vector<ClusterInput> inputs;
+  const std::vector<ClusterInput> inputs = parts_of(input, groups);
   std::vector<ClusterCodes> parts;
   double noise = 0;
   for (std::size_t g = 0; g < groups.count; ++g) {
-    inputs.push_back(part_of(input, groups, g));
     parts.push_back(nearest_clusters(inputs[g], clusters, executor));
     if (rate > 0) noise += sums_of(inputs[g], parts[g], executor).noise;
   }

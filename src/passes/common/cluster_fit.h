@@ -24,6 +24,9 @@ Result<ClusterInput> cluster_input(const ClusterUnit& unit, std::span<const floa
 
 // Entries that nothing takes go; those left keep their order. Of one group.
 void drop_unused(ClusterCodes& codes);
+// per_bit times the bits of each code, by how often it is taken: what rate-distortion adds to the
+// cost of an error.
+std::vector<double> bit_penalties(const ClusterCodes& codes, double per_bit);
 // Sets `signal` and `noise`.
 void measure_codes(const ClusterInput& input, ClusterCodes& codes);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "passes/common/input_grams.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -13,22 +14,6 @@ namespace {
 constexpr std::size_t kMostColumns = 4608;
 constexpr std::size_t kMemory = std::size_t{256} << 20;  // of Gram matrices at a time
 constexpr std::int64_t kGuardSamples = 64;
-
-std::size_t gram_bytes(const UnitInput& input) {
-  return input.rows.columns() * input.rows.columns() * sizeof(double);
-}
-
-std::vector<double> in_order(std::vector<double> moments, const UnitInput& input) {
-  if (input.column.empty()) return moments;
-  const std::size_t columns = input.column.size();
-  std::vector<double> turned(moments.size());
-  for (std::size_t r = 0; r < columns; ++r) {
-    for (std::size_t c = 0; c < columns; ++c) {
-      turned[r * columns + c] = moments[input.column[r] * columns + input.column[c]];
-    }
-  }
-  return turned;
-}
 
 // Root of the mean square of what is not 0, by importance.
 double spread_of(const ClusterInput& input) {
@@ -111,7 +96,7 @@ Status ClusterFitter::start(std::size_t unit, const std::vector<double>& steps) 
 Status ClusterFitter::improve(std::size_t unit, const UnitInput& input, const GramMatrix& gram) {
   Fitted& made = fitted_[unit];
   if (made.codes.dimension > 1) return ok_status();
-  const std::vector<double> moments = in_order(gram.moments(), input);
+  const std::vector<double> moments = in_order_of_unit(gram, input);
   MCOMPRESS_ASSIGN(const ClusterInput weight,
                    cluster_input(units_[unit], energies_[unit], how_.keep_zero));
   const RowView& view = units_[unit].place.holders.front().view;
@@ -147,9 +132,9 @@ Status ClusterFitter::fit_at(const std::vector<double>& steps) {
   fitted_.resize(units_.size());
   for (std::size_t i = 0; i < units_.size(); ++i) MCOMPRESS_TRY(start(i, steps));
   for (std::size_t begin = 0, end = 0; begin < inputs_.size(); begin = end) {
-    std::size_t bytes = 0;
+    std::uint64_t bytes = 0;
     while (end < inputs_.size() && (end == begin || bytes < kMemory)) {
-      bytes += gram_bytes(inputs_[end++]);
+      bytes += gram_bytes(inputs_[end++].rows.columns());
     }
     const std::vector<UnitInput> part(inputs_.begin() + static_cast<std::ptrdiff_t>(begin),
                                       inputs_.begin() + static_cast<std::ptrdiff_t>(end));

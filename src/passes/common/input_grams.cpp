@@ -29,6 +29,19 @@ std::int64_t gram_rows(std::size_t columns) {
   return std::clamp(4 * static_cast<std::int64_t>(columns), kFewestRows, kMostRows);
 }
 
+std::vector<double> in_order_of_unit(const GramMatrix& gram, const UnitInput& input) {
+  std::vector<double> moments = gram.moments();
+  if (input.column.empty()) return moments;
+  const std::size_t n = input.column.size();
+  std::vector<double> turned(moments.size());
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < n; ++j) {
+      turned[i * n + j] = moments[input.column[i] * n + input.column[j]];
+    }
+  }
+  return turned;
+}
+
 Result<InputGrams> collect_grams(const Model& model, const std::vector<UnitInput>& inputs,
                                  std::int64_t samples, PassContext& context) {
   InputGrams found;

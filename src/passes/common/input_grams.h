@@ -23,6 +23,9 @@ std::uint64_t gram_bytes(std::size_t columns);
 // Rows that make a Gram matrix of so many columns: four for each, within 4,096 and 32,768.
 std::int64_t gram_rows(std::size_t columns);
 
+// The moments of the input's rows by the columns of its unit.
+std::vector<double> in_order_of_unit(const GramMatrix& gram, const UnitInput& input);
+
 // Runs the model on `samples` of the calibration data, spread evenly, and takes about gram_rows()
 // of each input. Fails as observe_rows does.
 Result<InputGrams> collect_grams(const Model& model, const std::vector<UnitInput>& inputs,

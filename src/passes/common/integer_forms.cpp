@@ -25,6 +25,10 @@ std::optional<std::int64_t> from_front(std::int64_t axis, std::optional<std::siz
   return axis + static_cast<std::int64_t>(*rank);
 }
 
+std::optional<double> zero_point_of(const CodedTensor& coded) {
+  return coded.zero != nullptr ? constant_scalar(coded.zero) : std::optional(0.0);
+}
+
 // Equal zero points for all channels, as kernels of convolutions ask for.
 bool one_zero(const CodedTensor& coded) {
   if (coded.zero == nullptr) return true;
@@ -109,16 +113,13 @@ std::optional<CodedTensor> coded_tensor(const Value* value) {
 
 bool same_codes(const CodedTensor& left, const CodedTensor& right) {
   if (left.axis || right.axis || left.type != right.type) return false;
-  const auto zero = [](const CodedTensor& coded) {
-    return coded.zero != nullptr ? constant_scalar(coded.zero) : std::optional(0.0);
-  };
-  const auto scale = constant_scalar(left.scale), z = zero(left);
-  return scale && z && scale == constant_scalar(right.scale) && z == zero(right);
+  const auto scale = constant_scalar(left.scale), zero = zero_point_of(left);
+  return scale && zero && scale == constant_scalar(right.scale) && zero == zero_point_of(right);
 }
 
 std::optional<std::pair<double, double>> code_range(const CodedTensor& coded) {
   const auto scale = constant_scalar(coded.scale);
-  const auto zero = coded.zero != nullptr ? constant_scalar(coded.zero) : std::optional(0.0);
+  const auto zero = zero_point_of(coded);
   if (coded.axis || !scale || !zero || !(*scale > 0.0)) return std::nullopt;
   const bool is_signed = coded.type == DataType::kInt8;
   const double lowest = is_signed ? -128 : 0, highest = is_signed ? 127 : 255;

@@ -22,6 +22,10 @@ bool holds_name(std::string_view text, std::string_view name) {
 
 }  // namespace
 
+bool holds_kernels(std::string_view op_type) {
+  return op_type == "If" || op_type == "Loop" || op_type == "Scan";
+}
+
 std::optional<std::size_t> place_of_kernel(
     const std::map<std::string, std::size_t, std::less<>>& places, std::string_view kernel) {
   const auto same = places.find(kernel);

@@ -9,6 +9,9 @@
 
 namespace mcompress {
 
+// Whether kernels of that operator hold others, which have entries of their own in the profile.
+bool holds_kernels(std::string_view op_type);
+
 // The runtime names its kernels after nodes or values of the model, with things added:
 // "/a/Conv_token_3", "fused /a/Relu", "/Relu_output_0_nchwc". What `places` has for the longest of
 // its names within `kernel`; empty: none is.
