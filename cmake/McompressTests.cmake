@@ -3,6 +3,7 @@
 # mcompress_test(<name> SOURCES <file>... [LABELS fast|slow...] [LINK <target>...] [TIMEOUT <seconds>])
 #
 # One GoogleTest binary and one ctest entry. Related files share a binary: linking the ONNX library is what takes long.
+# What is not `fast` is not run under a sanitizer, and built there on demand alone.
 function(mcompress_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LABELS;LINK")
   if(NOT arg_SOURCES)
@@ -17,6 +18,9 @@ function(mcompress_test name)
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(${name} PRIVATE mcompress_test_main ${arg_LINK})
+  if(MCOMPRESS_SANITIZE AND NOT "fast" IN_LIST arg_LABELS)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   mcompress_test_properties(${name} "${arg_LABELS}" ${arg_TIMEOUT})
 endfunction()
