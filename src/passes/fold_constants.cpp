@@ -4,10 +4,7 @@
 //
 // All such nodes of the model are computed by one session; only what other nodes read is kept.
 // Shape and Size of static shapes count as constants. Nothing is folded that would make the file
-// grow by more than a limit, that restores compressed weights, or that is random. Where the user
-// allows what only the target runs, weights that are stored in few bits are restored as well if all
-// of them are next to nothing: a quantized model that has a single small layer in float32 would
-// carry two nodes for it that the target folds whenever it loads the model.
+// grow by more than a limit, that restores compressed weights, or that is random.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -109,7 +106,6 @@ class FoldConstants final : public Pass {
  public:
   struct Options {
     std::int64_t max_growth = -1;
-    bool allow_contrib = false;
   };
   static const Schema<Options>& schema() {
     static const Schema<Options> schema =
@@ -118,17 +114,13 @@ class FoldConstants final : public Pass {
                    "bytes by which a stored result may pass the constants that it replaces; -1: a "
                    "sixteenth of the model's constants and 1 KiB, 64 KiB at most")
             .range(-1, 1e15)
-            .unit("bytes")
-            .field("allow-contrib", &Options::allow_contrib,
-                   "restore weights stored in few bits, too, where all of them together take less "
-                   "than a two-hundredth of the model's constants");
+            .unit("bytes");
     return schema;
   }
   explicit FoldConstants(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {
     growth_ = allowed_growth(model);
-    restores_ = options_.allow_contrib && stores_little(model);
     for (int round = 0; round < kRounds; ++round) {
       const std::uint64_t revision = model.revision();
       MCOMPRESS_TRY(fold_shapes(model, context));
@@ -146,46 +138,16 @@ class FoldConstants final : public Pass {
   }
 
  private:
-  static std::uint64_t bytes_of_constants(Model& model) {
+  // A small file should not become a large one for the sake of a few nodes.
+  std::uint64_t allowed_growth(Model& model) const {
+    if (options_.max_growth >= 0) return static_cast<std::uint64_t>(options_.max_growth);
     std::uint64_t constants = 0;
     for_each_graph(model.graph(), [&](const Graph& graph) {
       for (const Value* value : graph.initializers())
         constants += value->initializer()->byte_size();
     });
-    return constants;
-  }
-
-  // A small file should not become a large one for the sake of a few nodes.
-  std::uint64_t allowed_growth(Model& model) const {
-    if (options_.max_growth >= 0) return static_cast<std::uint64_t>(options_.max_growth);
-    const std::uint64_t constants = bytes_of_constants(model);
     constexpr std::uint64_t kShare = 16, kSmall = 1 << 10, kMost = 64 << 10;
     return std::min(kMost, kSmall + constants / kShare);
-  }
-
-  // The type that a Cast of stored weights has in the file; null: it restores none.
-  static const DTypeInfo* stored_type(const Node& node) {
-    const auto data = node.is("Cast") ? constant_of(node.input(0)) : std::nullopt;
-    if (!data || data->is_opaque() || data->elements() <= kFewElements) return nullptr;
-    const DTypeInfo* from = find_dtype(data->dtype());
-    const DTypeInfo* to = find_dtype(static_cast<DataType>(node.int_attribute("to", 0)));
-    const bool widens = from == nullptr || to == nullptr || from->bits < to->bits;
-    return widens ? from : nullptr;
-  }
-
-  // Whether the file would grow by next to nothing if all stored weights were restored.
-  static bool stores_little(Model& model) {
-    constexpr std::uint64_t kShare = 200;
-    std::uint64_t growth = 0;
-    for_each_node(model.graph(), [&](const Node& node) {
-      const DTypeInfo* from = stored_type(node);
-      if (from == nullptr) return;
-      const DTypeInfo* to = find_dtype(static_cast<DataType>(node.int_attribute("to", 0)));
-      const auto elements = static_cast<std::uint64_t>(constant_of(node.input(0))->elements());
-      const unsigned bits = to != nullptr && to->bits > from->bits ? to->bits - from->bits : 64;
-      growth += saturating_product(elements, bits) / 8;
-    });
-    return growth > 0 && growth <= bytes_of_constants(model) / kShare;
   }
 
   struct Candidate {
@@ -256,7 +218,7 @@ class FoldConstants final : public Pass {
     return any;
   }
 
-  std::string why_not(const Model& model, const Node& node) const {
+  static std::string why_not(const Model& model, const Node& node) {
     if (onnx_catalog().since_version("", node.op_type(), model.opset("")) == 0) {
       return "it is no operator of this opset";
     }
@@ -264,8 +226,12 @@ class FoldConstants final : public Pass {
       const auto data = constant_of(value);
       if (!data) continue;
       if (data->is_opaque()) return "it reads values of type " + dtype_name(data->dtype());
-      if (restores_ || stored_type(node) == nullptr) continue;
-      return "it restores weights that are stored as " + dtype_name(data->dtype());
+      if (!node.is("Cast") || data->elements() <= kFewElements) continue;
+      const DTypeInfo* from = find_dtype(data->dtype());
+      const DTypeInfo* to = find_dtype(static_cast<DataType>(node.int_attribute("to", 0)));
+      if (from == nullptr || to == nullptr || from->bits < to->bits) {
+        return "it restores weights that are stored as " + dtype_name(data->dtype());
+      }
     }
     for (const Value* value : node.outputs()) {
       if (value != nullptr && element_type(*value) == DataType::kString) return "it makes texts";
@@ -547,7 +513,6 @@ class FoldConstants final : public Pass {
 
   Options options_;
   std::uint64_t growth_ = 0;  // allowed to each result
-  bool restores_ = false;     // stored weights
   std::vector<Candidate> candidates_;
   std::unordered_map<const Node*, std::size_t> index_;  // of candidates_
   std::unordered_map<const Value*, Tensor> results_;
