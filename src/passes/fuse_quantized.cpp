@@ -10,6 +10,8 @@
 //   Reshape(DQ(x)), nobody else's     =>  DQ(Reshape(x))
 //   DQ(Q(x)) in int8                  =>  DQ'(Q'(x)) in uint8, zero points + 128
 //       where kernels ask for it
+//   Mul(Cast(codes), scale)           =>  the weight in float32
+//       where all such weights together are next to nothing
 //
 // That is what ONNX Runtime does by itself whenever it loads the model: here it is done once, and
 // the float32 biases need not be stored.
@@ -21,6 +23,7 @@
 #include "ir/walk.h"
 #include "passes/common/contrib.h"
 #include "passes/common/integer_forms.h"
+#include "passes/common/restored_weights.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -59,6 +62,8 @@ class QuantizedFusion {
       if (node.is("MatMul") || node.is("Gemm")) products.push_back(&node);
     });
     for (Node* node : products) MCOMPRESS_TRY(into_real(*node));
+    MCOMPRESS_ASSIGN(const std::int64_t restored, restore_few_weights(model_, context_));
+    context_.report().count("restored", restored);
     context_.report().count("eligible", eligible_);
     context_.report().count("fused", fused_);
     return ok_status();

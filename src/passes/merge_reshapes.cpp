@@ -8,6 +8,7 @@
 // dimensions alone: those are followed as numbers and symbols.
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <unordered_set>
 
 #include "ir/builder.h"
@@ -70,14 +71,14 @@ class MergeReshapes final : public Pass {
   explicit MergeReshapes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    const SymbolicShapes shapes(model);
-    shapes_ = &shapes;
     std::vector<Node*> nodes;
     for_each_graph(model.graph(), [&](Graph& graph) {
       for (Node* node : graph.nodes()) {
         if (is_view(*node)) nodes.push_back(node);
       }
     });
+    std::optional<SymbolicShapes> shapes;
+    if (!nodes.empty()) shapes_ = &shapes.emplace(model);
     // What restores a shape goes before what was restored can be merged away.
     for (Node* node : nodes) {
       if (!context.edit().erased(*node)) MCOMPRESS_TRY(restore(*node, context));

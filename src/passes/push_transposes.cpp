@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <optional>
+#include <span>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -55,19 +57,14 @@ class PushTransposes final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     std::vector<Graph*> graphs;
-    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
-    const SymbolicShapes shapes(model);
-    shapes_ = &shapes;
-    for (Graph* graph : graphs) {
-      for (Region& region : regions_of(*graph)) MCOMPRESS_TRY(move(region, context));
-    }
-    // Only then: a Transpose may cancel another one, a Reshape does not. Values of regions have
-    // other shapes now.
-    const SymbolicShapes now(model);
-    shapes_ = &now;
-    for (Graph* graph : graphs) {
-      for (Node* node : graph->nodes()) MCOMPRESS_TRY(to_reshape(*node, context));
-    }
+    bool any = false;
+    for_each_graph(model.graph(), [&](Graph& graph) {
+      graphs.push_back(&graph);
+      for (const Node* node = graph.first(); node != nullptr && !any; node = graph.next(*node)) {
+        any = node->is("Transpose");
+      }
+    });
+    if (any) MCOMPRESS_TRY(push(model, graphs, context));
     context.report().count("removed", removed_);
     context.report().count("regions", regions_);
     context.report().count("reshapes", reshapes_);
@@ -75,6 +72,21 @@ class PushTransposes final : public Pass {
   }
 
  private:
+  Status push(Model& model, std::span<Graph* const> graphs, PassContext& context) {
+    std::optional<SymbolicShapes> shapes(std::in_place, model);
+    shapes_ = &*shapes;
+    for (Graph* graph : graphs) {
+      for (Region& region : regions_of(*graph)) MCOMPRESS_TRY(move(region, context));
+    }
+    // Only then: a Transpose may cancel another one, a Reshape does not. Values of regions have
+    // other shapes now.
+    if (regions_ > 0) shapes_ = &shapes.emplace(model);
+    for (Graph* graph : graphs) {
+      for (Node* node : graph->nodes()) MCOMPRESS_TRY(to_reshape(*node, context));
+    }
+    return ok_status();
+  }
+
   // ------------------------------------------------------------------------- dimensions of 1
 
   Status to_reshape(Node& node, PassContext& context) {

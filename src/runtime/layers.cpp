@@ -1,5 +1,6 @@
 // Layer-wise comparison: the error of each value with everything in front of it, and that of each
-// layer by itself.
+// layer by itself. Layers that do not read each other are run by themselves side by side, hundreds
+// in one session: opening one for each would take most of the time.
 //
 // candidate:  x ── Q ── DQ ── Conv(DQ(W)) ── y ── Q ── DQ ── ...      x, y: paired with the
 // reference own error of y:  [Q ── DQ ── Conv(DQ(W)) ── Q ── DQ] on the reference's x, against its
@@ -20,6 +21,7 @@
 #include "mcompress/evaluate.h"
 #include "numeric/error.h"
 #include "runtime/decisions.h"
+#include "runtime/part_groups.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -27,7 +29,6 @@ namespace {
 
 constexpr std::uint64_t kLayerBudget = std::uint64_t{256} << 20;
 constexpr std::size_t kMostPartNodes = 4096;
-constexpr std::size_t kMostOpenParts = 256;
 
 bool is_floating(DataType type) {
   const DTypeInfo* info = find_dtype(type);
@@ -102,6 +103,13 @@ struct Layer {
   std::uint64_t weight_bytes = 0;
   LayerError error;
   ErrorAccumulator accumulated, own;
+};
+
+// Layers whose parts are run together.
+struct LayerGroup {
+  std::vector<std::size_t> layers;
+  std::vector<const Value*> feeds;  // of all of them
+  std::unique_ptr<Session> session;
 };
 
 class LayerJudge {
@@ -179,10 +187,9 @@ class LayerJudge {
 
   Status plan_layers() {
     const Graph& graph = candidate_.graph();
-    std::unordered_map<const Node*, std::size_t> place;
     std::size_t count = 0;
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
-      place[node] = count++;
+      place_[node] = count++;
     }
     for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
       for (const Value* value : node->outputs()) {
@@ -197,7 +204,7 @@ class LayerJudge {
         layer.error.value = layer.reference->name();
         layer.error.layer = layer.reference->producer()->label();
         layer.error.op_type = layer.reference->producer()->op_type();
-        cut(layer, place);
+        cut(layer);
         layers_.push_back(std::move(layer));
       }
     }
@@ -210,7 +217,7 @@ class LayerJudge {
   }
 
   // Backwards from the rounded value to the nearest paired values and inputs.
-  void cut(Layer& layer, const std::unordered_map<const Node*, std::size_t>& place) const {
+  void cut(Layer& layer) const {
     std::set<std::pair<std::size_t, const Node*>> taken;
     std::unordered_set<const Value*> seen;
     std::vector<const Value*> open = {layer.rounded};
@@ -242,7 +249,7 @@ class LayerJudge {
         continue;
       }
       layer.why_no_own = why_no_part(*node);
-      taken.emplace(place.at(node), node);
+      taken.emplace(place_.at(node), node);
       if (taken.size() > kMostPartNodes) layer.why_no_own = "too many nodes make it";
       for (const Value* input : node->inputs()) open.push_back(input);
     }
@@ -265,7 +272,7 @@ class LayerJudge {
     std::unordered_set<const Value*> counted;
     std::uint64_t bytes = 0;
     std::size_t end = first;
-    for (; end < layers_.size() && end - first < kMostOpenParts; ++end) {
+    for (; end < layers_.size(); ++end) {
       const Layer& layer = layers_[end];
       std::vector<const Value*> fresh;
       std::uint64_t more = 0;
@@ -291,16 +298,70 @@ class LayerJudge {
     return end;
   }
 
-  Result<std::unique_ptr<Session>> open_part(const Layer& layer) const {
+  Result<std::unique_ptr<Session>> open_session(const LayerGroup& group) const {
     std::vector<PartInput> inputs;
-    for (const Value* feed : layer.feeds) {
+    for (const Value* feed : group.feeds) {
       const Known& known = known_of(*feed);
       inputs.push_back({feed, known.dtype, known.dims});
     }
-    const auto part = part_of(candidate_, layer.nodes, inputs, std::array{layer.rounded});
+    std::map<std::size_t, const Node*> nodes;
+    std::vector<const Value*> wanted;
+    for (const std::size_t i : group.layers) {
+      for (const Node* node : layers_[i].nodes) nodes.emplace(place_.at(node), node);
+      wanted.push_back(layers_[i].rounded);
+    }
+    std::vector<const Node*> ordered;
+    for (const auto& [at, node] : nodes) ordered.push_back(node);
+    const auto part = part_of(candidate_, ordered, inputs, wanted);
     SessionOptions session;
     session.threads = options_.threads;
     return runtime_.open(*part, session);
+  }
+
+  // Adds to `open` the layers in one session, or in several without those that can not run.
+  void open_group(std::span<const std::size_t> layers, std::vector<LayerGroup>& open) {
+    LayerGroup group{{layers.begin(), layers.end()}, {}, nullptr};
+    std::unordered_set<const Value*> seen;
+    for (const std::size_t i : layers) {
+      for (const Value* feed : layers_[i].feeds) {
+        if (seen.insert(feed).second) group.feeds.push_back(feed);
+      }
+    }
+    auto session = open_session(group);
+    if (session.ok()) {
+      group.session = std::move(session).value();
+      open.push_back(std::move(group));
+    } else {
+      give_up(layers, session.error(), open);
+    }
+  }
+
+  // One of the layers can not run: which, is found by halves.
+  void give_up(std::span<const std::size_t> layers, const Error& why,
+               std::vector<LayerGroup>& open) {
+    if (layers.size() == 1) {
+      layers_[layers.front()].why_no_own = "cannot run alone: " + why.diagnostic.message;
+      return;
+    }
+    open_group(layers.first(layers.size() / 2), open);
+    open_group(layers.subspan(layers.size() / 2), open);
+  }
+
+  std::vector<LayerGroup> open_groups(std::size_t first, std::size_t end) {
+    std::vector<std::size_t> layers;
+    std::vector<PartNeeds> needs;
+    for (std::size_t i = first; i < end; ++i) {
+      if (!wants_own(layers_[i])) continue;
+      layers.push_back(i);
+      needs.push_back({layers_[i].nodes, layers_[i].feeds});
+    }
+    std::vector<LayerGroup> open;
+    for (const std::vector<std::size_t>& places : groups_of_parts(needs)) {
+      std::vector<std::size_t> group;
+      for (const std::size_t place : places) group.push_back(layers[place]);
+      open_group(group, open);
+    }
+    return open;
   }
 
   Result<std::size_t> run_chunk(std::size_t first) {
@@ -314,16 +375,7 @@ class LayerJudge {
     }
     MCOMPRESS_ASSIGN(const auto reference, runtime_.open(reference_, left));
     MCOMPRESS_ASSIGN(const auto candidate, runtime_.open(candidate_, right));
-    std::vector<std::unique_ptr<Session>> parts(end - first);
-    for (std::size_t i = first; i < end; ++i) {
-      if (!wants_own(layers_[i])) continue;
-      auto part = open_part(layers_[i]);
-      if (part.ok()) {
-        parts[i - first] = std::move(part).value();
-      } else {
-        layers_[i].why_no_own = "cannot run alone: " + part.error().diagnostic.message;
-      }
-    }
+    std::vector<LayerGroup> groups = open_groups(first, end);
     std::unordered_map<const Value*, Tensor> values;
     for (std::int64_t sample = 0; sample < result_.samples; sample += step_) {
       if (progress_.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
@@ -345,14 +397,7 @@ class LayerJudge {
         return add(layer, values, view, layer.accumulated);
       }));
       if (sample >= result_.own_samples) continue;
-      for (std::size_t i = first; i < end; ++i) {
-        if (parts[i - first] == nullptr) continue;
-        Status status = run_alone(layers_[i], *parts[i - first], values, feeds);
-        if (status.ok()) continue;
-        if (status.error().code == Code::kCancelled) return std::move(status).error();
-        layers_[i].why_no_own = "cannot run alone: " + status.error().diagnostic.message;
-        parts[i - first].reset();
-      }
+      MCOMPRESS_TRY(run_groups(groups, values, feeds));
     }
     return end;
   }
@@ -372,33 +417,68 @@ class LayerJudge {
     return ok_status();
   }
 
-  Status run_alone(Layer& layer, Session& part,
-                   const std::unordered_map<const Value*, Tensor>& values,
-                   std::span<const NamedTensor> feeds) {
-    std::vector<NamedTensor> given;
-    for (const Value* feed : layer.feeds) {
-      const auto partner = partner_.find(feed);
-      const Tensor* tensor = nullptr;
-      if (partner != partner_.end()) {
-        const auto held = values.find(partner->second);
-        if (held != values.end()) tensor = &held->second;
-      } else {
-        for (const NamedTensor& one : feeds) {
-          if (one.name == feed->name()) tensor = &one.tensor;
-        }
+  using Values = std::unordered_map<const Value*, Tensor>;
+
+  // What is handed to a part for a value; null: it was not made, or not in the sizes of the first
+  // sample, for which the part was made.
+  const Tensor* given_for(const Value& feed, const Values& values,
+                          std::span<const NamedTensor> feeds) const {
+    const auto partner = partner_.find(&feed);
+    const Tensor* tensor = nullptr;
+    if (partner != partner_.end()) {
+      const auto held = values.find(partner->second);
+      if (held != values.end()) tensor = &held->second;
+    } else {
+      for (const NamedTensor& one : feeds) {
+        if (one.name == feed.name()) tensor = &one.tensor;
       }
-      if (tensor == nullptr) return ok_status();  // made in some samples only
-      const Known& known = known_of(*feed);
-      // The part was made for the sizes of the first sample.
-      if (!std::equal(known.dims.begin(), known.dims.end(), tensor->dims().begin(),
-                      tensor->dims().end())) {
-        return ok_status();
-      }
-      given.push_back({part_name(*feed), *tensor});
     }
-    return part.run(given, {}, [&](std::size_t, const TensorView& view) {
-      return add(layer, values, view, layer.own);
-    });
+    if (tensor == nullptr) return nullptr;
+    return std::ranges::equal(known_of(feed).dims, tensor->dims()) ? tensor : nullptr;
+  }
+
+  // Groups fall apart where a sample fits some of their layers only, or one can not be run.
+  Status run_groups(std::vector<LayerGroup>& groups, const Values& values,
+                    std::span<const NamedTensor> feeds) {
+    std::vector<LayerGroup> open;
+    open.swap(groups);
+    while (!open.empty()) {
+      if (progress_.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
+      LayerGroup group = std::move(open.back());
+      open.pop_back();
+      const auto fits = [&](std::size_t i) {
+        return std::ranges::all_of(layers_[i].feeds, [&](const Value* feed) {
+          return given_for(*feed, values, feeds) != nullptr;
+        });
+      };
+      const auto others = std::ranges::stable_partition(group.layers, fits);
+      if (others.size() == group.layers.size()) {
+        groups.push_back(std::move(group));
+        continue;
+      }
+      if (!others.empty()) {
+        const std::span<const std::size_t> all = group.layers;
+        open_group(all.first(all.size() - others.size()), open);
+        open_group(all.last(others.size()), open);
+        continue;
+      }
+      std::vector<NamedTensor> given;
+      for (const Value* feed : group.feeds) {
+        given.push_back({part_name(*feed), *given_for(*feed, values, feeds)});
+      }
+      Status status = group.session->run(given, {}, [&](std::size_t i, const TensorView& view) {
+        Layer& layer = layers_[group.layers[i]];
+        return add(layer, values, view, layer.own);
+      });
+      if (status.ok()) {
+        groups.push_back(std::move(group));
+      } else if (status.error().code == Code::kCancelled) {
+        return status;
+      } else {
+        give_up(group.layers, status.error(), open);
+      }
+    }
+    return ok_status();
   }
 
   LayerComparison finish() {
@@ -439,6 +519,7 @@ class LayerJudge {
   std::unordered_map<const Value*, const Value*> partner_;  // of the candidate's values
   std::unordered_map<const Value*, Known> known_;           // by the reference's value
   std::map<std::string, Known> fed_;
+  std::unordered_map<const Node*, std::size_t> place_;  // of the candidate's nodes, in their order
   std::vector<Layer> layers_;
   LayerComparison result_;
 };

@@ -217,6 +217,31 @@ TEST(FuseQuantized, SignedActivationsBecomeUnsigned) {
   EXPECT_EQ(element_type(*conv.input(0)), DataType::kUint8);
 }
 
+TEST(FuseQuantized, AFewStoredWeightsAreRestored) {
+  const auto text = [](int others) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,10] x) => (float[N,10] y, "
+           "float[N," +
+           std::to_string(others) + "] z) <" + weights("large", {10, others}) +
+           ", int8[10,10] q = {" +
+           [] {
+             std::string codes;
+             for (int i = 0; i < 100; ++i) codes += (i != 0 ? "," : "") + std::to_string(i - 50);
+             return codes;
+           }() +
+           "}, float[10] s = {0.5,0.25,1.5,0.125,1,2,3,4,5,6}> { f = Cast<to=1>(q) "
+           "w = Mul(f, s) y = MatMul(x, w) z = MatMul(x, large) }";
+  };
+  const std::vector<std::string> allowed = {"infer-shapes",
+                                            "fuse-quantized:{\"allow-contrib\": true}"};
+  // 100 weights grow by 300 bytes: less than 1/200 of 80,540 bytes of constants, more of 40,540.
+  const auto checked = check_passes(text(2000), allowed, 0.0);
+  EXPECT_EQ(count_nodes(*checked.after, "Cast"), 0);
+  EXPECT_EQ(count_nodes(*checked.after, "Mul"), 0) << checked.run->why("Mul node that makes 'w'");
+  EXPECT_NE(checked.after->graph().find("w")->constant(), nullptr);
+  EXPECT_FALSE(check_passes(text(1000), allowed, 0.0).run->changed);
+  EXPECT_FALSE(check_passes(text(2000), {"infer-shapes", "fuse-quantized"}, 0.0).run->changed);
+}
+
 TEST(FuseQuantized, ScalesThatAreComputedStay) {
   EXPECT_FALSE(
       check_passes("<ir_version: 8, opset_import: [\"\" : 13]> g (float[2,3] x, float s) => "

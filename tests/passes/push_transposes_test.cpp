@@ -20,8 +20,9 @@ std::string graph(std::string_view outputs, std::string body, int opset = 17) {
   return "<ir_version: 8, opset_import: [\"\" : " + std::to_string(opset) +
          "]> g (float[n,3,4,5] x, float[n,3,4,5] z) => (" + std::string(outputs) + ") <" +
          weights("channel", {3}) + ", " + weights("rows", {4, 1, 1}) + ", " +
-         weights("whole", {1, 4, 5, 3}) +
-         ", float one = {1.5}, int64[8] pads = {0,1,2,0, 0,0,1,0}, int64[1] c1 = {1}, int64[1] "
+         weights("whole", {1, 4, 5, 3}) + ", " + weights("steps", {3}, 0.01f, 0.02f) +
+         ", float one = {1.5}, uint8 zero = {100}, uint8[3] zeros = {90, 100, 110}, int64[8] pads "
+         "= {0,1,2,0, 0,0,1,0}, int64[1] c1 = {1}, int64[1] "
          "c3 = {3}, int64[2] c12 = {1, 2}, int64[1] last = {-1}, int64[2] parts = {1, 2}, float "
          "low = {0.0}, float high = {6.0}> { t = Transpose<perm=[0,2,3,1]>(x) " +
          body + " }";
@@ -65,6 +66,25 @@ TEST(PushTransposes, AxesMove) {
        }) {
     const auto checked = push("float[" + std::string(shape) + "] y", std::string(body));
     EXPECT_EQ(left(checked), 0) << body;
+  }
+}
+
+TEST(PushTransposes, CodesMoveWithTheirScales) {
+  for (std::string_view body : {
+           "q = QuantizeLinear(t, one, zero) a = DequantizeLinear(q, one, zero) y = B(a)",
+           "q = QuantizeLinear<axis=3>(t, steps, zeros) a = DequantizeLinear<axis=-1>(q, steps, "
+           "zeros) y = B(a)",
+       }) {
+    const auto checked = push("float[n,3,4,5] y", std::string(body));
+    EXPECT_EQ(left(checked), 0) << body;
+  }
+  const auto checked = push("float[n,3,4,5] y",
+                            "q = QuantizeLinear<axis=3>(t, steps, zeros) a = DequantizeLinear"
+                            "<axis=-1>(q, steps, zeros) y = B(a)");
+  for (const char* value : {"q", "y"}) {
+    const Node* node = maker_of(*checked.after, value);
+    ASSERT_NE(node, nullptr) << value;
+    EXPECT_EQ(node->int_attribute("axis", 0), 1) << value;
   }
 }
 

@@ -1,11 +1,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "mcompress/evaluate.h"
+#include "runtime/part_groups.h"
 #include "support/models.h"
 
 namespace mcompress {
@@ -141,6 +144,67 @@ TEST(Layers, CountsOwnSamplesAndSaysWhenNoneWereAskedFor) {
   EXPECT_FALSE(result->layers[1].own_db);
   EXPECT_EQ(result->layers[1].why_no_own, "not asked for");
   EXPECT_FALSE(result->worst_own);
+}
+
+TEST(Layers, ThoseThatASampleDoesNotFitLeaveTheOthersAlone) {
+  const auto text = [](std::string_view two) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[1, 3] x) => (float[1, 3] a, "
+           "float[2, n] "
+           "d) <float two = {" +
+           std::string(two) +
+           "}> { a = Mul(x, two) i = NonZero(x) f = Cast<to=1>(i) d = Mul(f, two) }";
+  };
+  const auto left = model_from_text(text("2.0")), right = model_from_text(text("2.2"));
+  const auto runtime = find_runtime("onnxruntime").value();
+  // The second row has two elements that are not zero, the first and the third have three.
+  Rows rows({1, 2, 3, 5, 0, 7, 1, 1, 1});
+  const auto result = compare_layers(*runtime, *left, *right, shared_values(*left, *right), rows,
+                                     {}, silent_progress());
+  ASSERT_TRUE(result.ok());
+  ASSERT_EQ(result->layers.size(), 3U);
+  const LayerError &a = result->layers[0], &d = result->layers[2];
+  EXPECT_EQ(d.value, "d");
+  ASSERT_TRUE(a.own_db && d.own_db);
+  // Each is a tenth off.
+  EXPECT_NEAR(*a.own_db, 20, 1e-3);
+  EXPECT_NEAR(*d.own_db, 20, 1e-3);
+  EXPECT_EQ(a.values, 9);
+  EXPECT_EQ(d.values, 16);
+}
+
+TEST(Layers, SideBySideStandsWhatDoesNotReadEachOther) {
+  // A chain with a branch across: every value is fed to the next node, each node a part.
+  constexpr std::size_t kNodes = 1500;
+  std::string body = "v0 = Neg(x) ";
+  for (std::size_t i = 1; i < kNodes; ++i) {
+    const std::size_t far = i < 40 ? 0 : i - 40;
+    body += "v" + std::to_string(i) + " = Add(v" + std::to_string(i - 1) + ", v" +
+            std::to_string(far) + ") ";
+  }
+  const auto model = model_from_text(
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[3] x) => "
+      "(float[3] v1499) { " +
+      body + "}");
+  std::vector<const Node*> nodes;
+  for (const Node* node : model->graph().nodes()) nodes.push_back(node);
+  std::vector<std::vector<const Value*>> feeds;
+  for (const Node* node : nodes) feeds.emplace_back(node->inputs().begin(), node->inputs().end());
+  std::vector<PartNeeds> parts;
+  for (std::size_t i = 0; i < kNodes; ++i) parts.push_back({std::span(&nodes[i], 1), feeds[i]});
+  const auto groups = groups_of_parts(parts);
+  std::vector<int> seen(kNodes);
+  for (const std::vector<std::size_t>& group : groups) {
+    std::set<const Value*> made, fed;
+    for (const std::size_t i : group) {
+      ++seen[i];
+      made.insert(nodes[i]->output(0));
+      fed.insert(feeds[i].begin(), feeds[i].end());
+    }
+    for (const Value* value : made) EXPECT_FALSE(fed.contains(value));
+  }
+  for (const int times : seen) EXPECT_EQ(times, 1);
+  EXPECT_LE(groups.size(), 24U);
+  EXPECT_EQ(groups, groups_of_parts(parts));
 }
 
 TEST(Layers, SaysWhenNothingIsShared) {

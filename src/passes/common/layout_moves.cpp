@@ -88,6 +88,12 @@ Permutation with(const Permutation& perm, const Ints& axes) {
   return result;
 }
 
+// Of a QuantizeLinear or DequantizeLinear: its axis says nothing.
+bool one_scale(const Node& node) {
+  const Value* scale = node.input(1);
+  return scale != nullptr && (rank_of(*scale) == std::size_t{0} || dim_of(*scale, 0) == 1);
+}
+
 bool is_movable_constant(const Value& value, std::size_t rank) {
   const auto tensor = constant_of(&value);
   if (!tensor || tensor->is_opaque() || tensor->dims().size() > rank) return false;
@@ -146,6 +152,20 @@ Status set_ints(Node& node, std::string_view name, std::size_t slot, const Ints&
   Value& list = add_constant(context, node.graph(), before.name(), std::move(tensor));
   context.edit().set_input(node, slot, &list);
   return erase_unused(context, before);
+}
+
+// One scale for all elements, or one for each position along an axis that can be written.
+bool codes_in_any_order(const Node& node, std::size_t rank) {
+  if (node.int_attribute("block_size", 0) != 0) return false;
+  for (std::size_t slot = 1; slot < node.inputs().size(); ++slot) {
+    const Value* value = node.input(slot);
+    if (value == nullptr) continue;
+    const auto dims = rank_of(*value);
+    if (!dims || *dims > 1) return false;
+  }
+  if (one_scale(node)) return true;
+  const std::int64_t axis = normal(node.int_attribute("axis", 1), rank);
+  return axis >= 0 && axis < static_cast<std::int64_t>(rank);
 }
 
 std::optional<LayoutMove> of_all_inputs(const Node& node, const PermutationOf& permutation) {
@@ -226,6 +246,9 @@ std::optional<LayoutMove> layout_move(const Node& node, const PermutationOf& per
   const std::int64_t axis = normal(node.int_attribute("axis", -1), rank);
   const bool axis_fits = axis >= 0 && axis < static_cast<std::int64_t>(rank);
   if (is_one_of(node, kUnary)) return move;
+  if (node.is("QuantizeLinear") || node.is("DequantizeLinear")) {
+    return codes_in_any_order(node, rank) ? std::optional(move) : std::nullopt;
+  }
   if (node.is("Split")) {
     const std::int64_t along = normal(node.int_attribute("axis", 0), rank);
     if (along < 0 || along >= static_cast<std::int64_t>(rank)) return std::nullopt;
@@ -288,6 +311,9 @@ Status apply_layout_move(Node& node, const LayoutMove& move, const Permutation& 
     const std::int64_t fallback = node.is("Concat") || node.is("Split") ? 0 : -1;
     context.edit().set_attribute(node,
                                  attribute("axis", along(node.int_attribute("axis", fallback))));
+  }
+  if ((node.is("QuantizeLinear") || node.is("DequantizeLinear")) && !one_scale(node)) {
+    context.edit().set_attribute(node, attribute("axis", along(node.int_attribute("axis", 1))));
   }
   if (node.is("Pad")) {
     const Ints pads = *ints_parameter(node, "pads", 1).values;

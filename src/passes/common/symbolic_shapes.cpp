@@ -108,9 +108,12 @@ std::optional<Term> SymbolicShapes::broadcast(Term left, Term right) const {
 }
 
 void SymbolicShapes::visit(Graph& graph) {
-  for (const Value* value : graph.inputs()) complete(*value, dims(*value));
+  for (const Value* value : graph.inputs()) {
+    const Terms* known = dims(*value);
+    complete(*value, known != nullptr ? std::optional(*known) : std::nullopt);
+  }
   for (const Value* value : graph.initializers()) {
-    complete(*value, nullptr);
+    complete(*value, std::nullopt);
     if (value->constant() == nullptr) continue;
     elements_[value->id()] = SymbolicElements::of_constant(*value);
   }
@@ -121,19 +124,25 @@ void SymbolicShapes::visit(Graph& graph) {
 }
 
 // What the file or inference tells as a number, else what was found, else a symbol of its own.
-void SymbolicShapes::complete(const Value& value, const Terms* found) {
+void SymbolicShapes::complete(const Value& value, std::optional<Terms> found) {
   const auto rank = rank_of(value);
-  if (rank && (found == nullptr || found->size() != *rank)) found = nullptr;
-  if (!rank && found == nullptr) return;
-  const std::size_t count = rank ? *rank : found->size();
-  Terms terms;
-  terms.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto size = dim_of(value, static_cast<std::int64_t>(i));
+  if (rank && found && found->size() != *rank) found.reset();
+  if (!rank && !found) return;
+  const bool followed = found.has_value();
+  Terms terms = followed ? std::move(*found) : Terms(*rank);
+  // Every value of the model comes here, over and over: most say at once what they are.
+  const Tensor* data = value.constant();
+  const TypeInfo* type = value.type();
+  const bool typed = type != nullptr && type->shape && !value.is_initializer() &&
+                     (value.producer() == nullptr || !value.producer()->is("Constant"));
+  for (std::size_t i = 0; i < terms.size(); ++i) {
+    const auto size = data != nullptr ? std::optional(data->dims()[i])
+                      : typed         ? (*type->shape)[i].size
+                                      : dim_of(value, static_cast<std::int64_t>(i));
     if (size && *size >= 0) {
-      terms.push_back({*size});
-    } else {
-      terms.push_back(found != nullptr ? (*found)[i] : fresh(true));
+      terms[i] = {*size};
+    } else if (!followed) {
+      terms[i] = fresh(true);
     }
   }
   dims_[value.id()] = std::move(terms);
@@ -143,8 +152,7 @@ void SymbolicShapes::node(const Node& node) {
   const bool known = node.domain().empty() && node.bodies().empty();
   for (std::size_t i = 0; i < node.outputs().size(); ++i) {
     if (node.output(i) == nullptr) continue;
-    const auto found = known ? rule(node, i) : std::nullopt;
-    complete(*node.output(i), found ? &*found : nullptr);
+    complete(*node.output(i), known ? rule(node, i) : std::nullopt);
   }
   if (!known || node.output(0) == nullptr) return;
   elements_[node.output(0)->id()] = SymbolicElements(*this).of(node);

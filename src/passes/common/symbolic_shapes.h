@@ -50,7 +50,7 @@ class SymbolicShapes {
   };
   void visit(Graph& graph);
   void node(const Node& node);
-  void complete(const Value& value, const Terms* found);
+  void complete(const Value& value, std::optional<Terms> found);
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
 
