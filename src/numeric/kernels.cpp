@@ -463,8 +463,9 @@ HWY_ATTR CodeErrors CodeErrorsImpl(const float* scaled, const std::int8_t* codes
   return result;
 }
 
-// Eight elements of a lane are added in float, these sums in double.
-HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n) {
+// Eight elements of a lane are added in float, these sums in double. `readable` elements of x may
+// be read.
+HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n, std::size_t readable) {
   const DD dd;
   const DH dh;
   const std::size_t width = hn::Lanes(dd);
@@ -476,6 +477,12 @@ HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n) {
     const auto left = hn::Add(hn::Add(at(0), at(1)), hn::Add(at(2), at(3)));
     const auto right = hn::Add(hn::Add(at(4), at(5)), hn::Add(at(6), at(7)));
     return hn::PromoteTo(dd, hn::Add(left, right));
+  };
+  const std::size_t rest = n - whole;
+  const bool masked = readable >= whole + kLanes;  // else element by element
+  const auto tail = [&](std::size_t from) HWY_ATTR {
+    const auto mask = hn::FirstN(dh, rest > from ? rest - from : 0);
+    return hn::PromoteTo(dd, hn::IfThenElseZero(mask, hn::LoadU(dh, x + whole + from)));
   };
   // Two vectors at a time, since each addition waits for the one before it.
   for (std::size_t g = 0; g < kLanes; g += 2 * width) {
@@ -489,21 +496,31 @@ HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n) {
       total = hn::Add(total, hn::PromoteTo(dd, hn::LoadU(dh, x + i)));
       other = hn::Add(other, hn::PromoteTo(dd, hn::LoadU(dh, x + i + width)));
     }
+    if (rest > 0 && masked) {
+      total = hn::Add(total, tail(g));
+      other = hn::Add(other, tail(g + width));
+    }
+    if (2 * width == kLanes && (rest == 0 || masked)) {
+      return hn::GetLane(hn::SumOfLanes(dd, hn::Add(total, other)));  // by halves
+    }
     hn::StoreU(total, dd, &lanes[g]);
     hn::StoreU(other, dd, &lanes[g + width]);
   }
-  for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += static_cast<double>(x[i]);
+  for (std::size_t i = masked ? n : whole; i < n; ++i)
+    lanes[i - whole] += static_cast<double>(x[i]);
   for (std::size_t half = kLanes / 2; half >= width; half /= 2) {
     for (std::size_t lane = 0; lane < half; lane += width) {
       hn::Store(hn::Add(hn::Load(dd, &lanes[lane]), hn::Load(dd, &lanes[lane + half])), dd,
                 &lanes[lane]);
     }
   }
-  return hn::GetLane(hn::SumOfLanes(dd, hn::Load(dd, lanes.data())));  // by halves too
+  return hn::GetLane(hn::SumOfLanes(dd, hn::Load(dd, lanes.data())));
 }
 
 HWY_ATTR void RowSumsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
-  for (std::size_t r = 0; r < rows; ++r, x += columns) sums[r] += sum_of(x, columns);
+  for (std::size_t r = 0; r < rows; ++r, x += columns) {
+    sums[r] += sum_of(x, columns, (rows - r) * columns);
+  }
 }
 
 HWY_ATTR void AddRowsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
