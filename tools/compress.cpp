@@ -288,7 +288,7 @@ class Compression {
     });
     why += coverage_.of_weights == 0
                ? (structured ? "nothing in the top graph has channels, heads or blocks that can go"
-                             : "the model has no float32 weights that are large enough")
+                             : "the model has no float weights that are large enough")
                : "0 of " + counted(coverage_.of_weights, "weight") +
                      " eligible; first reason: " + coverage_.skipped.front().why;
     return Error(Code::kUnsupported, "nothing-compressed", std::move(why), {job_.input, {}, {}},

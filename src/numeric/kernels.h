@@ -22,6 +22,14 @@ struct BlockRange {
 // 1 <= n <= kBlock.
 BlockRange block_range(const float* x, std::size_t n);
 
+// Smallest and largest value of a span of any length, n >= 1. NaN or infinity: not finite, and then
+// the range is meaningless.
+struct SpanRange {
+  float min = 0.0f, max = 0.0f;
+  bool finite = false;
+};
+SpanRange span_range(const float* x, std::size_t n);
+
 // Digit sums of x and x^2 (see stats.h): three digits each, out = {x2, x1, x0, q2, q1, q0}, the
 // most significant first. Every finite input obeys |x| <= 2^(g+25), where magic = 1.5 * 2^(52 +
 // grid). The sums are exact, so their order does not matter. n <= kBlock.
@@ -108,7 +116,7 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
 float pair_peak(const float* x, std::size_t n);
 
 // sums[r] += the sum of row r over 16 lanes (element i belongs to lane i % 16), whose halves are
-// added until one is left.
+// added until one is left. Where a lane has eight more elements, their sum is taken in float.
 void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums);
 // sums[c] += x[r * columns + c] for each of `rows` rows, in the order of rows.
 void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums);

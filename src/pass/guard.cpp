@@ -226,17 +226,15 @@ void NumericGuard::remember(const Model& model) {
   } else {
     why_no_reference_ = "it does not run on made-up inputs: " + run.error().diagnostic.message;
   }
-  if (data_ == nullptr || data_->count() == 0) {
-    if (restores_codes(model)) remember_fused(model);
-    return;
+  if (data_ != nullptr && data_->count() > 0) {
+    auto sample = data_->sample(0);
+    if (!sample.ok()) {
+      unreadable_ = std::move(sample).error();
+      return;
+    }
+    auto measured = run_once(**session, outputs_, std::move(sample).value());
+    if (measured.ok()) reference_.push_back(std::move(measured).value());
   }
-  auto sample = data_->sample(0);
-  if (!sample.ok()) {
-    unreadable_ = std::move(sample).error();
-    return;
-  }
-  auto measured = run_once(**session, outputs_, std::move(sample).value());
-  if (measured.ok()) reference_.push_back(std::move(measured).value());
   if (restores_codes(model)) remember_fused(model);
 }
 

@@ -4,21 +4,33 @@
 // (npz) name a model and samples of one's own: what static quantization would look at is observed,
 // in all samples. `of_forward` is the share of the forward passes' samples per second of processor
 // time that calibration reaches.
+//
+// `paired` puts both into one process, on one thread, and alternates them: machines that do other
+// work slow both alike. What is counted is processor time per sample, reading and unpacking the
+// samples included, as the median over the rounds of
+//   of_forward         forward passes one sample at a time, as an application runs them, over
+//                      calibration in the runs it chooses; both after their first run
+//   of_same_runs       forward passes in the same runs over calibration, both after their first run
+//   of_forward_opened  as of_forward with everything: opening, the first run, the table
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zip.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <mutex>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -70,6 +82,33 @@ void make_data(const std::filesystem::path& path, std::int64_t samples) {
   if (index < 0 || zip_close(archive) != 0) std::abort();
 }
 
+double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+// Processor time per sample: of all, and of what follows the first run.
+struct PerSample {
+  double whole = 0, after_first = 0;
+};
+class Stopwatch : public Progress {
+ public:
+  void update(std::string_view, std::uint64_t done, std::uint64_t, std::string_view) override {
+    last_ = {processor_seconds(), static_cast<double>(done)};
+    if (first_.second == 0) first_ = last_;
+  }
+  bool cancelled() const override { return false; }
+  PerSample stop() const {
+    return {(processor_seconds() - start_) / last_.second,
+            (last_.first - first_.first) / (last_.second - first_.second)};
+  }
+
+ private:
+  double start_ = processor_seconds();
+  std::pair<double, double> first_, last_;  // seconds and samples
+};
+
 // The same samples through the same model on as many threads, and nobody looks at a value.
 int forward(Runtime& runtime, const Model& model, DataSource& data, int threads) {
   SessionOptions options;
@@ -114,43 +153,111 @@ Result<std::unique_ptr<Model>> bench_model(Diagnostics& diagnostics) {
   return load_model(model_file(), {}, diagnostics);
 }
 
+std::vector<PortInfo> ports_of(const Model& model) {
+  std::vector<PortInfo> ports;
+  for (const Value* input : model.graph().inputs()) {
+    if (input->initializer() != nullptr) continue;
+    ports.push_back({std::string(input->name()), *input->type()});
+  }
+  return ports;
+}
+
+Result<CalibrationTable> observe_all_samples(Runtime& runtime, Model& model, DataSource& data,
+                                             const CalibratorOptions& options,
+                                             Diagnostics& diagnostics, Progress& progress) {
+  if (model_file() != nullptr) {
+    return calibrate_activations(model, default_target(), runtime, data, options, data.count(),
+                                 diagnostics, progress);
+  }
+  CalibrationRequest request;
+  for (int i = 0; i < 13; ++i) request.values.push_back("y" + std::to_string(i));
+  return calibrate(runtime, model, data, request, options, diagnostics, progress);
+}
+
 int run_file(const std::filesystem::path& path, int threads, Work what) {
   Diagnostics diagnostics;
   auto runtime = find_runtime("onnxruntime");
   auto model = bench_model(diagnostics);
   if (!runtime.ok() || !model.ok()) return 1;
-  std::vector<PortInfo> ports;
-  for (const Value* input : (*model)->graph().inputs()) {
-    if (input->initializer() != nullptr) continue;
-    ports.push_back({std::string(input->name()), *input->type()});
-  }
-  auto data = open_data(path, ports, {}, diagnostics);
+  auto data = open_data(path, ports_of(**model), {}, diagnostics);
   if (!data.ok()) return 1;
   if (what == Work::kForward) return forward(**runtime, **model, **data, threads);
   CalibratorOptions options;
   options.threads = threads;
-  if (model_file() != nullptr) {
-    return calibrate_activations(**model, default_target(), **runtime, **data, options,
-                                 (*data)->count(), diagnostics, silent_progress())
-                   .ok()
-               ? 0
-               : 1;
-  }
-  CalibrationRequest request;
-  for (int i = 0; i < 13; ++i) request.values.push_back("y" + std::to_string(i));
-  auto table =
-      calibrate(**runtime, **model, **data, request, options, diagnostics, silent_progress());
+  const auto table =
+      observe_all_samples(**runtime, **model, **data, options, diagnostics, silent_progress());
   return table.ok() ? 0 : 1;
+}
+
+using Samples = std::vector<std::pair<std::int64_t, std::int64_t>>;  // first and count, per run
+
+Result<PerSample> pass_forward(Runtime& runtime, const Model& model, DataSource& data,
+                               const Samples& runs) {
+  Stopwatch watch;
+  SessionOptions options;
+  options.threads = 1;
+  auto session = runtime.open(model, options);
+  if (!session.ok()) return std::move(session).error();
+  const std::vector<std::string> fetch = {std::string(model.graph().outputs().front()->name())};
+  std::int64_t done = 0;
+  for (const auto& [first, count] : runs) {
+    auto feeds = data.batch(first, count);
+    if (!feeds.ok()) return std::move(feeds).error();
+    const Status ran =
+        (*session)->run(*feeds, fetch, [](std::size_t, const TensorView&) { return ok_status(); });
+    if (!ran.ok()) return Status(ran).error();
+    watch.update({}, static_cast<std::uint64_t>(done += count), 0, {});
+  }
+  return watch.stop();
+}
+
+struct Ratios {
+  double of_forward = 0, of_same_runs = 0, of_forward_opened = 0;
+};
+
+Result<Ratios> compare_paired(const std::filesystem::path& path, int rounds) {
+  Diagnostics diagnostics;
+  auto runtime = find_runtime("onnxruntime");
+  auto model = bench_model(diagnostics);
+  if (!runtime.ok()) return std::move(runtime).error();
+  if (!model.ok()) return std::move(model).error();
+  auto data = open_data(path, ports_of(**model), {}, diagnostics);
+  if (!data.ok()) return std::move(data).error();
+  CalibratorOptions options;
+  options.threads = 1;
+  const std::int64_t all = (*data)->count();
+  Samples singly, together;
+  for (std::int64_t i = 0; i < all; ++i) singly.emplace_back(i, 1);
+  std::vector<double> forward, same, opened;
+  for (int round = 0; round <= rounds; ++round) {
+    Stopwatch watch;
+    auto table = observe_all_samples(**runtime, **model, **data, options, diagnostics, watch);
+    if (!table.ok()) return std::move(table).error();
+    const PerSample ours = watch.stop();
+    together = table->observed;
+    auto one = pass_forward(**runtime, **model, **data, singly);
+    auto runs = pass_forward(**runtime, **model, **data, together);
+    if (!one.ok()) return std::move(one).error();
+    if (!runs.ok()) return std::move(runs).error();
+    if (round == 0) continue;  // everything is cold
+    forward.push_back(one->after_first / ours.after_first);
+    same.push_back(runs->after_first / ours.after_first);
+    opened.push_back(one->whole / ours.whole);
+  }
+  const auto median = [](std::vector<double> x) {
+    std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
+    return x[x.size() / 2];
+  };
+  return Ratios{median(forward), median(same), median(opened)};
 }
 
 // Processor seconds of the forward passes by samples and threads, to compare calibration with.
 std::map<std::pair<std::int64_t, std::int64_t>, double> g_forward;
 
-void measure(benchmark::State& state, Work what) {
-  const std::int64_t samples = state.range(0);
+// The file is made by a child too, so that its memory is not inherited.
+std::filesystem::path samples_file(std::int64_t samples) {
   std::fflush(nullptr);
-  // The file is made by a child too, so that its memory is not inherited.
-  const std::filesystem::path path =
+  std::filesystem::path path =
       std::filesystem::temp_directory_path() /
       ("calibration_bench_" + std::to_string(getpid()) + "_" + std::to_string(samples) + ".npz");
   const char* given = std::getenv("MCOMPRESS_BENCH_DATA");
@@ -163,6 +270,12 @@ void measure(benchmark::State& state, Work what) {
     int status = 0;
     waitpid(maker, &status, 0);
   }
+  return path;
+}
+
+void measure(benchmark::State& state, Work what) {
+  const std::int64_t samples = state.range(0);
+  const std::filesystem::path path = samples_file(samples);
   double peak = 0;
   double processor = 0;  // seconds, which other work on the machine hardly changes
   for (auto _ : state) {
@@ -198,6 +311,37 @@ void measure(benchmark::State& state, Work what) {
 
 void calibration(benchmark::State& state) { measure(state, Work::kCalibrate); }
 void forward_passes(benchmark::State& state) { measure(state, Work::kForward); }
+
+void paired(benchmark::State& state) {
+  const std::filesystem::path path = samples_file(state.range(0));
+  Ratios ratios;
+  for (auto _ : state) {
+    std::array<int, 2> ends{};
+    if (pipe(ends.data()) != 0) std::abort();
+    const pid_t child = fork();
+    if (child == 0) {
+      const auto measured = compare_paired(path, static_cast<int>(state.range(1)));
+      if (measured.ok()) ratios = *measured;
+      _exit(measured.ok() && write(ends[1], &ratios, sizeof(ratios)) == sizeof(ratios) ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    const bool ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (!ended || read(ends[0], &ratios, sizeof(ratios)) != sizeof(ratios)) {
+      state.SkipWithError("calibration failed");
+    }
+    for (const int end : ends) close(end);
+  }
+  std::filesystem::remove(path);
+  state.counters["of_forward"] = ratios.of_forward;
+  state.counters["of_same_runs"] = ratios.of_same_runs;
+  state.counters["of_forward_opened"] = ratios.of_forward_opened;
+}
+BENCHMARK(paired)
+    ->ArgNames({"samples", "rounds"})
+    ->Args({64, 9})
+    ->Iterations(1)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(forward_passes)
     ->ArgNames({"samples", "threads"})
     ->Args({1024, 1})

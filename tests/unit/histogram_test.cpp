@@ -208,6 +208,97 @@ TEST(Histogram, BinsAgreeWithDirectCounting) {
   EXPECT_GT(h.counts().size(), 1024u);
 }
 
+TEST(Histogram, ASampleStandsForAll) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal(0.5f, 3.0f);
+  std::vector<float> data(100'003);
+  for (float& x : data) x = std::max(normal(random), 0.0f);
+  const auto [lowest, highest] = std::ranges::minmax(data);
+  const Histogram exact = histogram_of(data);
+  Histogram sampled;
+  sampled.add_sample(data, {lowest, highest}, 8, 3);
+  EXPECT_EQ(sampled.stats().min, lowest);
+  EXPECT_EQ(sampled.stats().max, highest);
+  EXPECT_EQ(sampled.stats().count, data.size());
+  ASSERT_EQ(sampled.counts().size(), exact.counts().size());
+  std::uint64_t total = 0, sum = 0;
+  double apart = 0;  // of the cumulated shares, as Kolmogorov and Smirnov compare them
+  for (std::size_t i = 0; i < exact.counts().size(); ++i) {
+    total += exact.counts()[i];
+    sum += sampled.counts()[i];
+    const double difference = static_cast<double>(sum) - static_cast<double>(total);
+    apart = std::max(apart, std::abs(difference) / static_cast<double>(data.size()));
+  }
+  EXPECT_EQ(sum, data.size());
+  EXPECT_GT(apart, 0);  // it is a sample
+  EXPECT_LT(apart, 2.0 / std::sqrt(100'003.0 / 8));
+  EXPECT_NEAR(sampled.stats().mean(), exact.stats().mean(), 0.1);
+  EXPECT_NEAR(static_cast<double>(sampled.stats().zero_count),
+              static_cast<double>(exact.stats().zero_count), 2000);
+  EXPECT_TRUE(Histogram::from_state(sampled.state()).has_value());
+}
+
+TEST(Histogram, SamplesDoNotDependOnOrderOrInstructionSet) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  std::vector<float> small(20'000), large(30'001);
+  for (float& x : small) x = normal(random);
+  for (float& x : large) x = 100 * normal(random);
+  const auto both = [&](bool swapped) {
+    Histogram h;
+    for (const std::uint64_t seed : {0, 1}) {
+      const std::vector<float>& data = (seed == 0) == swapped ? large : small;
+      const auto [lowest, highest] = std::ranges::minmax(data);
+      h.add_sample(data, {lowest, highest}, 5, &data == &small ? 0 : 1);
+    }
+    return h.state();
+  };
+  const HistogramState best = both(false);
+  EXPECT_EQ(both(true), best);
+  for (const std::int64_t target : kernel::available_targets()) {
+    kernel::force_targets(target);
+    EXPECT_EQ(both(false), best) << kernel::target_name(target);
+  }
+  kernel::force_targets(0);
+  Histogram one, all;
+  one.add_sample(small, {-9, 9}, 1, 5);
+  all.add(small);
+  EXPECT_EQ(one.state(), all.state());
+}
+
+TEST(Kernels, SpanRangeAndRowSums) {
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal(1.0f, 2.0f);
+  for (const std::size_t n : {1U, 7U, 16U, 33U, 127U, 128U, 300U, 5000U}) {
+    std::vector<float> x(3 * n);
+    for (float& v : x) v = normal(random);
+    const auto [lowest, highest] = std::ranges::minmax(x);
+    std::vector<double> best;
+    for (const std::int64_t target : kernel::available_targets()) {
+      kernel::force_targets(target);
+      const kernel::SpanRange range = kernel::span_range(x.data(), x.size());
+      EXPECT_EQ(range.min, lowest);
+      EXPECT_EQ(range.max, highest);
+      EXPECT_TRUE(range.finite);
+      std::vector<double> sums(3, 1.0);
+      kernel::row_sums(x.data(), 3, n, sums.data());
+      if (best.empty()) best = sums;
+      EXPECT_EQ(sums, best) << kernel::target_name(target) << ' ' << n;
+      for (std::size_t r = 0; r < 3; ++r) {
+        double expected = 1.0;
+        for (std::size_t i = 0; i < n; ++i) expected += static_cast<double>(x[r * n + i]);
+        EXPECT_NEAR(sums[r], expected, 1e-6 * static_cast<double>(n)) << n;
+      }
+      for (const float bad : {kNan, kInf, -kInf}) {
+        std::vector<float> broken = x;
+        broken[broken.size() / 2] = bad;
+        EXPECT_FALSE(kernel::span_range(broken.data(), broken.size()).finite);
+      }
+    }
+    kernel::force_targets(0);
+  }
+}
+
 TEST(Histogram, Edges) {
   const Histogram empty;
   EXPECT_TRUE(empty.empty());

@@ -9,6 +9,7 @@
 #include "ir/facts.h"
 #include "ir/prefix.h"
 #include "numeric/regression.h"
+#include "passes/common/bias_add.h"
 #include "passes/common/layer_rows.h"
 #include "passes/common/padding.h"
 #include "passes/common/weights.h"
@@ -58,23 +59,17 @@ bool only_reader(const Value& value) { return value.uses().size() == 1; }
 // Where a layer has its bias.
 void find_bias_of(FittedLayer& layer, std::int64_t outputs) {
   Node& node = *layer.node;
-  const auto fits = [&](Value* value) {
-    const Tensor* tensor = value != nullptr ? value->constant() : nullptr;
-    return tensor != nullptr && tensor->dtype() == DataType::kFloat && only_reader(*value) &&
-           tensor->elements() == outputs && !tensor->dims().empty() &&
-           tensor->dims().back() == outputs;
-  };
+  const auto fits = [&](Value* value) { return is_bias(value, outputs) && only_reader(*value); };
   if (!node.is("MatMul")) {
     layer.bias = fits(node.input(2)) ? node.input(2) : nullptr;
     layer.can_have_bias = layer.bias != nullptr || node.input(2) == nullptr;
     return;
   }
-  Node* add = only_user(*node.output(0));
-  if (add == nullptr || !add->is("Add")) return;
-  layer.bias_slot = add->input(0) == node.output(0) ? 1 : 0;
-  if (!fits(add->input(layer.bias_slot))) return;
-  layer.add = add;
-  layer.bias = add->input(layer.bias_slot);
+  const auto found = find_bias_add(node, outputs);
+  if (!found || !fits(found->add->input(found->slot))) return;
+  layer.add = found->add;
+  layer.bias_slot = found->slot;
+  layer.bias = found->add->input(found->slot);
   layer.can_have_bias = true;
 }
 

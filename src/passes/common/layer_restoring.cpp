@@ -1,8 +1,10 @@
 #include "passes/common/layer_restoring.h"
 
 #include <memory>
+#include <utility>
 
 #include "passes/common/mixed_precision.h"
+#include "passes/common/pass_effects.h"
 #include "support/executor.h"
 #include "support/try.h"
 
@@ -75,8 +77,8 @@ Result<std::vector<std::string>> layers_to_restore(const Model& model, const Rec
   if (!effects.holds && given->whole != nullptr) {
     whole = true;
     trying.finish = given->finish;
-    MCOMPRESS_ASSIGN(effects,
-                     measure_layers(model, step, context.target().name, trying, goal, services));
+    MCOMPRESS_ASSIGN(effects, search_ranked_layers(model, step, context.target().name, trying, goal,
+                                                   services, std::move(effects)));
   }
   report_choice(effects, goal, *given, whole, context.report());
   std::vector<std::string> patterns;

@@ -1,9 +1,12 @@
 // The layers of passes that quantize weight by weight, measured by running the pass with all but
 // one of them left out.
+#include "passes/common/pass_effects.h"
+
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "mcompress/precision.h"
 #include "passes/common/choice_search.h"
@@ -32,12 +35,19 @@ class PassLayers {
         services_(services),
         executor_(services.threads) {}
 
-  Result<LayerEffects> run() {
+  // `ranked`: what an earlier run found, whose ranking holds; empty: it is measured.
+  Result<LayerEffects> run(std::optional<LayerEffects> ranked = std::nullopt) {
     DataSource* data = precision_.data != nullptr ? precision_.data : services_.calibration_data;
     if (data == nullptr || services_.runtime == nullptr || precision_.measure == nullptr) {
       return Error(Code::kUsage, "no-samples", "measuring layers needs samples and a runtime");
     }
-    MCOMPRESS_TRY(find_layers());
+    const bool known = ranked.has_value();
+    if (known) {
+      effects_ = *std::move(ranked);
+      effects_.keep.clear();
+    } else {
+      MCOMPRESS_TRY(find_layers());
+    }
     if (effects_.layers.empty()) return std::move(effects_);
     guard_.emplace(*services_.runtime, *data, kGuardSamples, Guard::Samples::kFirst);
     MCOMPRESS_TRY(guard_->open_reference(nullptr, model_));
@@ -45,7 +55,7 @@ class PassLayers {
     effects_.quantized_sqnr_db = effects_.kept_sqnr_db = all.sqnr;
     effects_.quantized_drop = effects_.kept_drop = all.drop;
     effects_.holds = all.holds;
-    MCOMPRESS_TRY(rank(*data));
+    if (!known) MCOMPRESS_TRY(rank(*data));
     if (!all.holds) MCOMPRESS_TRY(search(all));
     return std::move(effects_);
   }
@@ -210,6 +220,14 @@ Result<LayerEffects> measure_layers(const Model& prepared, const RecipeStep& ste
                                     const std::string& target, const PrecisionServices& precision,
                                     const PrecisionGoal& goal, const Services& services) {
   return PassLayers(prepared, step, target, precision, goal, services).run();
+}
+
+Result<LayerEffects> search_ranked_layers(const Model& prepared, const RecipeStep& step,
+                                          const std::string& target,
+                                          const PrecisionServices& precision,
+                                          const PrecisionGoal& goal, const Services& services,
+                                          LayerEffects ranked) {
+  return PassLayers(prepared, step, target, precision, goal, services).run(std::move(ranked));
 }
 
 }  // namespace mcompress

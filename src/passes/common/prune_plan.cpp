@@ -7,6 +7,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/bias_add.h"
 #include "passes/common/constants.h"
 #include "passes/common/selection.h"
 #include "support/try.h"
@@ -69,40 +70,14 @@ bool makes_model_output(const Node& node) {
   return true;
 }
 
-// The Add behind a product whose constant has one number per row of the weight.
-Node* bias_add(const Node& node, std::int64_t channels, std::size_t* slot) {
-  if (node.output(0) == nullptr) return nullptr;
-  Node* add = only_user(*node.output(0));
-  if (add == nullptr || !add->is("Add")) return nullptr;
-  for (std::size_t i = 0; i < 2; ++i) {
-    const Value* other = add->input(i);
-    const Tensor* tensor = other != nullptr ? other->constant() : nullptr;
-    if (tensor == nullptr || other == node.output(0)) continue;
-    if (tensor->dtype() != DataType::kFloat || tensor->dims().empty() ||
-        tensor->elements() != channels || tensor->dims().back() != channels) {
-      continue;
-    }
-    *slot = i;
-    return add;
-  }
-  return nullptr;
-}
-
 bool has_room(const Node& node, std::int64_t channels) {
-  if (node.is("MatMul")) {
-    std::size_t slot = 0;
-    return bias_add(node, channels, &slot) != nullptr;
-  }
+  if (node.is("MatMul")) return find_bias_add(node, channels).has_value();
   if (node.is("Gemm") &&
       (node.float_attribute("alpha", 1) != 1 || node.float_attribute("beta", 1) != 1)) {
     return false;
   }
   const Value* bias = node.input(2);
-  if (bias == nullptr) return true;
-  const Tensor* tensor = bias->constant();
-  return tensor != nullptr && tensor->dtype() == DataType::kFloat &&
-         tensor->elements() == channels && !tensor->dims().empty() &&
-         tensor->dims().back() == channels;
+  return bias == nullptr || is_bias(bias, channels);
 }
 
 class Planner {
@@ -337,9 +312,8 @@ Status LayerWriter::write(const PruneLayer& layer, const Tensor& weights,
   }
   Node& node = *found->second;
   if (node.is("MatMul")) {
-    std::size_t slot = 0;
-    Node* add = bias_add(node, layer.view.channels, &slot);
-    if (add != nullptr) return shift_constant(edit_, *add, slot, shift);
+    const auto bias = find_bias_add(node, layer.view.channels);
+    if (bias) return shift_constant(edit_, *bias->add, bias->slot, shift);
     return Error(Code::kInternal, "no-room", "no bias behind '" + node.label() + "'");
   }
   if (node.input(2) != nullptr) return shift_constant(edit_, node, 2, shift);
