@@ -344,6 +344,31 @@ TEST(ClusterFeedback, CodebooksOfGroupsAreFittedToOutputsEachByItself) {
   for (std::size_t i = 0; i < of.input.values.size(); i += 5) EXPECT_EQ(codes.value(i), 0);
 }
 
+TEST(ClusterFeedback, NumbersOfVectorsAreFittedToOutputsEach) {
+  Correlated of;
+  of.input.zero = false;
+  for (std::size_t i = 0; i < of.input.values.size(); ++i) of.input.values[i] += 0.01F;
+  const Executor one(1), four(4);
+  for (const std::size_t entries : {4U, 32U}) {  // fewer unknowns than columns, and more
+    ClusterCodes codes = fit_vector_clusters(of.input, entries, 2, 0, 5, one);
+    ClusterCodes threads = codes;
+    const double before = of.error(codes);
+    ASSERT_TRUE(refit_codebook(of.input, of.view, of.moments, codes, one));
+    ASSERT_TRUE(refit_codebook(of.input, of.view, of.moments, threads, four));
+    EXPECT_EQ(codes.codebook, threads.codebook);
+    const double after = of.error(codes);
+    EXPECT_LT(after, before * 0.98) << entries;
+    // No number can be moved to an advantage, but for the damping of the equations.
+    for (std::size_t i = 0; i < codes.codebook.size(); ++i) {
+      for (const float step : {-0.02F, 0.02F}) {
+        ClusterCodes moved = codes;
+        moved.codebook[i] += step;
+        EXPECT_GT(of.error(moved), after) << entries << " " << i;
+      }
+    }
+  }
+}
+
 TEST(ClusterWeights, OneCodebookForAll) {
   const std::string text =
       "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,80] x) => (float[N,64] y) <" +
