@@ -99,9 +99,12 @@ Status ClusterFitter::improve(std::size_t unit, const UnitInput& input, const Gr
   MCOMPRESS_ASSIGN(const ClusterInput weight,
                    cluster_input(units_[unit], energies_[unit], how_.keep_zero));
   const RowView& view = units_[unit].place.holders.front().view;
-  if (how_.feedback && made.codes.dimension == 1 &&
+  const VectorLayout layout =
+      made.codes.dimension > 1 ? vector_layout(view, made.codes.dimension) : VectorLayout::kRows;
+  if (how_.feedback && layout != VectorLayout::kNeither &&
       moments.size() == view.columns() * view.columns()) {
-    if (const auto factor = factor_of_codes(moments, view.columns(), gram.rows())) {
+    if (const auto factor = factor_of_codes(moments, view.columns(), gram.rows(),
+                                            layout == VectorLayout::kColumns)) {
       adapt_codes(weight, view, *factor, how_.rate, made.codes, context_.executor());
       made.adapted = true;
     }
