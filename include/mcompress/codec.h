@@ -1,5 +1,5 @@
 // Lossless coding of blocks of tensor bytes: byte planes, codebooks and gaps in front of Huffman,
-// rANS or zstd, whichever comes out smallest. docs/format.md describes the bytes.
+// rANS, adaptive coding or zstd, whichever comes out smallest. docs/format.md describes the bytes.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,9 @@ inline constexpr std::size_t kBlockOverhead = 1;
 
 // How much work goes into a block.
 enum class CodingEffort : std::uint8_t {
-  kFast,      // no general-purpose coder
-  kThorough,  // zstd too, at its highest level where it looks promising
+  kFast,      // Huffman and rANS alone
+  kThorough,  // adaptive coding of what is small; zstd at its highest level where it looks
+              // promising
 };
 
 // At most kMostBlockBytes bytes; the same coded bytes on every machine. Empty bytes give an empty

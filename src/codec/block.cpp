@@ -192,7 +192,7 @@ Buffer encode(Bytes bytes, const Elements& elements, CodingEffort effort) {
   const std::size_t whole = bytes.size() / source.width * source.width;
   source.whole = bytes.first(whole);
   source.tail = bytes.subspan(whole);
-  source.planes.zstd = effort == CodingEffort::kThorough;
+  source.planes.thorough = effort == CodingEffort::kThorough;
 
   Buffer best = plane_block(source, false);
   if (source.width > 1 && whole > 0) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codec/adaptive.h"
 #include "codec/huffman.h"
 #include "codec/rans.h"
 #include "codec/zstandard.h"
@@ -11,6 +12,10 @@ namespace {
 
 // Below this many bytes in a thousand a coder's table and time are not worth it.
 constexpr std::uint64_t kWorthPerMille = 2;
+// Adaptive coding decodes a bit at a time: up to here any byte it saves counts, and above one in so
+// many.
+constexpr std::size_t kSmallPlane = 16384;
+constexpr std::size_t kAdaptiveWorth = 256;
 
 void put_plane(PlaneMethod method, Bytes body, Buffer& out) {
   out.push_back(static_cast<std::uint8_t>(method));
@@ -121,7 +126,14 @@ void encode_plane(Bytes symbols, const PlaneOptions& options, Buffer& out) {
   if (options.sparse && *most * std::uint64_t{100} > symbols.size() * kSparsePercent) {
     best.take(PlaneMethod::kSparse, sparse_body(symbols, base, symbols.size() - *most, options));
   }
-  if (options.zstd && symbols.size() >= 64) {
+  if (options.thorough && std::min(by_rans - kStateBytes, by_huffman) < worth &&
+      symbols.size() <= kMostAdaptive) {
+    const std::size_t gain = symbols.size() <= kSmallPlane ? 1 : best.size / kAdaptiveWorth + 1;
+    if (auto body = adaptive_encode(symbols, best.size - gain)) {
+      best.take(PlaneMethod::kAdaptive, std::move(*body));
+    }
+  }
+  if (options.thorough && symbols.size() >= 64) {
     // Repeats that a fast search finds are worth a slow one; without any, zstd is a Huffman code.
     const bool promising =
         symbols.size() <= 8192 || zstd_encode(symbols, kZstdTrial, best.size).has_value();
@@ -158,6 +170,8 @@ bool decode_plane(ByteReader& in, std::span<std::uint8_t> out, bool sparse) {
       return sparse && decode_sparse(body, out);
     case PlaneMethod::kZstd:
       return zstd_decode(body, out);
+    case PlaneMethod::kAdaptive:
+      return adaptive_decode(body, out);
     default:
       return false;
   }

@@ -14,6 +14,7 @@ enum class PlaneMethod : std::uint8_t {
   kRans = 3,
   kSparse = 4,  // one value nearly throughout: gaps between the others, then those
   kZstd = 5,
+  kAdaptive = 6,  // probabilities learnt on the way, for what is small
 };
 
 // From this share of one value on, in percent, gaps between the others are tried.
@@ -23,8 +24,8 @@ inline constexpr std::size_t kSparsePercent = 60;
 void put_gap(Buffer& gaps, std::uint64_t gap);
 
 struct PlaneOptions {
-  bool zstd = false;
-  bool sparse = true;  // a plane inside a plane is not sparse again
+  bool thorough = false;  // zstd and adaptive coding, too
+  bool sparse = true;     // a plane inside a plane is not sparse again
 };
 // Appends method, length and body.
 void encode_plane(Bytes symbols, const PlaneOptions& options, Buffer& out);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <random>
 
+#include "codec/adaptive.h"
 #include "codec/huffman.h"
 #include "codec/rans.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 using namespace mcompress::codec;
 
-constexpr std::size_t kSize = 1 << 18;
+constexpr std::size_t kSize = 1 << 18, kSmall = 1 << 14;
 
 // deviation x 10: 0 stands for one byte in ten that is not zero.
 Buffer symbols(std::int64_t tenths, std::size_t size = kSize) {
@@ -45,6 +46,7 @@ Buffer huffman(const Buffer& data) {
   huffman_encode(data, huffman_lengths(count_bytes(data), kFastHuffmanBits), coded);
   return coded;
 }
+Buffer adaptive(const Buffer& data) { return *adaptive_encode(data, ~std::size_t{0}); }
 Buffer rans(const Buffer& data) {
   Buffer coded;
   rans_encode(data, rans_frequencies(count_bytes(data)), coded);
@@ -69,6 +71,12 @@ void rans_back(benchmark::State& state) {
   Buffer out(data.size());
   const bool plain = state.range(1) != 0;
   for (auto _ : state) benchmark::DoNotOptimize(rans_decode(coded, out, plain));
+  report(state, data, coded.size());
+}
+void adaptive_back(benchmark::State& state) {
+  const Buffer data = symbols(state.range(0), kSmall), coded = adaptive(data);
+  Buffer out(data.size());
+  for (auto _ : state) benchmark::DoNotOptimize(adaptive_decode(coded, out));
   report(state, data, coded.size());
 }
 void copy(benchmark::State& state) {
@@ -100,6 +108,8 @@ void sizes(benchmark::internal::Benchmark* bench) {
 BENCHMARK(copy)->Arg(300);
 BENCHMARK(encode<huffman>)->Name("huffman_encode")->Apply(sizes);
 BENCHMARK(huffman_back)->Name("huffman_decode")->Arg(0)->Arg(20)->Arg(300);
+BENCHMARK(encode<adaptive>)->Name("adaptive_encode")->Args({20, kSmall})->Args({300, kSmall});
+BENCHMARK(adaptive_back)->Name("adaptive_decode")->Arg(20)->Arg(300);
 BENCHMARK(encode<rans>)->Name("rans_encode")->Apply(sizes);
 BENCHMARK(rans_back)
     ->Name("rans_decode")

@@ -344,6 +344,85 @@ TEST(ClusterFeedback, CodebooksOfGroupsAreFittedToOutputsEachByItself) {
   for (std::size_t i = 0; i < of.input.values.size(); i += 5) EXPECT_EQ(codes.value(i), 0);
 }
 
+TEST(ClusterFeedback, NumbersOfVectorsAreFittedToOutputsEach) {
+  Correlated of;
+  of.input.zero = false;
+  for (std::size_t i = 0; i < of.input.values.size(); ++i) of.input.values[i] += 0.01F;
+  const Executor one(1), four(4);
+  for (const std::size_t entries : {4U, 32U}) {  // fewer unknowns than columns, and more
+    ClusterCodes codes = fit_vector_clusters(of.input, entries, 2, 0, 5, one);
+    ClusterCodes threads = codes;
+    const double before = of.error(codes);
+    ASSERT_TRUE(refit_codebook(of.input, of.view, of.moments, codes, one));
+    ASSERT_TRUE(refit_codebook(of.input, of.view, of.moments, threads, four));
+    EXPECT_EQ(codes.codebook, threads.codebook);
+    const double after = of.error(codes);
+    EXPECT_LT(after, before * 0.98) << entries;
+    // No number can be moved to an advantage, but for the damping of the equations.
+    for (std::size_t i = 0; i < codes.codebook.size(); ++i) {
+      for (const float step : {-0.02F, 0.02F}) {
+        ClusterCodes moved = codes;
+        moved.codebook[i] += step;
+        EXPECT_GT(of.error(moved), after) << entries << " " << i;
+      }
+    }
+  }
+}
+
+// Along columns (a matrix [rows, columns]) and across rows (its transpose, for MatMul).
+TEST(ClusterFeedback, VectorsMakeUpForEachOther) {
+  const Executor one(1), four(4);
+  for (const bool transposed : {false, true}) {
+    Correlated of;
+    of.input.zero = false;
+    if (transposed) {
+      std::vector<float> turned(of.input.values.size());
+      for (std::size_t r = 0; r < Correlated::kRows; ++r) {
+        for (std::size_t c = 0; c < Correlated::kColumns; ++c) {
+          turned[c * Correlated::kRows + r] = of.input.values[r * Correlated::kColumns + c];
+        }
+      }
+      of.input.values = turned;
+      of.view.outer = Correlated::kColumns;
+      of.view.inner = 1;
+    }
+    const auto error = [&](const ClusterCodes& codes) {
+      double sum = 0;
+      for (std::size_t r = 0; r < Correlated::kRows; ++r) {
+        std::vector<double> off(Correlated::kColumns);
+        for (std::size_t c = 0; c < Correlated::kColumns; ++c) {
+          const std::size_t at =
+              transposed ? c * Correlated::kRows + r : r * Correlated::kColumns + c;
+          off[c] = double{codes.value(at)} - double{of.input.values[at]};
+        }
+        for (std::size_t i = 0; i < off.size(); ++i) {
+          for (std::size_t j = 0; j < off.size(); ++j) {
+            sum += off[i] * of.moments[i * Correlated::kColumns + j] * off[j];
+          }
+        }
+      }
+      return sum;
+    };
+    for (const std::size_t dimension : {2U, 4U}) {
+      ASSERT_EQ(vector_layout(of.view, dimension),
+                transposed ? VectorLayout::kRows : VectorLayout::kColumns);
+      const ClusterCodes nearest = fit_vector_clusters(of.input, 64, dimension, 0, 5, one);
+      const auto factor = factor_of_codes(of.moments, Correlated::kColumns, 100000, !transposed);
+      ASSERT_TRUE(factor);
+      ClusterCodes plain = nearest, threads = nearest, cheap = nearest;
+      adapt_codes(of.input, of.view, *factor, 0, plain, one);
+      adapt_codes(of.input, of.view, *factor, 0, threads, four);
+      EXPECT_EQ(plain.codes, threads.codes);
+      EXPECT_LT(error(plain), error(nearest) * 0.7) << dimension << transposed;
+      adapt_codes(of.input, of.view, *factor, 8, cheap, one);
+      EXPECT_LT(entropy_bits(cheap.counts()), entropy_bits(plain.counts()));
+    }
+  }
+  RowView odd;
+  odd.outer = 8, odd.rows = 5, odd.inner = 1;
+  EXPECT_EQ(vector_layout(odd, 2), VectorLayout::kNeither);
+}
+
 TEST(ClusterWeights, OneCodebookForAll) {
   const std::string text =
       "<ir_version: 10, opset_import: [\"\" : 17]> g (float[N,80] x) => (float[N,64] y) <" +

@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 
+#include "codec/adaptive.h"
 #include "codec/huffman.h"
 #include "codec/kernels.h"
 #include "codec/plane.h"
@@ -204,6 +205,83 @@ TEST(Coders, SizesAreNearTheEntropy) {
   }
 }
 
+TEST(Adaptive, EveryDistributionComesBack) {
+  for (const Named& entry : distributions()) {
+    if (entry.data.size() > kMostAdaptive) continue;
+    const auto coded = adaptive_encode(entry.data, ~std::size_t{0});
+    ASSERT_TRUE(coded.has_value()) << entry.name;
+    Buffer out(entry.data.size(), 0xcc);
+    ASSERT_TRUE(adaptive_decode(*coded, out)) << entry.name;
+    ASSERT_EQ(out, entry.data) << entry.name;
+    EXPECT_EQ(adaptive_encode(entry.data, coded->size()), coded) << entry.name;
+    EXPECT_FALSE(adaptive_encode(entry.data, coded->size() - 1).has_value()) << entry.name;
+    Buffer longer = *coded;
+    longer.push_back(0);
+    EXPECT_FALSE(adaptive_decode(longer, out)) << entry.name;
+    EXPECT_FALSE(adaptive_decode({}, out));
+  }
+}
+
+// Computed by an implementation of docs/format.md in another language.
+TEST(Adaptive, BytesAreThoseOfTheFormat) {
+  Buffer few(64), many(48);
+  for (std::size_t i = 0; i < few.size(); ++i) {
+    few[i] = static_cast<std::uint8_t>(i % 3 != 0 ? (7 * i * i + i) % 13 : 5);
+  }
+  for (std::size_t i = 0; i < many.size(); ++i) {
+    many[i] = static_cast<std::uint8_t>(200 + i * i % 9 - i % 4 * 40);
+  }
+  EXPECT_EQ(
+      adaptive_encode(few, 100),
+      (Buffer{0x04, 0xa5, 0x34, 0x27, 0xc7, 0xd1, 0x2c, 0xdc, 0xfe, 0x1f, 0x77, 0x3e, 0xc1, 0x17,
+              0x1f, 0x42, 0xfb, 0xba, 0xfd, 0x5d, 0x76, 0x28, 0xaa, 0xc1, 0x61, 0xcc, 0xe3}));
+  EXPECT_EQ(adaptive_encode(many, 100),
+            (Buffer{0x08, 0x37, 0x8d, 0xae, 0x3f, 0x04, 0x1f, 0x26, 0xb9, 0x1f, 0x2e, 0x07, 0x26,
+                    0xcc, 0x4d, 0x39, 0x92, 0x94, 0x9f, 0xf6, 0xfc, 0x2f, 0x13, 0xba, 0xf5}));
+}
+
+TEST(Adaptive, HostileBytesAreRefusedOrDecodedWithinTheirBounds) {
+  const Buffer data = normal_bytes(3000, 4, 21);
+  const Buffer coded = *adaptive_encode(data, data.size());
+  Buffer out(data.size());
+  for (const std::uint8_t bits : std::to_array<std::uint8_t>({0, 7, 9, 255})) {
+    Buffer other = coded;
+    other[0] = bits;
+    EXPECT_FALSE(adaptive_decode(other, out)) << int{bits};
+  }
+  // What is cut off stands for other symbols; those have no other code.
+  for (std::size_t size = 0; size < coded.size(); size += 7) {
+    const Bytes cut = Bytes(coded).first(size);
+    if (!adaptive_decode(cut, out)) continue;
+    const Buffer again = *adaptive_encode(out, out.size());
+    EXPECT_TRUE(std::ranges::equal(again, cut)) << size;
+  }
+  Buffer large(kMostAdaptive + 1);
+  EXPECT_FALSE(adaptive_decode(coded, large));
+  std::mt19937 random(22);
+  for (int round = 0; round < 300; ++round) {
+    Buffer noise(1 + random() % 40);
+    for (std::uint8_t& byte : noise) byte = static_cast<std::uint8_t>(random());
+    noise[0] = static_cast<std::uint8_t>(1 + noise[0] % 8);
+    Buffer few(1 + random() % 40);
+    if (adaptive_decode(noise, few)) {
+      EXPECT_EQ(adaptive_encode(few, 100), noise) << round;
+    }
+  }
+}
+
+// Of few bytes a table would be a tenth.
+TEST(Adaptive, FewSymbolsAreNearTheirEntropyWithoutATable) {
+  for (const double deviation : {1.5, 8.0, 20.0}) {
+    const Buffer data = normal_bytes(2000, deviation, 23);
+    Buffer huffman;
+    huffman_encode(data, huffman_lengths(count_bytes(data), kFastHuffmanBits), huffman);
+    const std::size_t size = adaptive_encode(data, data.size())->size();
+    EXPECT_LT(static_cast<double>(size), entropy_bytes(data) * 1.07) << deviation;
+    EXPECT_LT(size, huffman.size()) << deviation;
+  }
+}
+
 TEST(Cost, LogarithmsAreThoseOfTheLibrary) {
   for (std::uint32_t f = 1; f <= 4096; ++f) {
     EXPECT_NEAR(cost_of_frequency()[f] / 65536.0, std::log2(4096.0 / f), 3e-5) << f;
@@ -235,6 +313,21 @@ TEST(Plane, ChoosesByWhatItHolds) {
   for (int i = 0; i < 400; ++i)
     spread[random() % spread.size()] = static_cast<std::uint8_t>(random());
   EXPECT_EQ(method_of(spread), PlaneMethod::kSparse);
+  // Adaptive coding takes what is small, and of the rest what it makes much smaller.
+  const auto thorough = [](const Buffer& data) {
+    PlaneOptions options;
+    options.thorough = true;
+    Buffer coded;
+    encode_plane(data, options, coded);
+    Buffer out(data.size());
+    ByteReader in(coded);
+    EXPECT_TRUE(decode_plane(in, out));
+    EXPECT_EQ(out, data);
+    return static_cast<PlaneMethod>(coded[0]);
+  };
+  EXPECT_EQ(thorough(normal_bytes(1000, 4, 8)), PlaneMethod::kAdaptive);
+  EXPECT_EQ(thorough(normal_bytes(1 << 16, 30, 8)), PlaneMethod::kRans);
+  EXPECT_EQ(thorough(normal_bytes(1 << 18, 1, 9)), PlaneMethod::kRans);
 }
 
 std::vector<Elements> all_kinds() {
@@ -361,7 +454,7 @@ TEST(Prediction, FindsTheNeighboursAndComesBack) {
 }
 
 TEST(Prediction, HalvesOfBytesFollowTheirNeighboursToo) {
-  const Buffer wide = rows_of_neighbours(60000, 0);
+  const Buffer wide = rows_of_neighbours(300000, 0);  // too much for adaptive coding
   Buffer halves(wide.size()), bytes(wide.size() / 2);
   for (std::size_t i = 0; i < wide.size(); ++i) {
     halves[i] =

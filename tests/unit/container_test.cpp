@@ -276,7 +276,7 @@ TEST_F(ArchiveTest, IndexesThatContradictThemselvesAreRefused) {
 
 TEST_F(ArchiveTest, AnotherVersionIsSaidToBeOne) {
   std::vector<std::byte> bytes = small_archive();
-  bytes[8] = std::byte{3};
+  bytes[8] = std::byte{4};
   const auto archive = Archive::open(bytes);
   ASSERT_FALSE(archive.ok());
   EXPECT_EQ(archive.error().code, Code::kUnsupported);
@@ -293,13 +293,6 @@ TEST_F(ArchiveTest, TheGoldenArchiveOfFormat1IsReadAsItWas) {
 
 TEST_F(ArchiveTest, TheGoldenArchiveOfFormat2IsReadAsItWas) {
   const fs::path golden = fs::path(MCOMPRESS_SOURCE_DIR) / "tests/golden";
-  if (std::getenv("MCOMPRESS_WRITE_GOLDEN") != nullptr) {  // for a new format only
-    archive_of_all_kinds();
-    fs::copy_file(path("kinds.mca"), golden / "archive-v2.mca");
-    std::ofstream(golden / "archive-v2.bin", std::ios::binary)
-        .write(reinterpret_cast<const char*>(file_.data()),
-               static_cast<std::streamsize>(file_.size()));
-  }
   ASSERT_TRUE(unpack_archive(golden / "archive-v2.mca", path("out"), silent_progress()).ok());
   EXPECT_EQ(read(path("out")), read(golden / "archive-v2.bin"));
   const auto bytes = read(golden / "archive-v2.mca");
@@ -319,6 +312,32 @@ TEST_F(ArchiveTest, TheGoldenArchiveOfFormat2IsReadAsItWas) {
   for (const int mode : {2, 3, 4, 5, 6, 7}) EXPECT_TRUE(modes.contains(mode)) << mode;
   EXPECT_TRUE(methods.contains(2));
   EXPECT_TRUE(methods.contains(3));
+}
+
+TEST_F(ArchiveTest, TheGoldenArchiveOfFormat3IsReadAsItWas) {
+  const fs::path golden = fs::path(MCOMPRESS_SOURCE_DIR) / "tests/golden";
+  if (std::getenv("MCOMPRESS_WRITE_GOLDEN") != nullptr) {  // for a new format only
+    archive_of_all_kinds();
+    fs::copy_file(path("kinds.mca"), golden / "archive-v3.mca");
+    std::ofstream(golden / "archive-v3.bin", std::ios::binary)
+        .write(reinterpret_cast<const char*>(file_.data()),
+               static_cast<std::streamsize>(file_.size()));
+  }
+  ASSERT_TRUE(unpack_archive(golden / "archive-v3.mca", path("out"), silent_progress()).ok());
+  EXPECT_EQ(read(path("out")), read(golden / "archive-v3.bin"));
+  const auto bytes = read(golden / "archive-v3.mca");
+  EXPECT_TRUE(reads_well(bytes));
+  const auto archive = Archive::open(bytes);
+  ASSERT_TRUE(archive.ok());
+  std::size_t adaptive = 0;  // planes
+  for (const ArchivedStream& stream : archive->index().streams) {
+    for (const ArchivedBlock& block : stream.blocks) {
+      const int mode = std::to_integer<int>(bytes[block.offset]);
+      const std::size_t front = mode == 2 ? 3 : mode == 5 ? 1 : 0;
+      adaptive += front > 0 && bytes[block.offset + front] == std::byte{6} ? 1 : 0;
+    }
+  }
+  EXPECT_GE(adaptive, 2U);
 }
 
 // Written byte by byte from docs/format.md: a block of mode 6, one of mode 7.

@@ -50,8 +50,8 @@ ClusterCodes fit_clusters(const ClusterInput& input, std::size_t clusters, doubl
 // Entries c that minimise sum over rows w of (w' - w) H (w' - w)^T with assignments as they are, H
 // (columns x columns) the second moments of the inputs: with M_c the 0/1 rows of entry c, normal
 // equations A c = b, A_ij = sum of M_i H M_j^T, b_i = sum of M_i H w^T. Entries equal to 0 stay.
-// Each group has equations of its own, from its rows. False, nothing changed: the equations have no
-// stable solution, or it is no better.
+// Each group has equations of its own, from its rows; numbers of vectors are unknowns each. False,
+// nothing changed: the equations have no stable solution, or it is no better.
 bool refit_codebook(const ClusterInput& input, const RowView& view, std::span<const double> moments,
                     ClusterCodes& codes, const Executor& executor);
 

@@ -95,13 +95,16 @@ Status ClusterFitter::start(std::size_t unit, const std::vector<double>& steps) 
 
 Status ClusterFitter::improve(std::size_t unit, const UnitInput& input, const GramMatrix& gram) {
   Fitted& made = fitted_[unit];
-  if (made.codes.dimension > 1) return ok_status();
   const std::vector<double> moments = in_order_of_unit(gram, input);
   MCOMPRESS_ASSIGN(const ClusterInput weight,
                    cluster_input(units_[unit], energies_[unit], how_.keep_zero));
   const RowView& view = units_[unit].place.holders.front().view;
-  if (how_.feedback && moments.size() == view.columns() * view.columns()) {
-    if (const auto factor = factor_of_codes(moments, view.columns(), gram.rows())) {
+  const VectorLayout layout =
+      made.codes.dimension > 1 ? vector_layout(view, made.codes.dimension) : VectorLayout::kRows;
+  if (how_.feedback && layout != VectorLayout::kNeither &&
+      moments.size() == view.columns() * view.columns()) {
+    if (const auto factor = factor_of_codes(moments, view.columns(), gram.rows(),
+                                            layout == VectorLayout::kColumns)) {
       adapt_codes(weight, view, *factor, how_.rate, made.codes, context_.executor());
       made.adapted = true;
     }

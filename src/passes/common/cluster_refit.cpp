@@ -30,22 +30,29 @@ bool solve(std::vector<double>& a, std::vector<double>& b, std::size_t n) {
   return true;
 }
 
-// Entries `book` of the rows [first, last), in place. False: nothing changed.
+// Numbers `book` of entries for the rows [first, last), in place; those of a vector are unknowns
+// each. False: nothing changed.
 bool refit_rows(const ClusterInput& input, const RowView& view, std::span<const double> moments,
                 const ClusterCodes& codes, std::size_t first, std::size_t last,
                 std::span<float> book, const Executor& executor) {
   const std::size_t columns = view.columns(), k = book.size();
   // All rows add to the same k equations: some of them tell as much.
   constexpr double kWork = 4e9;
-  const double row_work = static_cast<double>(columns) * static_cast<double>(columns + k);
+  // Many unknowns are met in few of a row's products.
+  const bool scattered = k > columns;
+  const double row_work =
+      static_cast<double>(columns) * static_cast<double>(columns + (scattered ? 0 : k));
   const auto most = static_cast<std::size_t>(std::max(1.0, kWork / row_work));
   const std::size_t step = (last - first + most - 1) / most;
   struct Equations {
     std::vector<double> a, b;
   };
   const std::size_t used = (last - first + step - 1) / step;
+  // k^2 numbers for each part of the sum.
+  constexpr std::size_t kRows = 4, kParts = 8;
+  const std::size_t grain = k <= 256 ? kRows : std::max(kRows, (used + kParts - 1) / kParts);
   const Equations sums = executor.ordered_reduce(
-      used, 4, Equations{std::vector<double>(k * k), std::vector<double>(k)},
+      used, grain, Equations{std::vector<double>(k * k), std::vector<double>(k)},
       [&](std::size_t begin, std::size_t end) {
         Equations part{std::vector<double>(k * k), std::vector<double>(k)};
         std::vector<double> sum(k);
@@ -57,18 +64,27 @@ bool refit_rows(const ClusterInput& input, const RowView& view, std::span<const 
           std::vector<std::size_t> entry(columns);
           std::vector<double> real(columns);
           for (std::size_t c = 0; c < columns; ++c) {
-            entry[c] = codes.codes[at(c)];
+            const std::size_t element = at(c), d = codes.dimension;
+            entry[c] = codes.codes[element / d] * d + element % d;
             real[c] = double{input.values[at(c)]};
           }
           for (std::size_t i = 0; i < columns; ++i) {
-            std::ranges::fill(sum, 0);
             double with = 0;
             const double* const row = moments.data() + i * columns;
-            for (std::size_t j = 0; j < columns; ++j) {
-              sum[entry[j]] += row[j];
-              with += row[j] * real[j];
+            double* const equation = part.a.data() + entry[i] * k;
+            if (scattered) {
+              for (std::size_t j = 0; j < columns; ++j) {
+                equation[entry[j]] += row[j];
+                with += row[j] * real[j];
+              }
+            } else {
+              std::ranges::fill(sum, 0);
+              for (std::size_t j = 0; j < columns; ++j) {
+                sum[entry[j]] += row[j];
+                with += row[j] * real[j];
+              }
+              for (std::size_t c = 0; c < k; ++c) equation[c] += sum[c];
             }
-            for (std::size_t c = 0; c < k; ++c) part.a[entry[i] * k + c] += sum[c];
             part.b[entry[i]] += with;
           }
         }
@@ -79,7 +95,7 @@ bool refit_rows(const ClusterInput& input, const RowView& view, std::span<const 
         for (std::size_t i = 0; i < x.b.size(); ++i) x.b[i] += y.b[i];
         return x;
       });
-  // The change of each entry, entries equal to 0 left out.
+  // The change of each number, those equal to 0 left out.
   std::vector<std::size_t> free;
   for (std::size_t c = 0; c < k; ++c) {
     if (book[c] != 0) free.push_back(c);
@@ -113,7 +129,8 @@ bool refit_codebook(const ClusterInput& input, const RowView& view, std::span<co
                     ClusterCodes& codes, const Executor& executor) {
   if (moments.size() != view.columns() * view.columns()) return false;
   const ChannelGroups& groups = codes.groups;
-  const std::size_t size = groups.count == 1 ? view.rows : groups.size, entries = codes.entries();
+  const std::size_t size = groups.count == 1 ? view.rows : groups.size;
+  const std::size_t entries = codes.entries() * codes.dimension;
   bool changed = false;
   for (std::size_t g = 0; g < groups.count; ++g) {
     const std::span<float> book(codes.codebook.data() + g * entries, entries);
