@@ -62,6 +62,7 @@ class Neighbourhood {
     std::stable_sort(found.begin(), found.end(),
                      [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<std::vector<std::size_t>> choices;
+    choices.reserve(found.size());
     for (auto& [noise, choice] : found) choices.push_back(std::move(choice));
     return choices;
   }
