@@ -12,6 +12,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
+#include "part_hooks.h"
 #include "recipe_files.h"
 #include "summary.h"
 #include "target_choice.h"
@@ -26,8 +27,8 @@ constexpr std::int64_t kProofSamples = 16;
 
 class Compression {
  public:
-  Compression(Job job, Console& console)
-      : job_(std::move(job)), options_(job_.options), console_(console) {}
+  Compression(Job job, PartHooks hooks, Console& console)
+      : job_(std::move(job)), hooks_(std::move(hooks)), options_(job_.options), console_(console) {}
 
   Status run() {
     MCOMPRESS_TRY(check_request());
@@ -92,10 +93,8 @@ class Compression {
 
   Status check_request() {
     MCOMPRESS_ASSIGN(samples_, parse_sample_count(options_.samples));
-    if (options_.print_recipe) {
-      MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
-      return ok_status();
-    }
+    MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
+    if (options_.print_recipe) return ok_status();
     if (options_.output.empty() && !options_.dry_run) {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o OUT, or --dry-run to write nothing");
@@ -117,7 +116,6 @@ class Compression {
     MCOMPRESS_TRY(check_overwrites(options_.report, "report", others));
     if (!options_.dry_run) MCOMPRESS_TRY(check_writable(options_.output));
     if (!options_.report.empty()) MCOMPRESS_TRY(check_writable(options_.report));
-    MCOMPRESS_ASSIGN(target_, TargetChoice::of(options_.target));
     return ok_status();
   }
 
@@ -151,12 +149,14 @@ class Compression {
     if (!options_.table.empty()) {
       MCOMPRESS_ASSIGN(table_, CalibrationTable::load(options_.table));
     }
-    if (has_calibration_data(options_)) {
+    if (hooks_.calibration) {
+      MCOMPRESS_ASSIGN(calib_, hooks_.calibration(model()));
+    } else if (has_calibration_data(options_)) {
       // Balancing needs to know how many; otherwise the pass takes what it wants.
       const std::int64_t limit = options_.balance == "labels" ? samples_.count : 0;
       MCOMPRESS_ASSIGN(calib_, open_samples(options_.calib, model(), options_, limit, console_));
-      MCOMPRESS_TRY(check_data(*calib_, model(), console_));
     }
+    if (calib_ != nullptr) MCOMPRESS_TRY(check_data(*calib_, model(), console_));
     if (!options_.eval.empty()) {
       DataFlags flags = options_;  // --input and --balance are about calibration
       flags.input.clear();
@@ -167,8 +167,7 @@ class Compression {
   }
 
   bool calibrates() const {
-    return std::any_of(recipe_.steps.begin(), recipe_.steps.end(),
-                       [](const RecipeStep& step) { return step.pass == "quantize-static"; });
+    return std::ranges::count(recipe_.steps, "quantize-static", &RecipeStep::pass) > 0;
   }
 
   // --samples auto: ranges from a copy of the model, as the pass would find them.
@@ -508,6 +507,7 @@ class Compression {
 
   Status finish() {
     MCOMPRESS_TRY(tell(job_.finished));
+    if (hooks_.result) MCOMPRESS_TRY(hooks_.result(model()));
     const bool with_model = report_text_.has_value();
     if (!with_model && !options_.report.empty() && options_.report != "-") {
       MCOMPRESS_TRY(write_file(options_.report, report_text()));
@@ -558,6 +558,7 @@ class Compression {
   }
 
   Job job_;
+  PartHooks hooks_;
   const Options& options_;
   Console& console_;
   LoadedModel loaded_;
@@ -591,6 +592,9 @@ class Compression {
 
 }  // namespace
 
-Status compress(Job job, Console& console) { return Compression(std::move(job), console).run(); }
+Status compress(Job job, Console& console) { return compress(std::move(job), {}, console); }
+Status compress(Job job, PartHooks hooks, Console& console) {
+  return Compression(std::move(job), std::move(hooks), console).run();
+}
 
 }  // namespace mcompress::tools

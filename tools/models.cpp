@@ -9,6 +9,7 @@
 #include <set>
 
 #include "mcompress/host.h"
+#include "part_hooks.h"
 #include "try.h"
 
 namespace mcompress::tools {
@@ -85,6 +86,13 @@ std::vector<PortInfo> ports_of(const Model& model) {
 Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const Model& model,
                                                  const DataFlags& flags, std::int64_t limit,
                                                  Console& console) {
+  return open_samples_for(path, model, ports_of(model), flags, limit, console);
+}
+
+Result<std::unique_ptr<DataSource>> open_samples_for(const std::string& path, const Model& model,
+                                                     const std::vector<PortInfo>& ports,
+                                                     const DataFlags& flags, std::int64_t limit,
+                                                     Console& console) {
   SampleOptions options;
   options.feeding = feeding_of(flags.feeding);
   options.limit = limit;
@@ -94,7 +102,6 @@ Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const 
   options.language = language_inputs(model);
   options.sequence_length = flags.sequence_length;
   options.pad_id = flags.pad_id;
-  const std::vector<PortInfo> ports = ports_of(model);
   std::vector<DataPath> paths;
   for (const std::string& text : flags.input) {
     const std::optional<DataPath> own = named_path(text);

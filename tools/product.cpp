@@ -153,6 +153,69 @@ Status read_choices(const Datum& entry, const Product& product, ProductPart& par
   return ok_status();
 }
 
+// `from`: the name of a part, or a map; of the parts before.
+Result<PartSource> read_source(const Datum& from, const Product& product) {
+  PartSource source;
+  source.given = from;
+  Datum map(Datum::Value(Datum::Map{}), from.where());
+  if (from.as_map() != nullptr) {
+    map = from;
+  } else {
+    map.set("part", from);
+  }
+  MCOMPRESS_TRY(check_keys(map, {"model", "part", "results"}));
+  MCOMPRESS_ASSIGN(const std::string name, text_of(map, "part", "whose results the samples are"));
+  std::vector<std::string> before;
+  for (const ProductPart& part : product.parts) before.push_back(part.name);
+  const auto found = std::ranges::find(before, name);
+  if (found == before.end()) {
+    const std::string close = nearest_name(name, before);
+    return part_error("part-source", "there is no part '" + name + "' before this one",
+                      *map.find("part"),
+                      !close.empty()   ? "did you mean '" + close + "'?"
+                      : before.empty() ? "a part takes data from one that stands before it"
+                                       : "parts before it: " + joined(before));
+  }
+  source.part = static_cast<std::size_t>(found - before.begin());
+  if (const Datum* model = map.find("model")) {
+    const std::string* text = model->as_string();
+    if (text == nullptr || (*text != "compressed" && *text != "original")) {
+      return part_error("part-source", "must be 'compressed' or 'original'", *model);
+    }
+    source.compressed = *text == "compressed";
+  }
+  const Datum* results = map.find("results");
+  if (results == nullptr) return source;
+  if (results->as_map() == nullptr) {
+    return part_error("part-results", "must be a map of outputs to inputs", *results,
+                      "results: {OUTPUT: INPUT}");
+  }
+  for (const auto& [output, input] : *results->as_map()) {
+    if (input.as_string() == nullptr) {
+      return part_error("part-results", "must be the name of an input of this part", input);
+    }
+    source.results.emplace(output, *input.as_string());
+  }
+  return source;
+}
+
+// The entry's data without `from`, which goes to the part.
+Result<Datum> data_beside_source(const Datum& entry, const Product& product, ProductPart& part) {
+  const Datum* data = entry.find("data");
+  if (data == nullptr || data->as_map() == nullptr) return entry;
+  Datum rest(Datum::Value(Datum::Map{}), data->where());
+  for (const auto& [key, value] : *data->as_map()) {
+    if (key != "from") {
+      rest.set(key, value);
+      continue;
+    }
+    MCOMPRESS_ASSIGN(part.source, read_source(value, product));
+  }
+  Datum whole = entry;
+  whole.set("data", std::move(rest));
+  return whole;
+}
+
 Result<ProductPart> read_part(const Datum& entry, const Product& product, const Recipe& all,
                               const Datum& whole, Console& console) {
   ProductPart part;
@@ -174,9 +237,11 @@ Result<ProductPart> read_part(const Datum& entry, const Product& product, const 
     }
     part.output = place.string();
   }
+  MCOMPRESS_ASSIGN(const Datum plain, data_beside_source(entry, product, part));
   MCOMPRESS_ASSIGN(const Recipe common,
-                   read_common(entry, {"data", "gates", "seed", "target"}, product.file, console));
+                   read_common(plain, {"data", "gates", "seed", "target"}, product.file, console));
   part.data = common.data;
+  if (part.source && part.data.is_null()) part.data = Datum::map();  // not those of a recipe
   part.own_gates = common.gates;
   MCOMPRESS_ASSIGN(part.gates, gates_in(common.gates));
   if (entry.find("target") != nullptr) {
@@ -247,7 +312,7 @@ Status share_out(Product& product, const Datum::List& entries) {
     part.quality_share = share;
     if (share <= 0) continue;
     const bool known = std::ranges::all_of(part.choices, [&](const PartChoice& choice) {
-      return has_data(part.data.is_null() ? choice.found.recipe.data : part.data);
+      return part.source || has_data(part.data.is_null() ? choice.found.recipe.data : part.data);
     });
     if (!known) {
       return part_error(
@@ -262,6 +327,24 @@ Status share_out(Product& product, const Datum::List& entries) {
       part.gates.min_sqnr =
           std::max(part.gates.min_sqnr, product.gates.min_sqnr - 10 * std::log10(share));
     }
+  }
+  return ok_status();
+}
+
+// Who makes data of others has samples of its own.
+Status check_sources(const Product& product, const Datum::List& entries) {
+  for (const ProductPart& part : product.parts) {
+    if (!part.source) continue;
+    const ProductPart& maker = product.parts[part.source->part];
+    const bool known = maker.source || std::ranges::all_of(maker.choices, [&](const auto& choice) {
+                         const Datum& data =
+                             maker.data.is_null() ? choice.found.recipe.data : maker.data;
+                         return data.find("calib") != nullptr || data.find("input") != nullptr;
+                       });
+    if (known) continue;
+    return part_error("part-source",
+                      "part '" + part.name + "' takes what it makes, and it has no samples",
+                      entries[part.source->part], "give 'calib' under 'data'");
   }
   return ok_status();
 }
@@ -321,6 +404,7 @@ Result<Product> checked_product(const Datum& datum, const std::string& file, Con
     }
     product.parts.push_back(std::move(part));
   }
+  MCOMPRESS_TRY(check_sources(product, *entries));
   MCOMPRESS_TRY(share_out(product, *entries));
   for (ProductPart& part : product.parts) {
     for (PartChoice& choice : part.choices) join_gates(part, choice.found.recipe);

@@ -12,6 +12,7 @@
 #include "compress.h"
 #include "console.h"
 #include "mcompress/recipe.h"
+#include "product_data.h"
 #include "recipe_files.h"
 
 namespace mcompress::tools {
@@ -24,11 +25,12 @@ struct PartChoice {
 
 struct ProductPart {
   std::string name;
-  std::string model;                // a file or a pattern, as given
-  std::string output;               // below the folder of results; empty: as the model lies
-  std::vector<PartChoice> choices;  // the first whose result satisfies the gates is taken
-  Datum data;                       // RecipeData; null: that of the choice
-  Datum own_gates;                  // RecipeGates as given; null: none
+  std::string model;                 // a file or a pattern, as given
+  std::string output;                // below the folder of results; empty: as the model lies
+  std::vector<PartChoice> choices;   // the first whose result satisfies the gates is taken
+  Datum data;                        // RecipeData; null: that of the choice
+  std::optional<PartSource> source;  // who makes its calibration data; in part or as a whole
+  Datum own_gates;                   // RecipeGates as given; null: none
   // Those with the part's share of the product's quality: what its result has to satisfy but for
   // bytes.
   RecipeGates gates;
@@ -73,7 +75,7 @@ class ByteBudget {
   // `sizes`: bytes of the parts before.
   ByteBudget(const Product& product, std::uint64_t allowed, std::vector<std::uint64_t> sizes);
 
-  // Parts in the order in which they are to be done.
+  // Parts in the order in which they are to be done; what another is made ready with comes first.
   const std::vector<std::size_t>& order() const { return order_; }
   // What `part` may use now; 0: nothing is said.
   std::uint64_t limit(std::size_t part) const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 
 #include "mcompress/host.h"
 #include "product.h"
@@ -144,6 +145,15 @@ ByteBudget::ByteBudget(const Product& product, std::uint64_t allowed,
       if (chooses_[i] == choosing) order_.push_back(i);
     }
   }
+  // Whose results another is calibrated on comes before it: it stands before it in the recipe.
+  std::vector<std::size_t> sorted;
+  const std::function<void(std::size_t)> take = [&](std::size_t part) {
+    if (std::ranges::find(sorted, part) != sorted.end()) return;
+    if (product.parts[part].source) take(product.parts[part].source->part);
+    sorted.push_back(part);
+  };
+  for (const std::size_t part : order_) take(part);
+  order_ = std::move(sorted);
 }
 
 std::uint64_t ByteBudget::limit(std::size_t part) const {

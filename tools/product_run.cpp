@@ -5,6 +5,7 @@
 #include "mcompress/companion.h"
 #include "mcompress/host.h"
 #include "mcompress/version.h"
+#include "part_hooks.h"
 #include "product.h"
 #include "report_data.h"
 #include "try.h"
@@ -52,6 +53,8 @@ class ProductWork {
       }
     }
     results_.resize(product_.parts.size());
+    kept_.resize(product_.parts.size());
+    taken_.resize(product_.parts.size(), 0);
     Status met = ok_status();
     for (const std::size_t part : budget.order()) {
       Status status = compress_part(part, budget);
@@ -142,11 +145,54 @@ class ProductWork {
     job.recipe_file = part.choices[choice].found.file;
     job.must_compress = must_compress(recipe);
     job.translates = only_translates(recipe);
-    const bool has_data = has_calibration_data(options) || !options.table.empty();
+    const bool has_data = part.source || has_calibration_data(options) || !options.table.empty();
     job.choose_recipe = [recipe, has_data](const Model& model, ReportScope&) {
       return resolve_recipe(recipe, model, has_data);
     };
     return job;
+  }
+
+  // The samples that `part` gets from another, for `model`, which it is or was.
+  Result<std::unique_ptr<DataSource>> made_samples(std::size_t part, const CompressOptions& options,
+                                                   const Model& model) const {
+    const PartSource& source = *product_.parts[part].source;
+    MadeSamples made;
+    made.part = product_.parts[source.part].name;
+    made.results = source.results;
+    made.threads = static_cast<int>(options.threads);
+    const std::unique_ptr<Model>& result = kept_[source.part];
+    if (source.compressed && result != nullptr) {
+      made.maker = result->clone();
+    } else {
+      MCOMPRESS_ASSIGN(LoadedModel loaded, load(files_[source.part].model, console_));
+      made.maker = std::move(loaded.model);
+    }
+    MCOMPRESS_ASSIGN(const Job job, job_of(source.part, taken_[source.part]));
+    const bool chained = product_.parts[source.part].source.has_value();
+    MCOMPRESS_ASSIGN(made.samples, chained ? made_samples(source.part, job.options, *made.maker)
+                                           : open_samples(job.options.calib, *made.maker,
+                                                          job.options, 0, console_));
+    if (has_calibration_data(options)) {
+      MCOMPRESS_ASSIGN(const auto inputs, results_for(*made.maker, model, made.results, made.part));
+      std::vector<PortInfo> ports = ports_of(model);
+      std::erase_if(ports, [&inputs](const PortInfo& port) {
+        return std::ranges::any_of(inputs, [&](const auto& to) { return to.second == port.name; });
+      });
+      MCOMPRESS_ASSIGN(made.rest,
+                       open_samples_for(options.calib, model, ports, options, 0, console_));
+    }
+    auto opened = open_made_samples(std::move(made), model);
+    if (opened.ok()) return opened;
+    Error error = std::move(opened).error();
+    if (error.code == Code::kUsage) error.diagnostic.where = source.given.where();
+    return error;
+  }
+
+  // Whether a part is calibrated on the result of this one.
+  bool is_source(std::size_t part) const {
+    return std::ranges::any_of(product_.parts, [part](const ProductPart& other) {
+      return other.source && other.source->compressed && other.source->part == part;
+    });
   }
 
   // The first choice whose result satisfies the gates.
@@ -163,12 +209,25 @@ class ProductWork {
       if (result.limit > 0 && !(last && budget.may_pass(index))) limit_bytes(job, result.limit);
       if (!last) job.options.write_missed = false;
       job.outputs = &outputs_;
+      taken_[index] = i;
+      PartHooks hooks;
+      if (part.source) {
+        hooks.calibration = [this, index, options = job.options](const Model& model) {
+          return made_samples(index, options, model);
+        };
+      }
+      if (is_source(index)) {
+        hooks.result = [this, index](const Model& result) {
+          kept_[index] = result.clone();
+          return ok_status();
+        };
+      }
       Datum report;
       job.reported = [&report](const std::string& text) -> Status {
         MCOMPRESS_ASSIGN(report, datum_from_json(text, "report"));
         return ok_status();
       };
-      Status status = compress(std::move(job), console_);
+      Status status = compress(std::move(job), std::move(hooks), console_);
       if (!report.is_null()) {
         MCOMPRESS_ASSIGN(result.figures, result_of_report(report, part.name));
         result.figures.label = part.name;
@@ -299,6 +358,13 @@ class ProductWork {
       if (product_.gates.max_drop < 100 || product_.gates.min_sqnr > 0) {
         entry.set("quality-share", Datum::real(part.quality_share));
       }
+      if (part.source) {
+        MCOMPRESS_ASSIGN(const Job job, job_of(i, 0));
+        Datum data = data_of(job.options);
+        if (data.is_null()) data = Datum::map();
+        data.set("from", part.source->given);
+        entry.set("data", std::move(data));
+      }
       Datum choices = Datum::list();
       std::optional<Error> unfit;
       for (std::size_t j = 0; j < part.choices.size(); ++j) {
@@ -331,6 +397,8 @@ class ProductWork {
   Console& console_;
   std::vector<PartFiles> files_;
   std::vector<PartResult> results_;
+  std::vector<std::unique_ptr<Model>> kept_;  // results that others are calibrated on; else null
+  std::vector<std::size_t> taken_;            // the choice of each part
   std::uint64_t bytes_before_ = 0, bytes_after_ = 0, allowed_ = 0;
   OutputSet outputs_;
 };

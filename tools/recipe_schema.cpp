@@ -159,6 +159,28 @@ Datum share_schema(std::string_view description) {
   return share;
 }
 
+Datum part_data_schema() {
+  Datum map = Datum::map();
+  map.set("part", typed("string", "the part's name; it stands before this one"));
+  Datum model = typed({}, "whose results: what it was made into, or what it was");
+  model.set("enum", texts({"compressed", "original"}));
+  map.set("model", std::move(model));
+  Datum results = typed("object", "output of that part: input of this one");
+  results.set("additionalProperties", typed("string"));
+  map.set("results", std::move(results));
+  Datum written_out = closed_map(std::move(map), "a part, and which of its outputs are what");
+  written_out.set("required", texts({"part"}));
+  Datum shapes = Datum::list();
+  shapes.push(typed("string", "a part that stands before this one"));
+  shapes.push(std::move(written_out));
+  Datum from = typed({}, "calibration data are what another part makes of its own");
+  from.set("anyOf", std::move(shapes));
+  Datum properties = Datum::map();
+  add_options(properties, RecipeData::schema().specs());
+  properties.set("from", std::move(from));
+  return closed_map(std::move(properties), "paths from the recipe's folder");
+}
+
 // A model of a product.
 Datum part_schema() {
   std::vector<std::string> names;
@@ -195,7 +217,7 @@ Datum part_schema() {
   properties.set("passes", reference("passes"));
   properties.set("converge", converge_schema());
   add_target(properties);
-  properties.set("data", reference("data"));
+  properties.set("data", reference("part-data"));
   properties.set("gates", reference("gates"));
   properties.set("bytes-share",
                  share_schema("of the product's bytes; else by size, of what is left"));
@@ -235,6 +257,7 @@ Datum recipe_schema() {
 
   defs.set("passes", std::move(passes));
   defs.set("data", part(RecipeData::schema().specs(), "paths from the recipe's folder"));
+  defs.set("part-data", part_data_schema());
   defs.set("gates", part(RecipeGates::schema().specs(), "what the result has to satisfy"));
 
   Datum properties = Datum::map();

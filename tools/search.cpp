@@ -105,8 +105,9 @@ const Schema<Options>& Options::schema() {
 
 // What runs in integers only matters where time does.
 std::vector<std::string> default_forms(const Options& options) {
-  std::vector<std::string> forms = {"float16",   "int8",      "cluster-7", "cluster-6", "cluster-5",
-                                    "cluster-4", "cluster-3", "cluster-2", "int4-32",   "int4-128"};
+  std::vector<std::string> forms = {"float16",   "int8",      "cluster-7", "cluster-6",
+                                    "cluster-5", "cluster-4", "cluster-3", "cluster-2",
+                                    "int4",      "int4-32",   "int4-128"};
   if (options.pack) {
     forms.insert(forms.end(), {"cluster-8", "sparse-50-cluster-5", "sparse-70-cluster-4"});
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mcompress/host.h"
 #include "mcompress/pipeline.h"
 #include "support/hash.h"
 #include "support/json.h"
@@ -27,6 +28,22 @@ Result<std::string> text_of(const Datum& datum, const std::string& path,
   if (const std::string* text = datum.as_string()) return *text;
   if (const auto* typed = std::get_if<Datum::Text>(&datum.value())) return typed->text;
   return recipe_error("recipe-not-text", std::string(wanted), at(datum, path));
+}
+
+// Of an entry without a pass: options are known by it, so only a key much like it can be meant.
+Error missing_pass(const Datum::Map& fields, Location where) {
+  std::vector<std::string> keys;
+  keys.reserve(fields.size());
+  for (const auto& [key, value] : fields) keys.push_back(key);
+  std::string hint;
+  for (const char* wanted : {"pass", "recipe"}) {
+    const std::string close = nearest_name(wanted, keys);
+    if (hint.empty() && !close.empty()) {
+      hint = "unknown key '" + close + "': did you mean '" + wanted + "'?";
+    }
+  }
+  return recipe_error("recipe-pass-name", "the key 'pass' is missing", std::move(where),
+                      std::move(hint));
 }
 
 // A part of a recipe with a schema of its own, checked and as it was given.
@@ -155,7 +172,7 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
     if (const Datum::Map* fields = entry.as_map()) {
       const Datum* name = entry.find("pass");
       if (name == nullptr) {
-        return recipe_error("recipe-pass-name", "the key 'pass' is missing", at(entry, path));
+        return missing_pass(*fields, at(entry, path));
       }
       MCOMPRESS_ASSIGN(step.pass, text_of(*name, path + ".pass"));
       for (const auto& [key, value] : *fields) {

@@ -49,6 +49,7 @@ class KnapsackSearch {
       MCOMPRESS_TRY(start_smallest());
     }
     MCOMPRESS_TRY(improve());
+    MCOMPRESS_TRY(try_neighbours(space_, ledger_, reserved()));
     return fill_front();
   }
 

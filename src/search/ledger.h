@@ -91,6 +91,14 @@ Status search_all(SearchSpace& space, SearchLedger& ledger);
 // What these have in common.
 // Evaluates every form alone, on all layers that take it, as far as it may hold.
 Status try_uniform_forms(SearchSpace& space, SearchLedger& ledger, std::size_t most);
+// All choices that differ from `centre` in one layer, and, where that is no more than `most` pairs
+// of changes, in two.
+std::vector<std::vector<std::size_t>> neighbours_of(std::span<const SearchLayer> layers,
+                                                    std::span<const std::size_t> centre,
+                                                    std::size_t most);
+// Evaluates neighbours of the best point, the least noise first, from each better one on, until
+// nothing is left that may be better, to spend beside `reserved`, or many were tried in vain.
+Status try_neighbours(SearchSpace& space, SearchLedger& ledger, double reserved);
 // The choice of the fewest bytes, by those of the layers and forms, nothing built.
 std::vector<std::size_t> smallest_choice(const SearchSpace& space);
 // The choice of least loss that fits `bytes` by the bytes of the layers alone, and `microseconds`

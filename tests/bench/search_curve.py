@@ -1,11 +1,13 @@
 """Quality at 25 % and 15 % of the float32 bytes: search beside uniform forms.
 
-    search_curve.py MCOMPRESS CORPUS [--prefer P] [--limit N] [--share S]... [--tools PYTHON] [MODEL...]     a Markdown table on stdout
+    search_curve.py MCOMPRESS CORPUS [--prefer P] [--limit N] [--share S]... [--search FLAGS] [--tools PYTHON] [MODEL...]
+        a Markdown table on stdout
 
 For each labelled model of the corpus: the uniform forms (weights in INT8, in INT4 blocks, clustered to 4 and 5 bits) with
 their bytes, and what `search` finds within each share of the bytes in 60 evaluations. "best uniform" is the best of the
 uniform results that fit the share. Quality is that of `mcompress eval` on the evaluation data, the first N samples where
-slow models ask for that (needs numpy). No third-party packages otherwise.
+slow models ask for that (needs numpy). No third-party packages otherwise. --search "--widths 1,0.75": further flags of
+search; the shares of a model have what is measured of its layers in common, and count it each.
 
 --tools: an interpreter that has onnxsim and nncf. Their mixed precision is run at each setting of mixed_peers.py and scored
 by the same `mcompress eval`; shown is the best result of each that fits the share, or its smallest where none does. No
@@ -15,6 +17,7 @@ search then.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -116,6 +119,7 @@ def main():
     parser.add_argument("--limit", type=int, help="evaluation samples, the first so many")
     parser.add_argument("--share", type=float, action="append")
     parser.add_argument("--prefer", default="metric", help="of search: metric, no-loss or sqnr")
+    parser.add_argument("--search", metavar="FLAGS", default="", help="further flags of search, in one argument")
     parser.add_argument("--tools", metavar="PYTHON")
     args = parser.parse_intermixed_args()
     mcompress, corpus, shares = args.mcompress, args.corpus, args.share or SHARES
@@ -151,14 +155,19 @@ def main():
                 front = os.path.join(folder, "front.json")
                 done = run(mcompress, ["search", model, "-o", out, "--calib", calib, "--eval", data, *more,
                                        "--max-size-ratio", str(share), "--evaluations", "60", "--front", front,
-                                       "--front-points", "0", "--prefer", args.prefer])
+                                       "--front-points", "0", "--prefer", args.prefer,
+                                       "--resume", os.path.join(folder, name + ".json"), *shlex.split(args.search)])
                 best = best_within(uniform, share * of)
                 beside = f"{best[0]} {shown(best[1], of, best[2], best[3])}" if best else "none fits"
                 found, count = "none holds", "-"
                 if done.returncode == 0:
                     found = shown(os.path.getsize(out), of, *quality(mcompress, model, out, data, more))
                     with open(front, encoding="utf-8") as file:
-                        count = f"{json.load(file)['evaluations']:.1f}"
+                        facts = json.load(file)
+                    count = f"{facts['evaluations']:.1f}"
+                    print(f"{name} {share}: {facts.get('widths', '')}", file=sys.stderr)
+                else:
+                    print(f"{name} {share}: {done.stderr[-400:]}", file=sys.stderr)
                 print(f"| {name} | {base:.2f} | {100 * share:.0f} % | {beside} | {found} | {count} |", flush=True)
 
 

@@ -96,3 +96,14 @@ for wrong in "--block-size 48" "--mode static" "--block-form other" "--weights u
   [[ $status == 1 ]]
   [[ ! -e none.onnx ]]
 done
+
+# Whole rows of a product that the target would keep packed: MatMulNBits has none, so they fold.
+large=$MCOMPRESS_FIXTURES/large-product.onnx
+quantize "$large" -o blocks.onnx --weights uint4
+"$MCOMPRESS" inspect blocks.onnx --json >out
+grep -q MatMulNBits out
+quantize "$large" -o rows.onnx --weights uint4 --block-size 0
+"$MCOMPRESS" inspect rows.onnx --json >out
+grep -q '"Gather"' out
+! grep -q MatMulNBits out
+(( $(size rows.onnx) < $(size blocks.onnx) && $(size rows.onnx) * 7 < $(size "$large") ))

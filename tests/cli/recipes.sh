@@ -50,3 +50,10 @@ refused "static quantization needs calibration data" 'passes: [quantize-static]'
 status=0
 "$MCOMPRESS" run missing.yaml "$digits/model.onnx" -o out.onnx 2>message || status=$?
 [[ $status == 1 ]] && grep -q missing.yaml message
+
+# A key much like the one that is missing.
+printf 'version: 1\npasses:\n  - pas: quantize-weights\n' >near.yaml
+status=0
+"$MCOMPRESS" run near.yaml "$MCOMPRESS_MODELS/digits/model.onnx" -o near.onnx 2>message || status=$?
+[[ $status == 1 && ! -e near.onnx ]]
+grep -q "near.yaml:3:5: passes\[0\]: the key 'pass' is missing (unknown key 'pas': did you mean 'pass'?)" message

@@ -40,6 +40,40 @@ void write_decoders(const std::filesystem::path& folder) {
   write_npz(folder / "rows.npz", {{"input_ids", npy("<i8", {16, 24}, rows)}});
 }
 
+// Models of which one reads what the other makes, with samples of the first, and what it makes of
+// them: twice as much.
+void write_chain(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  const std::string head = "<ir_version: 8, opset_import: [\"\" : 17]> ";
+  write_file(folder / "twice.onnx",
+             bytes_from_text(head + "twice (float[N,32] x) => (float[N,32] h) { h = Add(x, x) }"));
+  write_file(folder / "maker.onnx",
+             bytes_from_text(head + "maker (float[N,32] x) => (float[N,32] h) <" +
+                             weights("w", {32, 32}) + "> { h = MatMul(x, w) }"));
+  const std::string layers = weights("v", {32, 64}) + ", " + weights("u", {64, 32});
+  write_file(folder / "reader.onnx",
+             bytes_from_text(head + "reader (float[N,32] h) => (float[N,32] y) <" + layers +
+                             "> { a = MatMul(h, v) b = Relu(a) y = MatMul(b, u) }"));
+  write_file(folder / "two.onnx",
+             bytes_from_text(head + "two (float[N,32] k, float[N,32] t) => (float[N,32] y) <" +
+                             layers + "> { s = Add(k, t) a = MatMul(s, v) y = MatMul(a, u) }"));
+  write_file(folder / "other.onnx",
+             bytes_from_text(head + "other (float[N,7] h) => (float[N,8] y) <" +
+                             weights("w", {7, 8}) + "> { y = MatMul(h, w) }"));
+  std::vector<float> once, doubled;
+  for (int i = 0; i < 24 * 32; ++i) {
+    once.push_back(static_cast<float>(i * 37 % 101) / 50 - 1);
+    doubled.push_back(2 * once.back());
+  }
+  write_npz(folder / "x.npz", {{"x", npy("<f4", {24, 32}, once)}});
+  write_npz(folder / "h.npz", {{"h", npy("<f4", {24, 32}, doubled)}});
+  write_npz(folder / "t.npz", {{"t", npy("<f4", {24, 32}, once)}});
+  write_npz(folder / "kt.npz",
+            {{"k", npy("<f4", {24, 32}, doubled)}, {"t", npy("<f4", {24, 32}, once)}});
+  write_npz(folder / "short.npz",
+            {{"t", npy("<f4", {1, 32}, std::vector<float>(once.begin(), once.begin() + 32))}});
+}
+
 struct Named {
   std::string_view name;
   std::string bytes;
@@ -86,6 +120,10 @@ std::vector<Named> models() {
           c = Relu(b)
           y = Reshape(c, s)
         })")},
+      // As large as products have to be for MatMulNBits.
+      {"large-product", bytes_from_text("<ir_version: 8, opset_import: [\"\" : 17]> large "
+                                        "(float[N,320] x) => (float[N,320] y) <" +
+                                        weights("w", {320, 320}) + "> { y = MatMul(x, w) }")},
       // Nobody can run it.
       {"custom", bytes_from_text(R"(
         <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>
@@ -114,6 +152,7 @@ int main(int argc, char** argv) {
     mcompress::testing::write_file(folder / (std::string(name) + ".onnx"), bytes);
   }
   mcompress::testing::write_decoders(folder / "decoder");
+  mcompress::testing::write_chain(folder / "chain");
   for (const auto& fixture : mcompress::testing::fixtures()) {
     mcompress::testing::write_file(folder / (fixture.name + ".onnx"), fixture.bytes);
   }

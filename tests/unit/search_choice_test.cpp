@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -84,6 +85,29 @@ SearchPoint point_of(double drop, double db, std::uint64_t bytes, bool holds = t
   point.bytes = bytes;
   point.holds = holds;
   return point;
+}
+
+// Of three forms the second does not apply to the last layer: 2 + 2 + 1 single changes, and 2 x 2
+// + 2 x 1 + 2 x 1 of two layers.
+TEST(SearchNeighbours, DifferInOneLayerOrTwo) {
+  std::vector<SearchLayer> layers(3);
+  layers[0].effects = layers[1].effects = {measured(0), measured(1e-4), measured(1e-2)};
+  layers[2].effects = {measured(0), SearchEffect{}, measured(1e-3)};
+  const std::vector<std::size_t> centre = {1, 0, 2};
+  const auto all = neighbours_of(layers, centre, 100);
+  ASSERT_EQ(all.size(), 13U);
+  EXPECT_EQ(all[0], (std::vector<std::size_t>{0, 0, 2}));
+  EXPECT_EQ(all[4], (std::vector<std::size_t>{1, 0, 0}));
+  const std::set<std::vector<std::size_t>> unequal(all.begin(), all.end());
+  EXPECT_EQ(unequal.size(), 13U);
+  for (const auto& choice : all) {
+    std::size_t changes = 0;
+    for (std::size_t i = 0; i < 3; ++i) changes += choice[i] != centre[i] ? 1 : 0;
+    EXPECT_TRUE(changes == 1 || changes == 2);
+    EXPECT_TRUE(layers[2].effects[choice[2]].applies);
+  }
+  // Ten pairs of changes are too many for nine.
+  EXPECT_EQ(neighbours_of(layers, centre, 9).size(), 5U);
 }
 
 TEST(SearchPreference, TellsWhetherBeatingTheOriginalCounts) {

@@ -249,6 +249,11 @@ class Planner {
         columns * static_cast<std::size_t>(format.bits) % 8 != 0) {
       holder.form = Form::kFold;
     }
+    // The operators of packed products have no blocks of whole rows.
+    if (!request_.form && holder.form == Form::kMatMulNBits && format.block == 0 &&
+        std::ranges::find(rule_.block_sizes, 0) == rule_.block_sizes.end()) {
+      holder.form = rule_.others;
+    }
     // ONNX Runtime's CPU kernels of both operators know float32 and float16.
     if (holder.is_packed() && holder.type == DataType::kBfloat16) holder.form = Form::kFold;
     if (holder.form == Form::kNone) {
