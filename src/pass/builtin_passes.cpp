@@ -44,6 +44,7 @@ const PassRegistry& builtin_passes() {
                                infer_shapes_info,
                                inline_functions_info,
                                lift_constants_info,
+                               lower_group_norm_info,
                                merge_casts_info,
                                merge_reshapes_info,
                                merge_slices_info,

@@ -40,6 +40,7 @@ PassInfo fuse_transpose_gemm_info();
 PassInfo infer_shapes_info();
 PassInfo inline_functions_info();
 PassInfo lift_constants_info();
+PassInfo lower_group_norm_info();
 PassInfo merge_casts_info();
 PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();

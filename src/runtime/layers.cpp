@@ -21,6 +21,7 @@
 #include "mcompress/evaluate.h"
 #include "numeric/error.h"
 #include "runtime/decisions.h"
+#include "runtime/model_facts.h"
 #include "runtime/part_groups.h"
 #include "support/try.h"
 
@@ -165,7 +166,9 @@ class LayerJudge {
     SessionOptions session;
     session.threads = options_.threads;
     std::vector<const Value*> order;
-    for (const auto& [candidate, reference] : partner_) order.push_back(reference);
+    for (const auto& [candidate, reference] : partner_) {
+      if (may_be_tensor(*reference)) order.push_back(reference);
+    }
     std::sort(order.begin(), order.end(),
               [](const Value* a, const Value* b) { return a->id() < b->id(); });
     for (const Value* value : order) session.observed.emplace_back(value->name());

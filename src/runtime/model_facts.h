@@ -18,6 +18,10 @@ KnownTypes known_types(const Model& model);
 // "Conv" or "com.microsoft:QGemm" with the number of nodes, nested graphs included, by name.
 std::vector<std::pair<std::string, std::int64_t>> count_operators(Model& model);
 
+// False for a value of unknown type that an operator makes as a sequence or an optional, and for
+// what Identity, If and Loop hand on of those.
+bool may_be_tensor(const Value& value);
+
 using LargeTensors = std::vector<std::pair<std::string, Tensor>>;
 std::uint64_t total_bytes(const LargeTensors& large);
 

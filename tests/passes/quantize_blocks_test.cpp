@@ -191,7 +191,7 @@ TEST(QuantizeBlocks, EveryOperatorAndForm) {
     // Small products are folded: the operator is asked for.
     const bool nbits = one.made == "MatMulNBits" || one.made == "GatherBlockQuantized";
     const auto checked = blocks(
-        one.text, nbits ? R"({"block-form": "matmul-nbits"})" : R"({"block-form": "auto"})", 1.5);
+        one.text, nbits ? R"({"block-form": "matmul-nbits"})" : R"({"block-form": "fold"})", 1.5);
     const std::int64_t weights_in = one.text.find("LSTM") != std::string::npos ? 2 : 1;
     EXPECT_EQ(checked.run->applied("quantize-blocks"), weights_in) << one.text.substr(0, 90);
     if (!one.made.empty()) {
@@ -365,6 +365,10 @@ TEST(QuantizeBlocks, SaysWhyOneStays) {
   EXPECT_EQ(why(model("(float[N,64,5,5] x) => (float[N,128,3,3] y)", weights("w", {128, 1, 3, 3}),
                       "z = Conv<group=64>(x, w) \n y = MaxPool<kernel_shape=[1,1]>(z)")),
             "has rows of 9 weights: too short for few bits");
+  // 1,440 weights: 4.75 bits each and 1,000 bytes of nodes are more than bytes and 20 scales.
+  EXPECT_EQ(why(model("(float[N,8,5,5] x) => (float[N,20,3,3] y)", weights("w", {20, 8, 3, 3}),
+                      "y = Conv(x, w)")),
+            "takes no fewer bytes in 4 bits than in 8: the nodes that unpack it count, too");
   EXPECT_EQ(why(model("(float[64,16] x) => (float[64,16] y)", w, "y = Add(x, w)")),
             "is not a weight of Add 'Add node that makes 'y''");
   EXPECT_EQ(why(model("(float[N,64] x) => (float[N,16] y, float[64,16] w)", w, "y = MatMul(x, w)")),

@@ -207,6 +207,28 @@ TEST(Layers, SideBySideStandsWhatDoesNotReadEachOther) {
   EXPECT_EQ(groups, groups_of_parts(parts));
 }
 
+// Sequences have no numbers to compare; the layers around them do.
+TEST(Layers, LooksPastSequences) {
+  constexpr std::string_view kSequences = R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[1, 3] x) => (float[1, 6] z) <float two = {2.0}> {
+  a = Mul(x, two)
+  s = SequenceConstruct(a, x)
+  t = Identity(s)
+  c = ConcatFromSequence<axis = 1>(t)
+  z = Neg(c)
+})";
+  const auto result = compared(kSequences, kSequences);
+  ASSERT_TRUE(result.ok()) << result.error().diagnostic.message;
+  ASSERT_EQ(result->layers.size(), 3U);
+  EXPECT_EQ(result->layers[0].value, "a");
+  EXPECT_EQ(result->layers[1].value, "c");
+  EXPECT_EQ(result->layers[2].value, "z");
+  for (const LayerError& layer : result->layers) EXPECT_TRUE(std::isinf(layer.accumulated_db));
+  EXPECT_EQ(result->layers[1].why_no_own, "'t' could not be observed");
+  EXPECT_TRUE(result->layers[2].own_db);
+}
+
 TEST(Layers, SaysWhenNothingIsShared) {
   const auto result = compared(kReference, R"(
 <ir_version: 8, opset_import: ["" : 17]>

@@ -87,7 +87,8 @@ class Planner {
       return ok_status();
     }
     MCOMPRESS_ASSIGN(FoundBlockUnit found, look_at(value, tensor));
-    if (found.unit) {
+    if (found.unit) found.why = why_no_gain_over_bytes(*found.unit);
+    if (found.unit && found.why.empty()) {
       units_.push_back(std::move(*found.unit));
     } else {
       skip(value, tensor, found.user, std::move(found.why));
@@ -287,6 +288,20 @@ class Planner {
       return "would not get smaller";
     }
     return {};
+  }
+
+  // Unpacking takes some ten nodes, bytes with a scale per channel take two: for a small weight
+  // these are more than what shorter codes save, and bytes lose less.
+  std::string why_no_gain_over_bytes(const BlockUnit& unit) const {
+    if (request_.form || unit.holders.front().form != Form::kFold || unit.format.bits >= 8) {
+      return {};
+    }
+    constexpr double kMoreNodes = 1000;  // bytes of nodes and names, measured on 24 weights
+    const auto elements = static_cast<double>(unit.holders.front().tensor.elements());
+    const double blocks = unit.format.bits_per_weight(unit.columns()) * elements / 8;
+    if (blocks + kMoreNodes < elements + 4 * static_cast<double>(unit.rows())) return {};
+    return "takes no fewer bytes in " + std::to_string(unit.format.bits) +
+           " bits than in 8: the nodes that unpack it count, too";
   }
 
   // What the form can hold.
