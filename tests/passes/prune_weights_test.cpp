@@ -433,22 +433,22 @@ Datum at(double sparsity, std::string_view method, std::string_view repair) {
 }
 
 TEST_F(PruneDigits, SparseGptIsBestAndRepairHelps) {
-  std::vector<double> db;
-  for (const auto& [method, repair] :
-       {std::pair("magnitude", "none"), std::pair("wanda", "none"), std::pair("sparsegpt", "none"),
-        std::pair("sparsegpt", "least-squares")}) {
-    Pruned made;
-    prune(at(0.7, method, repair), 1, made);
-    db.push_back(sqnr_db(*made.model));
+  for (const double sparsity : {0.6, 0.7, 0.8}) {
+    std::vector<double> db;
+    for (const auto& [method, repair] : {std::pair("wanda", "none"), std::pair("sparsegpt", "none"),
+                                         std::pair("sparsegpt", "least-squares")}) {
+      Pruned made;
+      prune(at(sparsity, method, repair), 1, made);
+      db.push_back(sqnr_db(*made.model));
+    }
+    EXPECT_GT(db[1], db[0] + 1) << sparsity;
+    EXPECT_GT(db[2], db[1]) << sparsity;
   }
-  EXPECT_GT(db[2], db[0] + 3);
-  EXPECT_GT(db[2], db[1]);
-  EXPECT_GT(db[3], db[2]);
 }
 
 // By scores alone it is not: they see no output as a whole.
 TEST_F(PruneDigits, WandaIsBetterThanMagnitude) {
-  for (const double sparsity : {0.6, 0.7}) {
+  for (const double sparsity : {0.6, 0.7, 0.8}) {
     std::vector<double> db;
     for (const char* method : {"magnitude", "wanda"}) {
       Pruned made;

@@ -229,6 +229,9 @@ class LayerPruning {
           way.follow = false;
           if (automatic && crossed) ways.push_back(way);
         } else if (sweeps) {
+          // What the sweep moves is the least squares over the columns to come alone: over all
+          // that stay it is the same update, finished.
+          way.refit = true;
           way.joint = joins;
           ways.push_back(way);
           way.follow = crossed;

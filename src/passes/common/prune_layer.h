@@ -17,7 +17,7 @@ namespace mcompress {
 enum class PruneMethod : std::uint8_t { kAuto, kMagnitude, kWanda, kRelative, kSparseGpt };
 enum class PruneRepair : std::uint8_t {
   kAuto,          // what leaves the least error on samples that are held out
-  kNone,          // SparseGPT makes up for weights by itself
+  kNone,          // SparseGPT makes up for weights by itself, by least squares, and moves no mean
   kBias,          // the mean of each output
   kAffine,        // mean and gain of each output
   kLeastSquares,  // all weights that stay, and the mean
