@@ -24,6 +24,8 @@
 namespace mcompress {
 namespace {
 
+constexpr const char* kRuntimeDomain = "com.microsoft";
+
 // The checker prints warnings to the standard output, which belongs to the user.
 class SilentOutput {
  public:
@@ -63,6 +65,35 @@ Status make_checkable(ModelSkeleton& skeleton) {
         tensor.add_dims(1);
         return ok_status();
       });
+}
+
+// ONNX Runtime keeps an operator of its own in ONNX's domain, where the checker looks for it in
+// vain: it is to be taken for one of a domain that has no schemas here. True: one was there.
+bool set_apart_runtime_operators(onnx::GraphProto& graph) {
+  bool any = false;
+  for (onnx::NodeProto& node : *graph.mutable_node()) {
+    if (node.domain().empty() && node.op_type() == "SimplifiedLayerNormalization") {
+      node.set_domain(kRuntimeDomain);
+      any = true;
+    }
+    for (onnx::AttributeProto& attribute : *node.mutable_attribute()) {
+      if (attribute.has_g()) any |= set_apart_runtime_operators(*attribute.mutable_g());
+      for (onnx::GraphProto& body : *attribute.mutable_graphs()) {
+        any |= set_apart_runtime_operators(body);
+      }
+    }
+  }
+  return any;
+}
+
+void set_apart_runtime_operators(onnx::ModelProto& model) {
+  if (!set_apart_runtime_operators(*model.mutable_graph())) return;
+  for (const auto& entry : model.opset_import()) {
+    if (entry.domain() == kRuntimeDomain) return;
+  }
+  auto& entry = *model.add_opset_import();
+  entry.set_domain(kRuntimeDomain);
+  entry.set_version(1);
 }
 
 // Shapes are small integers: those are put back for inference to see, weights are not.
@@ -189,6 +220,7 @@ std::int64_t newest_opset() {
 Status check_model(const Model& model) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_TRY(make_checkable(skeleton));
+  set_apart_runtime_operators(skeleton.proto);
   const SilentOutput silent;
   const SchemaLease schemas(skeleton.proto);
   try {

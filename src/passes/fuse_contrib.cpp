@@ -11,6 +11,8 @@
 //     q, k, v from x by constant matrices               x, [wq wk wv], [bq bk bv], , , mask)
 //     q, k, v from other tensors                 =>   MultiHeadAttention<..>(q, k, v, , , mask)
 //   Unsqueeze(Gather(Shape(x), 1), 0)            =>   Shape<start = 1, end = 2>(x)
+//   x / sqrt(mean(x^2) + epsilon) * gamma        =>   SimplifiedLayerNormalization(x, gamma)
+//     where RMSNormalization is too new; the runtime keeps this one in ONNX's own domain
 //
 // It runs once, when nothing else has anything left to do: others do not know these operators.
 //
@@ -18,6 +20,7 @@
 // LayerNormalization do (ONNX Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small
 // vision transformer becomes 25 % slower by it.
 #include "passes/common/contrib.h"
+#include "passes/common/normalization.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -34,6 +37,7 @@ class FuseContrib final : public Pass {
   Status run(Model& model, PassContext& context) override {
     if (!options_.allow_contrib) return ok_status();
     MCOMPRESS_TRY(admit_contrib(context.target()));
+    MCOMPRESS_TRY(merge_normalizations(model, context, "SimplifiedLayerNormalization", false));
     ContribWriter writer(model, context);
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));

@@ -454,15 +454,16 @@ class LayerJudge {
           return given_for(*feed, values, feeds) != nullptr;
         });
       };
-      const auto others = std::ranges::stable_partition(group.layers, fits);
-      if (others.size() == group.layers.size()) {
+      const auto end = std::stable_partition(group.layers.begin(), group.layers.end(), fits);
+      const auto fitting = static_cast<std::size_t>(end - group.layers.begin());
+      if (fitting == 0) {
         groups.push_back(std::move(group));
         continue;
       }
-      if (!others.empty()) {
+      if (fitting < group.layers.size()) {
         const std::span<const std::size_t> all = group.layers;
-        open_group(all.first(all.size() - others.size()), open);
-        open_group(all.last(others.size()), open);
+        open_group(all.first(fitting), open);
+        open_group(all.subspan(fitting), open);
         continue;
       }
       std::vector<NamedTensor> given;

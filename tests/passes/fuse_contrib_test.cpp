@@ -62,6 +62,26 @@ TEST(FuseContrib, RefusesATargetWithoutOperatorsOfItsOwn) {
   EXPECT_FALSE(run->changed);
 }
 
+TEST(FuseContrib, ANormalisationByTheRootMeanSquare) {
+  const auto norm = [](std::string_view square) {
+    return header() + "(float[n,3,6] x) => (float[n,3,6] y) <" + weights("gamma", {6}) +
+           ", float two = {2}, float one = {1}, float epsilon = {0.00001}> { s = " +
+           std::string(square) +
+           " m = ReduceMean<axes = [-1]>(s) e = Add(m, epsilon) r = Sqrt(e) i = Div(one, r) "
+           "n = Mul(x, i) y = Mul(n, gamma) }";
+  };
+  const auto checked = check_passes(norm("Pow(x, two)"), kPasses, 1e-5);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  const Node& node = *checked.after->graph().first();
+  EXPECT_EQ(node.op_type(), "SimplifiedLayerNormalization");
+  EXPECT_EQ(node.domain(), "");
+  EXPECT_FLOAT_EQ(node.float_attribute("epsilon", 0), 1e-5F);
+  // Not the mean of squares, and not for every target.
+  EXPECT_FALSE(check_passes(norm("Abs(x)"), kPasses, 0.0).run->changed);
+  EXPECT_FALSE(
+      check_passes(norm("Pow(x, two)"), {"infer-shapes", "fuse-contrib"}, 0.0).run->changed);
+}
+
 TEST(FuseContrib, ConvAppliesItsActivation) {
   for (const char* body :
        {"y = Relu(t)", "y = LeakyRelu(t)", "y = LeakyRelu<alpha = 0.3>(t)", "y = Sigmoid(t)",
