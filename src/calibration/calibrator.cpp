@@ -223,10 +223,6 @@ class Runs {
   std::optional<Error> failure_;
 };
 
-std::string mebibytes(std::uint64_t bytes) {
-  return fixed(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
-}
-
 int wanted_threads(const CalibratorOptions& options) {
   const unsigned processors = std::max(std::thread::hardware_concurrency(), 1U);
   return options.threads > 0 ? options.threads : static_cast<int>(processors);
@@ -260,21 +256,21 @@ void note_plan(const Work& work, std::uint64_t shown, std::uint64_t budget,
   const RunSchedule& schedule = work.schedule;
   std::string text = std::to_string(schedule.runs()) + " runs of up to " +
                      std::to_string(std::max(schedule.first, schedule.batch)) + " samples, with " +
-                     mebibytes(shown) + " of observed activations each, as many at once as " +
-                     mebibytes(budget) + " hold";
+                     memory_text(shown) + " of observed activations each, as many at once as " +
+                     memory_text(budget) + " hold";
   if (work.measured) {
-    text += ": a run takes " + mebibytes(work.shares.run) + ", statistics " +
-            mebibytes(work.shares.statistics) + ", in " + std::to_string(work.shares.passes) +
+    text += ": a run takes " + memory_text(work.shares.run) + ", statistics " +
+            memory_text(work.shares.statistics) + ", in " + std::to_string(work.shares.passes) +
             (work.shares.passes == 1 ? " pass" : " passes") + " over the data";
   }
   diagnostics.note("calibration-plan", std::move(text));
   if (work.measured && work.shares.least > budget) {
     diagnostics.warn(
         "calibration-over-budget",
-        "calibration needs at least " + mebibytes(work.shares.least) + ", the budget is " +
-            mebibytes(budget) + ": it takes " +
-            mebibytes(work.shares.run + work.shares.statistics) + ", one run " +
-            mebibytes(work.shares.run) + " and statistics " + mebibytes(work.shares.statistics),
+        "calibration needs at least " + memory_text(work.shares.least) + ", the budget is " +
+            memory_text(budget) + ": it takes " +
+            memory_text(work.shares.run + work.shares.statistics) + ", one run " +
+            memory_text(work.shares.run) + " and statistics " + memory_text(work.shares.statistics),
         {},
         "runs are not made smaller, so that results do not depend on the budget; raise "
         "--memory-budget");

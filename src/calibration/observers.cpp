@@ -15,7 +15,7 @@ constexpr std::size_t kDecodeChunk = 8192;
 
 // Values of a run up to which all of them are counted, and from which on one of so many: the tails
 // of a range need some hundred thousand values, which some dozens of runs have then.
-constexpr std::size_t kWorthCounting = 4096, kCountOneOf = 16;
+constexpr std::size_t kWorthCounting = 8192, kCountOneOf = 16;
 
 Range wider(const std::optional<Range>& range, const Range& other) {
   if (!range) return other;

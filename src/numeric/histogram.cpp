@@ -180,28 +180,32 @@ void Histogram::add_sample(std::span<const float> values, Range range, std::size
   }
   const kernel::CountGrid grid{min_, max_, std::ldexp(1.0f, -exponent_), kBins};
   LocalCounts local;
-  std::size_t pending = 0;
+  local.clear(static_cast<std::size_t>(kZeroBin + bin_of(min_)),
+              static_cast<std::size_t>(kZeroBin + bin_of(max_)));
+  std::array<float, kernel::kBlock> taken;
+  std::size_t filled = 0, pending = 0;
   std::uint64_t zeros = 0;
-  const auto clear = [&] {
-    local.clear(static_cast<std::size_t>(kZeroBin + bin_of(min_)),
-                static_cast<std::size_t>(kZeroBin + bin_of(max_)));
+  const auto count = [&] {
+    if (pending + filled > kernel::kMostCounted) {
+      local.add_to(counts_, every);
+      local.clear(local.first, local.last);
+      pending = 0;
+    }
+    zeros += kernel::count_run(taken.data(), filled, grid,
+                               local.counts.data() + kZeroBin * LocalCounts::kCopies)
+                 .zeros;
+    pending += std::exchange(filled, 0);
   };
-  clear();
   const std::size_t group = every * kStretch;
   const std::size_t rest = values.size() % every;  // these stand for themselves, once
   const std::size_t sampled = values.size() - rest;
   for (std::size_t from = 0, g = 0; from < sampled; from += group, ++g) {
-    const std::size_t here = std::min(group, sampled - from), n = here / every;
-    if (pending + n > kernel::kMostCounted) {
-      local.add_to(counts_, every);
-      clear();
-      pending = 0;
-    }
-    zeros += kernel::count_run(values.data() + from + mixed(seed, g) % every * n, n, grid,
-                               local.counts.data() + kZeroBin * LocalCounts::kCopies)
-                 .zeros;
-    pending += n;
+    const std::size_t n = std::min(group, sampled - from) / every;
+    if (filled + n > taken.size()) count();
+    std::copy_n(values.data() + from + mixed(seed, g) % every * n, n, taken.data() + filled);
+    filled += n;
   }
+  count();
   local.add_to(counts_, every);
   zeros *= every;
   counts_[kZeroBin] += zeros;

@@ -38,7 +38,7 @@ class Histogram {
   // the same.
   void add_sample(std::span<const float> values, Range range, std::size_t every,
                   std::uint64_t seed);
-  static constexpr std::size_t kStretch = 512;
+  static constexpr std::size_t kStretch = 64;
   void merge(const Histogram& other);
 
   // Minimum, maximum and counts are exact; the sums take each value for the middle of its bin (and

@@ -183,6 +183,10 @@ std::string human_bytes(std::uint64_t bytes) {
   return fixed(value, 1) + ' ' + std::string(kUnits[unit]);
 }
 
+std::string memory_text(std::uint64_t bytes) {
+  return fixed(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
+}
+
 std::optional<std::int64_t> parse_bytes(std::string_view text) {
   const std::size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
   std::string_view suffix = text.substr(digits);

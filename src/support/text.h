@@ -32,6 +32,9 @@ bool is_glob(std::string_view pattern);
 // "999 B", "1.2 kB", "1.2 MB", "3.4 GB": decimal units, at most one digit after the point.
 std::string human_bytes(std::uint64_t bytes);
 
+// "12.50 MiB".
+std::string memory_text(std::uint64_t bytes);
+
 // "4096", "512MB" (decimal), "2GiB" and "2G" (binary), "1.5 GB". Empty for anything else and
 // beyond 2^63 - 1.
 std::optional<std::int64_t> parse_bytes(std::string_view text);

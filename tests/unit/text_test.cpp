@@ -69,6 +69,8 @@ TEST(Text, GlobDoesNotExplode) {
 }
 
 TEST(Text, HumanBytes) {
+  EXPECT_EQ(memory_text(0), "0.00 MiB");
+  EXPECT_EQ(memory_text(25 << 19), "12.50 MiB");
   EXPECT_EQ(human_bytes(0), "0 B");
   EXPECT_EQ(human_bytes(999), "999 B");
   EXPECT_EQ(human_bytes(1000), "1.0 kB");

@@ -6,6 +6,7 @@
 
 #include "passes/common/memory_share.h"
 #include "passes/common/padding.h"
+#include "support/text.h"
 #include "support/try.h"
 
 namespace mcompress {

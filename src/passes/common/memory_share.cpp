@@ -16,10 +16,6 @@ void MemoryGate::leave(std::uint64_t bytes) {
   room_.notify_all();
 }
 
-std::string memory_text(std::uint64_t bytes) {
-  return fixed(static_cast<double>(bytes) / (1 << 20), 2) + " MiB";
-}
-
 void tell_memory(PassContext& context, std::string_view step, std::string_view plan,
                  std::uint64_t least) {
   const std::uint64_t budget = context.memory_budget();

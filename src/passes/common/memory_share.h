@@ -48,9 +48,6 @@ inline std::uint64_t rest_of(std::uint64_t budget, std::uint64_t taken) {
   return budget > taken ? budget - taken : 0;
 }
 
-// "12.50 MiB".
-std::string memory_text(std::uint64_t bytes);
-
 // Under a budget notes what a step holds ("memory-plan"), and warns with both figures where the
 // budget is less than the `least` the step can do with ("memory-over-budget"). Without one does
 // nothing. `step`: "the choice of ranges".

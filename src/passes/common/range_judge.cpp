@@ -16,6 +16,7 @@
 #include "numeric/error.h"
 #include "passes/common/memory_share.h"
 #include "support/executor.h"
+#include "support/text.h"
 #include "support/try.h"
 
 namespace mcompress {
