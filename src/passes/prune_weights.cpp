@@ -31,6 +31,8 @@ constexpr double kUsual = 0.5;
 constexpr double kHighest = 0.95;
 constexpr double kFinest = 0.01;  // steps in which the highest sparsity is looked for
 constexpr std::int64_t kJudges = 32;
+constexpr double kNear = 0.5;  // dB above what is asked for that are near enough
+constexpr int kMostTrials = 5;
 constexpr double kRounding = 1e-6;  // of points, which are differences of shares
 
 // What was reached on the way.
@@ -54,6 +56,7 @@ class PruneWeights final : public Pass {
     std::int64_t block_size = -1;
     std::string storage = "auto";
     double max_drop = 100;
+    double output_sqnr = 0;
     std::int64_t steps = 1;
     std::vector<std::string> mask;
     std::string save_mask;
@@ -104,6 +107,11 @@ class PruneWeights final : public Pass {
                    "points of the metric, or percent of perplexity, that may be lost at most; 100: "
                    "not asked for")
             .range(0, 100)
+            .field("output-sqnr", &Options::output_sqnr,
+                   "with data: as much of the sparsity as keeps the outputs that close, nothing "
+                   "where none does; 0: all of it")
+            .unit("dB")
+            .range(0, 100)
             .field("steps", &Options::steps,
                    "prune in so many steps, each from what the last one left, and measure each")
             .range(1, 64)
@@ -134,7 +142,18 @@ class PruneWeights final : public Pass {
                    "prune the first convolution and the layer that makes the outputs, too")
             .field("min-elements", &Options::min_elements, "smaller tensors stay as they are")
             .range(1, 1e12)
-            .unit("elements");
+            .unit("elements")
+            .rule([](const Options& options) -> Status {
+              const bool fixed = options.pattern.find(':') != std::string::npos &&
+                                 !options.pattern.starts_with("block");
+              const bool other =
+                  options.max_drop < 100 || options.steps > 1 || !options.mask.empty() || fixed;
+              if (options.output_sqnr == 0 || !other) return ok_status();
+              return Error(Code::kUsage, "outputs-and-more",
+                           "what keeps the outputs close is found in one step, without masks, "
+                           "N:M and max-drop",
+                           {{}, "output-sqnr", {}}, "leave the other one out");
+            });
     return kSchema;
   }
   explicit PruneWeights(Options options) : options_(std::move(options)) {}
@@ -152,9 +171,10 @@ class PruneWeights final : public Pass {
     PruneRun run(model, layers, settings_, context);
     std::vector<PrunedLayer> pruned;
     MCOMPRESS_TRY(find(run, layers, context, pruned));
+    report_curve(context);
+    if (pruned.empty()) return explain_all_kept(model, layers, context);
     MCOMPRESS_TRY(write_pruned(model, context.edit(), layers, pruned));
     MCOMPRESS_TRY(store_pruned(model, layers, pruned, store_, context));
-    report_curve(context);
     return write_files(layers, pruned);
   }
 
@@ -233,6 +253,7 @@ class PruneWeights final : public Pass {
       MCOMPRESS_TRY(needs("repair " + options_.repair, "repair"));
     }
     if (options_.max_drop < 100) MCOMPRESS_TRY(needs("a largest drop", "max-drop"));
+    if (options_.output_sqnr > 0) MCOMPRESS_TRY(needs("an SQNR of outputs", "output-sqnr"));
     const bool fixed = pattern->of_group() || !options_.mask.empty();
     if (fixed && options_.sparsity > 0) {
       return Error(Code::kUsage, "sparsity-twice",
@@ -304,7 +325,8 @@ class PruneWeights final : public Pass {
     return guard_->open_reference(context.reference(), model);
   }
   bool measures() const {
-    return options_.steps > 1 || options_.max_drop < 100 || !options_.curve.empty();
+    return options_.steps > 1 || options_.max_drop < 100 || options_.output_sqnr > 0 ||
+           !options_.curve.empty();
   }
 
   Status find(PruneRun& run, const std::vector<PruneLayer>& layers, PassContext& context,
@@ -312,6 +334,7 @@ class PruneWeights final : public Pass {
     const bool fixed = settings_.rules.pattern.of_group() || settings_.masks != nullptr;
     const bool gated = options_.max_drop < 100;
     const double wish = options_.sparsity > 0 ? options_.sparsity : gated ? kHighest : kUsual;
+    if (options_.output_sqnr > 0) return keep_outputs(run, wish, layers, context, pruned);
     if (fixed || !gated) {
       const std::int64_t steps = fixed ? 1 : options_.steps;
       for (std::int64_t step = 1; step <= steps; ++step) {
@@ -394,6 +417,66 @@ class PruneWeights final : public Pass {
       if (next <= holds + 1e-9 || next >= fails - 1e-9) break;
     }
     return pruned.empty() ? missed() : ok_status();
+  }
+
+  // The highest sparsity up to `wish` whose outputs stay close: by what layers' errors predict and
+  // by how far that was off in the last trial; between two trials, of which one holds, along a
+  // straight line.
+  Status keep_outputs(PruneRun& run, double wish, const std::vector<PruneLayer>& layers,
+                      PassContext& context, std::vector<PrunedLayer>& pruned) {
+    const double wanted = options_.output_sqnr;
+    double holds = 0, fails = wish + kFinest, offset = 0;
+    std::optional<double> above, below;  // dB, of what holds and fails
+    const auto predicted = [&](double sparsity) -> Result<std::optional<double>> {
+      MCOMPRESS_ASSIGN(const std::vector<double> shares, run.spread(sparsity));
+      return run.predicted_db(shares);
+    };
+    const auto highest = [&]() -> Result<double> {
+      if (above && below) {
+        constexpr double kLeastPart = 0.1;
+        const double part = (*above - wanted) / std::max(*above - *below, 1e-9);
+        const double at = holds + std::clamp(part, kLeastPart, 1 - kLeastPart) * (fails - holds);
+        return std::clamp(std::floor(at / kFinest) * kFinest, holds + kFinest, fails - kFinest);
+      }
+      double low = holds, high = fails;  // on the grid, `low` as predicted to hold
+      while (high - low > kFinest + 1e-9) {
+        const double middle = std::round((low + high) / 2 / kFinest) * kFinest;
+        MCOMPRESS_ASSIGN(const auto db, predicted(middle));
+        if (!db) return curve_.empty() ? wish : middle;
+        (*db + offset >= wanted ? low : high) = middle;
+      }
+      return std::clamp(low, holds + kFinest, std::min(wish, fails - kFinest));
+    };
+    for (int trial = 0; trial < kMostTrials && fails - holds > kFinest + 1e-9; ++trial) {
+      MCOMPRESS_ASSIGN(const double next, highest());
+      MCOMPRESS_ASSIGN(Trial tried, try_at(run, next, {}, layers, context));
+      const double reached = curve_.back().sqnr_db;
+      MCOMPRESS_ASSIGN(const auto db, predicted(next));
+      if (db) offset = reached - *db;
+      if (reached < wanted) {
+        fails = next, below = reached;
+        continue;
+      }
+      holds = next, above = reached;
+      pruned = std::move(tried.pruned);
+      if (reached < wanted + kNear) break;
+    }
+    return ok_status();
+  }
+
+  Status explain_all_kept(Model& model, const std::vector<PruneLayer>& layers,
+                          PassContext& context) const {
+    const std::string why =
+        "no sparsity was found that keeps " + fixed(options_.output_sqnr, 1) + " dB of the outputs";
+    context.diagnostics().warn("prune-outputs", why, {}, "weights stay as they are");
+    std::map<std::uint32_t, Value*> values;
+    for (Value* value : constants_of(model.graph())) values.emplace(value->id(), value);
+    for (const PruneLayer& layer : layers) {
+      const Value& value = *values.at(layer.value);
+      const Node* user = value.uses().empty() ? nullptr : value.uses().front().node;
+      explain_kept(context, value, layer.tensor, user, why);
+    }
+    return ok_status();
   }
 
   Status missed() const {

@@ -175,6 +175,7 @@ TEST(PruneWeights, RefusesWhatItCanNotDo) {
   EXPECT_EQ(code(R"({"method": "sparsegpt"})"), "no-calibration-data");
   EXPECT_EQ(code(R"({"repair": "least-squares"})"), "no-calibration-data");
   EXPECT_EQ(code(R"({"max-drop": 1})"), "no-calibration-data");
+  EXPECT_EQ(code(R"({"output-sqnr": 20})"), "no-calibration-data");
   EXPECT_EQ(code(R"({"pattern": "2:4", "sparsity": 0.5})"), "sparsity-twice");
   EXPECT_EQ(code(R"({"storage": "sparse-initializer"})"), "storage-unsupported");
   EXPECT_EQ(code(R"({"method": "ria"})"), "no-calibration-data");
@@ -482,6 +483,40 @@ TEST_F(PruneDigits, TheSameBytesWithAnyThreads) {
     prints.push_back(fingerprint(*made.model));
   }
   EXPECT_EQ(prints[0], prints[1]);
+}
+
+TEST_F(PruneDigits, TakesAsMuchAsKeepsTheOutputs) {
+  std::vector<double> shares;
+  for (const double wanted : {8.0, 24.0, 100.0}) {
+    for (const char* scope : {"auto", "layer"}) {  // with a prediction, and by halves
+      Pruned made;
+      Datum options = at(0.6, "wanda", "bias");
+      options.set("scope", Datum::string(scope));
+      options.set("output-sqnr", Datum::real(wanted));
+      options.set("storage", Datum::string("dense"));
+      prune(options, 1, made);
+      const Datum facts = made.report.root().facts();
+      const Datum& last = facts.find("passes")->as_list()->back();
+      const Datum::List& tried = *last.find("curve")->as_list();
+      EXPECT_LE(tried.size(), 5U);
+      if (wanted == 100.0) {  // nothing is that close
+        EXPECT_EQ(last.find("sparsity"), nullptr);
+        continue;
+      }
+      const double share = std::get<double>(last.find("sparsity")->value());
+      EXPECT_LE(share, 0.605);
+      // The samples of the trials are half of these.
+      EXPECT_GT(sqnr_db(*made.model), wanted - 1) << scope;
+      if (share < 0.55) {
+        EXPECT_LT(sqnr_db(*made.model), wanted + 3) << scope;
+      }
+      if (wanted == 8.0) {
+        EXPECT_NEAR(share, 0.6, 0.01) << scope;
+      }
+      shares.push_back(share);
+    }
+  }
+  EXPECT_GT(shares[0], shares[2]);
 }
 
 TEST_F(PruneDigits, StepsEndWhereOneStepEnds) {

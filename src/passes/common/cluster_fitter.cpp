@@ -14,6 +14,7 @@ namespace {
 constexpr std::size_t kMostColumns = 4608;
 constexpr std::size_t kMemory = std::size_t{256} << 20;  // of Gram matrices at a time
 constexpr std::int64_t kGuardSamples = 64;
+constexpr std::int64_t kRankSamples = 16;  // which of two weights counts more needs fewer
 
 // Root of the mean square of what is not 0, by importance.
 double spread_of(const ClusterInput& input) {
@@ -215,7 +216,9 @@ Status ClusterFitter::fit_to_outputs(double sqnr_db) {
     return fit_by_means("what was done before keeps " + fixed(before, 1) +
                         " dB of the outputs, and " + fixed(sqnr_db, 1) + " are asked for");
   }
-  MCOMPRESS_ASSIGN(const std::vector<double> relative, relative_steps(guard, *runtime));
+  Guard rank(*runtime, *context_.calibration_data(), kRankSamples);
+  MCOMPRESS_TRY(rank.open_reference(context_.reference(), model_));
+  MCOMPRESS_ASSIGN(const std::vector<double> relative, relative_steps(rank, *runtime));
   std::vector<std::size_t> all(units_.size());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
   // Sixteenths of an octave, from 1/16 of a weight's spread to 16 of it.
@@ -235,16 +238,22 @@ Status ClusterFitter::fit_to_outputs(double sqnr_db) {
     return db;
   };
   std::vector<Fitted> best;
-  int holds = kLowest - 1, fails = kHighest + 1;
-  while (fails - holds > 1) {
-    const int middle = holds + (fails - holds) / 2;
-    MCOMPRESS_ASSIGN(const double db, trial(middle));
+  constexpr int kSlopeTrials = 8;
+  int holds = kLowest - 1, fails = kHighest + 1, next = -kOctave / 2;
+  for (int tried = 1; fails - holds > 1; ++tried) {
+    MCOMPRESS_ASSIGN(const double db, trial(next));
     if (db < sqnr_db) {
-      fails = middle;
-      continue;
+      fails = next;
+    } else {
+      holds = next, reached_db_ = db;
+      best = fitted_;
     }
-    holds = middle, reached_db_ = db;
-    best = fitted_;
+    // Twice the distance, 6 dB; by halves where that does not come nearer.
+    const double off = std::clamp((db - sqnr_db) * kOctave / 6.02, -2.0 * kOctave, 2.0 * kOctave);
+    const int by = db < sqnr_db ? std::min(-1, static_cast<int>(std::floor(off)))
+                                : std::max(1, static_cast<int>(std::floor(off)));
+    const bool inside = next + by > holds && next + by < fails;
+    next = inside && tried < kSlopeTrials ? next + by : holds + (fails - holds) / 2;
   }
   if (best.empty()) {
     return fit_by_means("not even the narrowest distances keep " + fixed(sqnr_db, 1) +

@@ -213,6 +213,27 @@ Result<std::vector<double>> PruneRun::model_gains() const {
   return gains;
 }
 
+// Between the points of the grid along straight lines.
+double PruneRun::error_at(std::size_t layer, double sparsity) const {
+  const auto above = std::ranges::upper_bound(grid_, sparsity);
+  const auto at = static_cast<std::size_t>(above - grid_.begin()) - 1;
+  double error = errors_[layer][at];
+  if (at + 1 < grid_.size()) {
+    const double part = (sparsity - grid_[at]) / (grid_[at + 1] - grid_[at]);
+    error += part * (errors_[layer][at + 1] - error);
+  }
+  return error;
+}
+
+std::optional<double> PruneRun::predicted_db(const std::vector<double>& sparsities) const {
+  double noise = 0;
+  for (std::size_t i = 0; i < errors_.size(); ++i) {
+    if (!errors_[i].empty()) noise += error_at(i, sparsities[i]);
+  }
+  if (!(noise > 0)) return std::nullopt;
+  return -10 * std::log10(noise);
+}
+
 Result<std::vector<double>> PruneRun::shares_by_errors(double sparsity) {
   MCOMPRESS_TRY(measure_errors());
   // Layers without errors lose what is asked for, the others share the rest.
@@ -228,14 +249,7 @@ Result<std::vector<double>> PruneRun::shares_by_errors(double sparsity) {
     // Back to even steps, as the choice wants them.
     std::vector<double> even;
     for (double s = 0; s <= std::max(most, sparsity) + 1e-9; s += kFineStep / 2) {
-      const auto above = std::ranges::upper_bound(grid_, s);
-      const auto at = static_cast<std::size_t>(above - grid_.begin()) - 1;
-      double error = errors_[i][at];
-      if (at + 1 < grid_.size()) {
-        const double part = (s - grid_[at]) / (grid_[at + 1] - grid_[at]);
-        error += part * (errors_[i][at + 1] - error);
-      }
-      even.push_back(error);
+      even.push_back(error_at(i, s));
     }
     errors.push_back(std::move(even));
   }

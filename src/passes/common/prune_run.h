@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,9 @@ class PruneRun {
 
   // The share that each layer loses so that all together lose `sparsity`. Fails as running fails.
   Result<std::vector<double>> spread(double sparsity);
+  // The SQNR of the outputs, dB, where errors of layers as spread() measured them add up and
+  // nothing makes up for them; none before it did, or where it measures nothing.
+  std::optional<double> predicted_db(const std::vector<double>& sparsities) const;
   // Prunes; `before`: what an earlier call made, to prune further, or empty. `trial` becomes the
   // model with the result.
   Result<std::vector<PrunedLayer>> prune(const std::vector<double>& sparsities,
@@ -62,6 +66,7 @@ class PruneRun {
   Result<std::vector<double>> model_gains() const;
   bool has_data() const { return context_.calibration_data() != nullptr; }
   std::size_t level_end(std::size_t begin) const;
+  double error_at(std::size_t layer, double sparsity) const;
 
   const Model& model_;
   const std::vector<PruneLayer>& layers_;
