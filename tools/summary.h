@@ -18,7 +18,7 @@ struct Summary {
   const ReportScope& report;
   std::uint64_t bytes_before = 0, bytes_after = 0;
   std::uint64_t note_bytes = 0;  // of bytes_after: what --strip-notes would leave out
-  bool planned = false;  // nothing was written: decisions are shown too
+  bool planned = false;          // nothing was written: decisions are shown too
   bool verbose = false;
   const IntegerKernels* kernels = nullptr;   // null: not counted
   const Quality* quality = nullptr;          // null: no labelled data
