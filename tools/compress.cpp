@@ -9,6 +9,7 @@
 #include "mcompress/companion.h"
 #include "mcompress/host.h"
 #include "mcompress/memory.h"
+#include "mcompress/notes.h"
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
@@ -67,7 +68,9 @@ class Compression {
     if (!status.ok()) return std::move(status).error().in_file(job_.input);
     coverage_ = coverage_of(explain_);
     MCOMPRESS_TRY(check_coverage());
-    if (model().revision() == revision || !changed_) return finish_unchanged();
+    MCOMPRESS_ASSIGN(note_bytes_, note_bytes(model()));
+    const bool changed = model().revision() != revision && changed_;
+    if (!changed && !(options_.strip_notes && note_bytes_ > 0)) return finish_unchanged();
     MCOMPRESS_TRY(stamp());
     MCOMPRESS_TRY(prove());
     Status gates = judge_gates();
@@ -281,16 +284,8 @@ class Compression {
     const std::string reasons = reasons_text(coverage_.skipped, coverage_.skipped.size()) +
                                 reasons_text(kept_in_float(explain_), 10);
     if (!reasons.empty()) console_.say("nothing could be compressed:\n" + reasons);
-    std::string why = "nothing was compressed: ";
-    const bool structured = std::ranges::any_of(recipe_.steps, [](const RecipeStep& step) {
-      return step.pass == "prune-channels" || step.pass == "prune-blocks";
-    });
-    why += coverage_.of_weights == 0
-               ? (structured ? "nothing in the top graph has channels, heads or blocks that can go"
-                             : "the model has no float weights that are large enough")
-               : "0 of " + counted(coverage_.of_weights, "weight") +
-                     " eligible; first reason: " + coverage_.skipped.front().why;
-    return Error(Code::kUnsupported, "nothing-compressed", std::move(why), {job_.input, {}, {}},
+    return Error(Code::kUnsupported, "nothing-compressed", nothing_compressed(coverage_, recipe_),
+                 {job_.input, {}, {}},
                  "nothing was written; `mcompress inspect` shows what the model holds");
   }
 
@@ -443,30 +438,34 @@ class Compression {
 
   Status write() {
     if (options_.dry_run) {
-      auto bytes = save_model_bytes(model());
+      auto bytes = result_bytes();
       if (bytes.ok()) saved_.model_bytes = bytes->size();
       return options_.write_missed ? ok_status() : check_size_gates();
     }
     if (options_.output == "-") {
-      MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model()));
+      MCOMPRESS_ASSIGN(const std::string bytes, result_bytes());
       if (bytes.size() > loaded_.size.total() + stamp_bytes_ && !allow_larger()) {
-        return Error(Code::kOutput, "output-larger",
-                     "the result has " + std::to_string(bytes.size()) + " bytes, the input " +
-                         std::to_string(loaded_.size.total()),
-                     {}, "nothing was written; --allow-larger writes it anyway");
+        return larger_than_input(bytes.size(), loaded_.size.total());
       }
       saved_.model_bytes = bytes.size();
       if (!options_.write_missed) MCOMPRESS_TRY(check_size_gates());
       return console_.print(bytes);
     }
-    SaveOptions save;
+    SaveOptions save = options_.save_options();
     save.allow_larger = allow_larger();
     save.original_bytes = loaded_.size.total();
     save.added_bytes = stamp_bytes_;
-    if (options_.external_data == "always") save.external = SaveOptions::External::kAlways;
-    if (options_.external_data == "never") save.external = SaveOptions::External::kNever;
-    MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, companion(), console_));
+    const std::string& path = options_.output;
+    MCOMPRESS_ASSIGN(saved_,
+                     options_.strip_notes
+                         ? save_model_without_notes(model(), path, save, companion(), console_)
+                         : save_model(model(), path, save, companion(), console_));
     return ok_status();
+  }
+
+  Result<std::string> result_bytes() const {
+    return options_.strip_notes ? save_model_bytes_without_notes(*loaded_.model)
+                                : save_model_bytes(*loaded_.model);
   }
 
   // The report, where it goes to a file beside the model. Nothing appears where the model is too
@@ -554,6 +553,7 @@ class Compression {
     summary.quality = quality_ ? &*quality_ : nullptr;
     summary.comparison = comparison_ ? &*comparison_ : nullptr;
     summary.latency = latency_;
+    summary.note_bytes = options_.strip_notes ? 0 : note_bytes_;
     for (const std::string& text : summary_texts(summary)) console_.say(text);
   }
 
@@ -586,7 +586,7 @@ class Compression {
   std::optional<Quality> quality_;
   std::vector<BenchTimes> latency_;
   SavedModel saved_;
-  std::uint64_t stamp_bytes_ = 0;
+  std::uint64_t stamp_bytes_ = 0, note_bytes_ = 0;
   std::optional<std::string> report_text_;
 };
 

@@ -35,6 +35,7 @@ struct CompressOptions : DataFlags {
   bool print_recipe = false;
   bool json = false;
   bool times = false;
+  bool strip_notes = false;
   // How to work.
   std::string target = "onnxruntime-cpu";
   std::int64_t seed = 0;
@@ -54,6 +55,8 @@ struct CompressOptions : DataFlags {
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);
   GuardMode guard_mode() const;
+  // Where weights go; what the result may be compared with is the caller's.
+  SaveOptions save_options() const;
 };
 
 // Is there --calib, or --input in its place?

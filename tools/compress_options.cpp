@@ -10,6 +10,13 @@ GuardMode CompressOptions::guard_mode() const {
   return guard == "model" ? GuardMode::kModel : GuardMode::kAuto;
 }
 
+SaveOptions CompressOptions::save_options() const {
+  SaveOptions save;
+  if (external_data == "always") save.external = SaveOptions::External::kAlways;
+  if (external_data == "never") save.external = SaveOptions::External::kNever;
+  return save;
+}
+
 const Schema<CompressOptions>& CompressOptions::schema(bool data) {
   using Level = OptionSpec::Level;
   using Options = CompressOptions;
@@ -26,6 +33,10 @@ const Schema<CompressOptions>& CompressOptions::schema(bool data) {
         .field("write-missed", &Options::write_missed,
                "where --min-sqnr or --max-drop is missed, write the best result there is; the exit "
                "status stays 5")
+        .field(
+            "strip-notes", &Options::strip_notes,
+            "leave out doc strings and metadata of nodes, values, tensors and graphs, such as the "
+            "stack traces that exporters note; those of the model itself stay")
         .field("provenance", &Options::provenance,
                "name version, recipe and calibration in the model's metadata")
         .field("verify", &Options::verify,

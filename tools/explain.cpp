@@ -43,9 +43,9 @@ std::vector<OptionSpec> data_specs() {
   std::vector<OptionSpec> specs;
   for (const OptionSpec& spec : CompressOptions::schema(true).specs()) {
     constexpr std::string_view kOfAnOutput[] = {
-        "output", "report",  "times",           "dry-run",     "allow-larger", "write-missed",
-        "verify", "bench",   "external-data",   "provenance",  "dump-passes",  "resume",
-        "guard",  "threads", "guard-tolerance", "print-recipe"};
+        "output", "report",  "times",           "dry-run",      "allow-larger", "write-missed",
+        "verify", "bench",   "external-data",   "provenance",   "dump-passes",  "resume",
+        "guard",  "threads", "guard-tolerance", "print-recipe", "strip-notes"};
     if (std::find(std::begin(kOfAnOutput), std::end(kOfAnOutput), spec.name) ==
         std::end(kOfAnOutput)) {
       specs.push_back(spec);

@@ -75,6 +75,25 @@ std::vector<const Decision*> last_words(const Explain& explain) {
   return last;
 }
 
+std::string nothing_eligible(const Recipe& recipe) {
+  bool structured = false, weights = false, tables = false, packs = false;
+  for (const RecipeStep& step : recipe.steps) {
+    const std::string_view pass = step.pass;
+    structured = structured || pass == "prune-channels" || pass == "prune-blocks";
+    tables = tables || pass == "compress-tables";
+    packs = packs || pass == "pack-weights";
+    weights = weights || pass.starts_with("quantize-") || pass == "cluster-weights" ||
+              pass == "prune-weights" || pass == "factorize-weights" || pass == "cast-float16";
+  }
+  if (structured) return "nothing in the top graph has channels, heads or blocks that can go";
+  if (tables && !weights) return "no constant is a table that a Gather looks up row by row";
+  if (packs && !weights) {
+    return "no weight is stored in integers or as indices of a codebook, whose bits could be "
+           "packed: quantize or cluster the model first";
+  }
+  return "the model has no float weights that are large enough";
+}
+
 }  // namespace
 
 bool compresses_weights(std::string_view pass) {
@@ -147,6 +166,20 @@ std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t
     text += "  and " + counted(groups.size() - most, "other reason") + "; --verbose lists them\n";
   }
   return text;
+}
+
+Error larger_than_input(std::uint64_t result_bytes, std::uint64_t input_bytes) {
+  return Error(Code::kOutput, "output-larger",
+               "the result has " + std::to_string(result_bytes) + " bytes, the input " +
+                   std::to_string(input_bytes),
+               {}, "nothing was written; --allow-larger writes it anyway");
+}
+
+std::string nothing_compressed(const Coverage& coverage, const Recipe& recipe) {
+  std::string text = "nothing was compressed: ";
+  if (coverage.of_weights == 0) return text + nothing_eligible(recipe);
+  return text + "0 of " + counted(coverage.of_weights, "weight") +
+         " eligible; first reason: " + coverage.skipped.front().why;
 }
 
 std::string coverage_text(const Coverage& coverage, bool all_reasons) {

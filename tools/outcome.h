@@ -9,6 +9,7 @@
 #include "mcompress/evaluate.h"
 #include "mcompress/executed.h"
 #include "mcompress/pass.h"
+#include "mcompress/pipeline.h"
 #include "mcompress/report.h"
 
 namespace mcompress::tools {
@@ -36,6 +37,9 @@ std::string applied_text(const Explain& explain);
 // "12 of 14 weights, 690.1 kB of 694.2 kB", then a line per reason.
 std::string coverage_text(const Coverage& coverage, bool all_reasons);
 std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most);
+// "nothing was compressed: ", and why: by the first reason, or by what the passes look for.
+Error larger_than_input(std::uint64_t result_bytes, std::uint64_t input_bytes);
+std::string nothing_compressed(const Coverage& coverage, const Recipe& recipe);
 void add_coverage(const Coverage& coverage, ReportScope& scope);
 void add_decisions(const Explain& explain, ReportScope& scope);
 // "12 of 12 planned nodes run in integers: QLinearConv 9, ...", then a line per node that does not.

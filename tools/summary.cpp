@@ -58,6 +58,11 @@ std::vector<std::string> summary_texts(const Summary& summary) {
   texts.push_back(mixed_precision_text(summary.report.facts()));
   if (summary.kernels != nullptr) texts.push_back(kernels_text(*summary.kernels, summary.verbose));
   texts.push_back(before_and_after(summary).text());
+  if (summary.note_bytes >= 4096 && summary.note_bytes >= summary.bytes_after / 10) {
+    texts.push_back(bytes_text(summary.note_bytes) +
+                    " of it are notes of the exporter, such as stack traces of nodes: "
+                    "--strip-notes leaves them out");
+  }
   return texts;
 }
 

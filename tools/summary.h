@@ -17,7 +17,8 @@ struct Summary {
   const Coverage& coverage;
   const ReportScope& report;
   std::uint64_t bytes_before = 0, bytes_after = 0;
-  bool planned = false;  // nothing was written: decisions are shown too
+  std::uint64_t note_bytes = 0;  // of bytes_after: what --strip-notes would leave out
+  bool planned = false;          // nothing was written: decisions are shown too
   bool verbose = false;
   const IntegerKernels* kernels = nullptr;   // null: not counted
   const Quality* quality = nullptr;          // null: no labelled data

@@ -3,9 +3,11 @@
 
 #include "mcompress/archive.h"
 #include "mcompress/io.h"
+#include "mcompress/notes.h"
 #include "onnx/archive.h"
 #include "onnx/external_data.h"
 #include "onnx/load.h"
+#include "onnx/notes.h"
 #include "onnx/proto.h"
 #include "onnx/skeleton.h"
 #include "onnx/wire.h"
@@ -105,8 +107,9 @@ class Destination {
 
 Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::path& path,
                               const SaveOptions& options, Progress& progress,
-                              const Companion& companion) {
+                              const Companion& companion, bool strip_notes) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  if (strip_notes) notes_of(skeleton.proto, true);
   MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
   using External = SaveOptions::External;
   const std::uint64_t inline_bytes = rope.size;
@@ -166,6 +169,24 @@ Result<std::string> save_model_bytes(const Model& model) {
   MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
   MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
   return wire::flatten(rope);
+}
+
+Result<SavedModel> save_model_without_notes(const Model& model, const fs::path& path,
+                                            const SaveOptions& options, const Companion& companion,
+                                            Progress& progress) {
+  return save_model(real_files(), model, path, options, progress, companion, true);
+}
+
+Result<std::string> save_model_bytes_without_notes(const Model& model) {
+  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
+  notes_of(skeleton.proto, true);
+  MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
+  return wire::flatten(rope);
+}
+
+Result<std::uint64_t> note_bytes(const Model& model) {
+  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
+  return notes_of(skeleton.proto, false);
 }
 
 Result<SavedModel> copy_model(FileSystem& files, const Model& model, const fs::path& path,

@@ -1,0 +1,25 @@
+// Notes: what exporters leave on the parts of a model for those who debug them, such as stack
+// traces and the source of a node. ONNX has doc_string for them everywhere, and metadata_props from
+// IR version 10 on. No runtime computes with them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "mcompress/companion.h"
+
+namespace mcompress {
+
+// Bytes of the notes on graphs, nodes, attributes, values, tensors and functions. What stands at
+// the model itself (its doc_string and metadata_props, in which class lists and licences are) does
+// not count.
+Result<std::uint64_t> note_bytes(const Model& model);
+
+// save_model and save_model_bytes, without these notes.
+Result<SavedModel> save_model_without_notes(const Model& model, const std::filesystem::path& path,
+                                            const SaveOptions& options, const Companion& companion,
+                                            Progress& progress);
+Result<std::string> save_model_bytes_without_notes(const Model& model);
+
+}  // namespace mcompress
