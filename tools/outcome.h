@@ -37,8 +37,8 @@ std::string applied_text(const Explain& explain);
 // "12 of 14 weights, 690.1 kB of 694.2 kB", then a line per reason.
 std::string coverage_text(const Coverage& coverage, bool all_reasons);
 std::string reasons_text(const std::vector<Coverage::Group>& groups, std::size_t most);
-// "nothing was compressed: ", and why: by the first reason, or by what the passes look for.
 Error larger_than_input(std::uint64_t result_bytes, std::uint64_t input_bytes);
+// "nothing was compressed: ", and why: by the first reason, or by what the passes look for.
 std::string nothing_compressed(const Coverage& coverage, const Recipe& recipe);
 void add_coverage(const Coverage& coverage, ReportScope& scope);
 void add_decisions(const Explain& explain, ReportScope& scope);
