@@ -218,8 +218,8 @@ bool ValueObserver::add_finite(std::int64_t run, std::span<const std::int64_t> d
   histogram_.add_sample(values, *whole, std::min(values.size() / kWorthCounting, kCountOneOf),
                         static_cast<std::uint64_t>(run));
   histogram_.take_recent();
-  if (channels_ && sums) channels_->fold(run, *std::move(sums));
-  if (channels_ && !sums) channels_->skip(run);
+  if (!channels_) return true;
+  channels_->fold(run, sums ? *std::move(sums) : ChannelSums::Part{});
   return true;
 }
 
