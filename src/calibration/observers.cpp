@@ -1,6 +1,7 @@
 #include "calibration/observers.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -12,22 +13,6 @@ namespace mcompress {
 namespace {
 
 constexpr std::size_t kDecodeChunk = 8192;
-
-// Values of a run up to which all of them are counted, and from which on one of so many: the tails
-// of a range need some hundred thousand values, which some dozens of runs have then.
-constexpr std::size_t kWorthCounting = 8192, kCountOneOf = 16;
-
-Range wider(const std::optional<Range>& range, const Range& other) {
-  if (!range) return other;
-  return {std::min(range->lo, other.lo), std::max(range->hi, other.hi)};
-}
-
-// Elements of one of `samples` that lie one behind the other; all, when they can not be told apart.
-std::size_t sample_size(std::span<const std::int64_t> dims, std::size_t values,
-                        std::int64_t samples) {
-  const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
-  return values / static_cast<std::size_t>(divides ? samples : 1);
-}
 
 std::span<const float> as_floats(const TensorView& view) {
   return {reinterpret_cast<const float*>(view.bytes.data()), view.bytes.size() / sizeof(float)};
@@ -78,42 +63,36 @@ std::optional<Histogram> to_histogram(const ValueStats& stats) {
   return Histogram::from_state(state);
 }
 
-std::optional<ChannelSums::Part> ChannelSums::part(std::span<const std::int64_t> dims,
-                                                   std::size_t values) {
-  const std::size_t axis = axis_ == Axis::kSecond ? 1 : dims.size() - 1;
-  if (dims.size() < 2) broken_ = true;
-  if (dims.size() < 2 || values == 0) return std::nullopt;
-  Part part;
-  part.sums.resize(static_cast<std::size_t>(dims[axis]));
-  for (std::size_t i = axis + 1; i < dims.size(); ++i) {
-    part.inner *= static_cast<std::size_t>(dims[i]);
-  }
-  part.per_channel = static_cast<std::int64_t>(values / part.sums.size());
-  return part;
-}
-
-void ChannelSums::Part::add(std::span<const float> values) {
-  const std::size_t channels = sums.size();
-  if (inner == 1)
-    return kernel::add_rows(values.data(), values.size() / channels, channels, sums.data());
-  for (; !values.empty(); next = next == channels ? 0 : next) {
-    const std::size_t rows = std::min(channels - next, values.size() / inner);
-    kernel::row_sums(values.data(), rows, inner, sums.data() + next);
-    values = values.subspan(rows * inner);
-    next += rows;
-  }
-}
-
 void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
-                      std::span<const float> values) {
-  std::optional<Part> sums = part(dims, values.size());
-  if (!sums) return skip(run);
-  std::vector<float> cleaned(values.begin(), values.end());
-  for (float& value : cleaned) {
-    if (!std::isfinite(value)) value = 0;
+                      std::span<const float> values, bool all_finite) {
+  const std::size_t axis = axis_ == Axis::kSecond ? 1 : dims.size() - 1;
+  if (dims.size() < 2 || values.empty()) {
+    if (dims.size() < 2) broken_ = true;
+    return skip(run);
   }
-  sums->add(cleaned);
-  fold(run, *std::move(sums));
+  const auto channels = static_cast<std::size_t>(dims[axis]);
+  std::size_t inner = 1;
+  for (std::size_t i = axis + 1; i < dims.size(); ++i) inner *= static_cast<std::size_t>(dims[i]);
+  const std::size_t outer = values.size() / (channels * inner);
+  Part part;
+  part.sums.resize(channels);
+  part.per_channel = static_cast<std::int64_t>(outer * inner);
+  std::vector<float> cleaned;
+  if (!all_finite) {  // what is not finite counts as 0; the histogram has counted it
+    cleaned.assign(values.begin(), values.end());
+    for (float& value : cleaned) {
+      if (!std::isfinite(value)) value = 0;
+    }
+    values = cleaned;
+  }
+  if (inner == 1) {
+    kernel::add_rows(values.data(), outer, channels, part.sums.data());
+    return fold(run, std::move(part));
+  }
+  for (std::size_t o = 0; o < outer; ++o) {
+    kernel::row_sums(values.data() + o * channels * inner, channels, inner, part.sums.data());
+  }
+  fold(run, std::move(part));
 }
 
 void ChannelSums::skip(std::int64_t run) { fold(run, {}); }
@@ -184,51 +163,35 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view, std::int64_t s
     return true;
   }
   const std::lock_guard lock(guard_);
-  if (!add_finite(run, view.dims, values, samples)) {
-    add(view.dims, values, samples);
-    if (channels_) channels_->see(run, view.dims, values);
-  }
-  return true;
-}
-
-// Memory is read once: what follows the extremes of a stretch finds it in the cache.
-bool ValueObserver::add_finite(std::int64_t run, std::span<const std::int64_t> dims,
-                               std::span<const float> values, std::int64_t samples) {
-  if (values.empty()) return false;
-  std::optional<ChannelSums::Part> sums;
-  if (channels_) sums = channels_->part(dims, values.size());
-  const std::size_t row = sums ? sums->row() : 1;
-  const std::size_t stretch = std::max<std::size_t>(kernel::kBlock / row, 1) * row;
-  const std::size_t size = sample_size(dims, values.size(), samples);
-  std::optional<Range> whole;
-  std::vector<Range> extremes;
-  for (std::size_t from = 0; from < values.size(); from += size) {
-    std::optional<Range> sample;
-    for (std::size_t i = from; i < from + size; i += stretch) {
-      const std::size_t n = std::min(stretch, from + size - i);
-      const kernel::SpanRange seen = kernel::span_range(values.data() + i, n);
-      if (!seen.finite) return false;
-      sample = wider(sample, {seen.min, seen.max});
-      if (sums) sums->add(values.subspan(i, n));
-    }
-    extremes.push_back(*sample);
-    whole = wider(whole, *sample);
-  }
-  for (const Range& sample : extremes) extremes_.add(sample);
-  histogram_.add_sample(values, *whole, std::min(values.size() / kWorthCounting, kCountOneOf),
-                        static_cast<std::uint64_t>(run));
-  histogram_.take_recent();
-  if (!channels_) return true;
-  channels_->fold(run, sums ? *std::move(sums) : ChannelSums::Part{});
+  const std::uint64_t before = histogram_.not_finite();
+  add(view.dims, values, samples);
+  if (channels_) channels_->see(run, view.dims, values, histogram_.not_finite() == before);
   return true;
 }
 
 void ValueObserver::add(std::span<const std::int64_t> dims, std::span<const float> values,
                         std::int64_t samples) {
-  const std::size_t size = sample_size(dims, values.size(), samples);
+  // Each call of the histogram has a price: samples below this share one.
+  constexpr std::size_t kWorthACall = 16384;
+  const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
+  const std::size_t size = values.size() / static_cast<std::size_t>(divides ? samples : 1);
+  if (size == values.size() || size >= kWorthACall) {
+    for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+      histogram_.add(values.first(size));
+      extremes_.add(histogram_.take_recent());
+    }
+    return;
+  }
+  histogram_.add(values);
+  histogram_.take_recent();
+  std::array<float, kernel::kBlock> clean;
   for (; size > 0 && !values.empty(); values = values.subspan(size)) {
-    histogram_.add(values.first(size));
-    extremes_.add(histogram_.take_recent());
+    StatsAccumulator one;
+    for (std::size_t i = 0; i < size; i += kernel::kBlock) {
+      one.add_block(values.subspan(i, std::min(kernel::kBlock, size - i)), clean,
+                    StatsAccumulator::Sums::kNone);
+    }
+    extremes_.add(one.take_recent());
   }
 }
 

@@ -24,26 +24,21 @@ class ChannelSums {
  public:
   enum class Axis : std::uint8_t { kSecond, kLast };
   explicit ChannelSums(Axis axis) : axis_(axis) {}
-  // The sums of one run. Finite values go to `add` in the order in which they lie.
-  struct Part {
-    std::vector<double> sums;
-    std::int64_t per_channel = 0;
-    std::size_t inner = 1, next = 0;  // elements of a channel in a row; the channel that comes next
-    // What `add` takes a multiple of.
-    std::size_t row() const { return inner == 1 ? sums.size() : inner; }
-    void add(std::span<const float> values);
-  };
-  // For so many values of this shape; empty where it has no such axis, or no value.
-  std::optional<Part> part(std::span<const std::int64_t> dims, std::size_t values);
-  void fold(std::int64_t run, Part part);
-  // All of a run at once; what is not finite counts as 0.
-  void see(std::int64_t run, std::span<const std::int64_t> dims, std::span<const float> values);
+  // `all_finite`: no value is NaN or infinite.
+  void see(std::int64_t run, std::span<const std::int64_t> dims, std::span<const float> values,
+           bool all_finite);
   // Says that a run gave nothing for this value.
   void skip(std::int64_t run);
   // Empty when there was nothing, or the size of the axis changed.
   std::vector<double> means() const;
 
  private:
+  struct Part {
+    std::vector<double> sums;
+    std::int64_t per_channel = 0;
+  };
+  void fold(std::int64_t run, Part part);
+
   Axis axis_;
   std::int64_t next_run_ = 0;
   std::map<std::int64_t, Part> early_;  // from runs that overtook others
@@ -74,9 +69,6 @@ class ValueObserver {
   ValueStats stats() const;
 
  private:
-  // False, and nothing added, unless every value is finite.
-  bool add_finite(std::int64_t run, std::span<const std::int64_t> dims,
-                  std::span<const float> values, std::int64_t samples);
   // Elements of one run, `samples` of them along the first axis.
   void add(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples);
 

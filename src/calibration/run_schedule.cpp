@@ -9,7 +9,7 @@ namespace mcompress {
 namespace {
 
 // Activations of one run that are looked at: little enough for the cache, enough to make the fixed
-// costs of a run and of each histogram small.
+// costs of a run small.
 constexpr std::uint64_t kRunBytes = 8 << 20;
 constexpr std::int64_t kMaxBatch = 64;
 // How many samples are enough: those whose activations fill the wanted bytes, but kUsualSamples

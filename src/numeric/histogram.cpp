@@ -42,26 +42,17 @@ struct LocalCounts {
     last = to;
     std::fill_n(counts.data() + from * kCopies, (to - from + 1) * kCopies, std::uint16_t{0});
   }
-  void add_to(std::vector<std::uint64_t>& totals, std::uint64_t weight = 1) const {
+  void add_to(std::vector<std::uint64_t>& totals) const {
     static_assert(kCopies == 4);
     constexpr std::uint64_t kEven = 0x0000FFFF0000FFFF;
     for (std::size_t i = first; i <= last; ++i) {
       std::uint64_t four;
       std::memcpy(&four, counts.data() + i * kCopies, sizeof(four));
       const std::uint64_t two = (four & kEven) + ((four >> 16) & kEven);
-      totals[i] += weight * ((two & 0xFFFFFFFF) + (two >> 32));
+      totals[i] += (two & 0xFFFFFFFF) + (two >> 32);
     }
   }
 };
-
-// Well mixed bits of two numbers (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
-// Generators", 2014).
-std::uint64_t mixed(std::uint64_t seed, std::uint64_t place) {
-  std::uint64_t x = seed * 0x9E3779B97F4A7C15U + place;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
-  return x ^ (x >> 31);
-}
 
 }  // namespace
 
@@ -168,52 +159,6 @@ void Histogram::add_few(std::span<const float> values) {
     ++counts_[static_cast<std::size_t>(kZeroBin + bin)];
   }
   counts_[kZeroBin] -= block.replaced;
-}
-
-void Histogram::add_sample(std::span<const float> values, Range range, std::size_t every,
-                           std::uint64_t seed) {
-  if (every <= 1 || values.size() < every) return add(values);
-  if (counts_.empty() || range.lo < min_ || range.hi > max_) {
-    min_ = std::min(min_, range.lo);
-    max_ = std::max(max_, range.hi);
-    grow();
-  }
-  const kernel::CountGrid grid{min_, max_, std::ldexp(1.0f, -exponent_), kBins};
-  LocalCounts local;
-  local.clear(static_cast<std::size_t>(kZeroBin + bin_of(min_)),
-              static_cast<std::size_t>(kZeroBin + bin_of(max_)));
-  std::array<float, kernel::kBlock> taken;
-  std::size_t filled = 0, pending = 0;
-  std::uint64_t zeros = 0;
-  const auto count = [&] {
-    if (pending + filled > kernel::kMostCounted) {
-      local.add_to(counts_, every);
-      local.clear(local.first, local.last);
-      pending = 0;
-    }
-    zeros += kernel::count_run(taken.data(), filled, grid,
-                               local.counts.data() + kZeroBin * LocalCounts::kCopies)
-                 .zeros;
-    pending += std::exchange(filled, 0);
-  };
-  const std::size_t group = every * kStretch;
-  const std::size_t rest = values.size() % every;  // these stand for themselves, once
-  const std::size_t sampled = values.size() - rest;
-  for (std::size_t from = 0, g = 0; from < sampled; from += group, ++g) {
-    const std::size_t n = std::min(group, sampled - from) / every;
-    if (filled + n > taken.size()) count();
-    std::copy_n(values.data() + from + mixed(seed, g) % every * n, n, taken.data() + filled);
-    filled += n;
-  }
-  count();
-  local.add_to(counts_, every);
-  zeros *= every;
-  counts_[kZeroBin] += zeros;
-  for (const float value : values.last(rest)) {
-    ++counts_[static_cast<std::size_t>(kZeroBin + bin_of(value))];
-    zeros += value == 0.0f ? 1 : 0;
-  }
-  stats_.add_seen(range, values.size(), zeros);
 }
 
 RangeStats Histogram::stats() const {

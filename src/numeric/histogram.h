@@ -31,14 +31,6 @@ class Histogram {
   static constexpr std::int32_t kLowestExponent = -120, kHighestExponent = 118;
 
   void add(std::span<const float> values);
-  // Finite values whose exact range the caller has: minimum, maximum and number count as they are,
-  // the bins from one stretch of kStretch values in `every`, each value of which stands for
-  // `every`. `seed` decides where in each `every` * kStretch values that stretch lies, so that no
-  // period of the data is followed. every = 1 is `add`. In whatever order calls come, the result is
-  // the same.
-  void add_sample(std::span<const float> values, Range range, std::size_t every,
-                  std::uint64_t seed);
-  static constexpr std::size_t kStretch = 64;
   void merge(const Histogram& other);
 
   // Minimum, maximum and counts are exact; the sums take each value for the middle of its bin (and

@@ -97,36 +97,6 @@ HWY_ATTR void DigitSumsImpl(const float* x, std::size_t n, const std::array<doub
          digit(q2, magic_q[0]), digit(q1, magic_q[1]), digit(q0, magic_q[2])};
 }
 
-HWY_ATTR SpanRange SpanRangeImpl(const float* x, std::size_t n) {
-  const DF df;
-  const std::size_t lanes = hn::Lanes(df);
-  const auto zero = hn::Zero(df);
-  // Two of each: every operation waits for the one before it.
-  auto low = hn::Set(df, x[0]), high = low, other_low = low, other_high = low;
-  auto broken = zero, other_broken = zero;  // NaN stays, and infinity times 0 is one
-  std::size_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes) {
-    const auto v = hn::LoadU(df, x + i), w = hn::LoadU(df, x + i + lanes);
-    low = hn::Min(low, v);
-    high = hn::Max(high, v);
-    broken = hn::MulAdd(v, zero, broken);
-    other_low = hn::Min(other_low, w);
-    other_high = hn::Max(other_high, w);
-    other_broken = hn::MulAdd(w, zero, other_broken);
-  }
-  SpanRange range;
-  range.min = hn::GetLane(hn::MinOfLanes(df, hn::Min(low, other_low)));
-  range.max = hn::GetLane(hn::MaxOfLanes(df, hn::Max(high, other_high)));
-  range.finite = hn::AllTrue(df, hn::Eq(hn::Add(broken, other_broken), zero));
-  for (; i < n; ++i) {
-    const float v = x[i];
-    range.min = v < range.min ? v : range.min;
-    range.max = v > range.max ? v : range.max;
-    range.finite = range.finite && v >= -kLargestFinite && v <= kLargestFinite;
-  }
-  return range;
-}
-
 constexpr std::size_t kGroup = 16;  // bins that are counted together; lanes divide it
 
 HWY_INLINE HWY_ATTR void count_group(const std::int32_t* bins, std::uint16_t* counts) {
@@ -463,80 +433,6 @@ HWY_ATTR CodeErrors CodeErrorsImpl(const float* scaled, const std::int8_t* codes
   return result;
 }
 
-// Eight elements of a lane are added in float, these sums in double. `readable` elements of x may
-// be read.
-HWY_INLINE HWY_ATTR double sum_of(const float* x, std::size_t n, std::size_t readable) {
-  const DD dd;
-  const DH dh;
-  const std::size_t width = hn::Lanes(dd);
-  constexpr std::size_t kTogether = 8 * kLanes;
-  alignas(64) std::array<double, kLanes> lanes;
-  const std::size_t whole = n / kLanes * kLanes, eights = n / kTogether * kTogether;
-  const auto eight = [&](const float* from) HWY_ATTR {
-    const auto at = [&](std::size_t k) HWY_ATTR { return hn::LoadU(dh, from + k * kLanes); };
-    const auto left = hn::Add(hn::Add(at(0), at(1)), hn::Add(at(2), at(3)));
-    const auto right = hn::Add(hn::Add(at(4), at(5)), hn::Add(at(6), at(7)));
-    return hn::PromoteTo(dd, hn::Add(left, right));
-  };
-  const std::size_t rest = n - whole;
-  const bool masked = readable >= whole + kLanes;  // else element by element
-  const auto tail = [&](std::size_t from) HWY_ATTR {
-    const auto mask = hn::FirstN(dh, rest > from ? rest - from : 0);
-    return hn::PromoteTo(dd, hn::IfThenElseZero(mask, hn::LoadU(dh, x + whole + from)));
-  };
-  // Two vectors at a time, since each addition waits for the one before it.
-  for (std::size_t g = 0; g < kLanes; g += 2 * width) {
-    auto total = hn::Zero(dd), other = total;
-    std::size_t i = g;
-    for (; i < eights; i += kTogether) {
-      total = hn::Add(total, eight(x + i));
-      other = hn::Add(other, eight(x + i + width));
-    }
-    for (; i < whole; i += kLanes) {
-      total = hn::Add(total, hn::PromoteTo(dd, hn::LoadU(dh, x + i)));
-      other = hn::Add(other, hn::PromoteTo(dd, hn::LoadU(dh, x + i + width)));
-    }
-    if (rest > 0 && masked) {
-      total = hn::Add(total, tail(g));
-      other = hn::Add(other, tail(g + width));
-    }
-    if (2 * width == kLanes && (rest == 0 || masked)) {
-      return hn::GetLane(hn::SumOfLanes(dd, hn::Add(total, other)));  // by halves
-    }
-    hn::StoreU(total, dd, &lanes[g]);
-    hn::StoreU(other, dd, &lanes[g + width]);
-  }
-  for (std::size_t i = masked ? n : whole; i < n; ++i)
-    lanes[i - whole] += static_cast<double>(x[i]);
-  for (std::size_t half = kLanes / 2; half >= width; half /= 2) {
-    for (std::size_t lane = 0; lane < half; lane += width) {
-      hn::Store(hn::Add(hn::Load(dd, &lanes[lane]), hn::Load(dd, &lanes[lane + half])), dd,
-                &lanes[lane]);
-    }
-  }
-  return hn::GetLane(hn::SumOfLanes(dd, hn::Load(dd, lanes.data())));
-}
-
-HWY_ATTR void RowSumsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
-  for (std::size_t r = 0; r < rows; ++r, x += columns) {
-    sums[r] += sum_of(x, columns, (rows - r) * columns);
-  }
-}
-
-HWY_ATTR void AddRowsImpl(const float* x, std::size_t rows, std::size_t columns, double* sums) {
-  const DD dd;
-  const DH dh;
-  const std::size_t lanes = hn::Lanes(dd);
-  for (std::size_t r = 0; r < rows; ++r, x += columns) {
-    std::size_t c = 0;
-    for (; c + lanes <= columns; c += lanes) {
-      hn::StoreU(hn::Add(hn::LoadU(dd, sums + c), hn::PromoteTo(dd, hn::LoadU(dh, x + c))), dd,
-                 sums + c);
-    }
-    for (; c < columns; ++c) sums[c] += static_cast<double>(x[c]);
-  }
-}
-
 }  // namespace mcompress::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -544,7 +440,6 @@ HWY_AFTER_NAMESPACE();
 namespace mcompress::kernel {
 
 HWY_EXPORT(BlockRangeImpl);
-HWY_EXPORT(SpanRangeImpl);
 HWY_EXPORT(DigitSumsImpl);
 HWY_EXPORT(CountRunImpl);
 HWY_EXPORT(QuantizeI8);
@@ -559,14 +454,9 @@ HWY_EXPORT(GridErrorImpl);
 HWY_EXPORT(RoundCodesImpl);
 HWY_EXPORT(PairPeakImpl);
 HWY_EXPORT(CodeErrorsImpl);
-HWY_EXPORT(RowSumsImpl);
-HWY_EXPORT(AddRowsImpl);
 
 BlockRange block_range(const float* x, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(BlockRangeImpl)(x, n);
-}
-SpanRange span_range(const float* x, std::size_t n) {
-  return HWY_DYNAMIC_DISPATCH(SpanRangeImpl)(x, n);
 }
 void digit_sums(const float* x, std::size_t n, const std::array<double, 3>& magic_x,
                 const std::array<double, 3>& magic_q, std::array<double, 6>& out) {
@@ -612,13 +502,6 @@ CodeErrors code_errors(const float* scaled, const std::int8_t* codes, std::size_
   return HWY_DYNAMIC_DISPATCH(CodeErrorsImpl)(scaled, codes, n);
 }
 float pair_peak(const float* x, std::size_t n) { return HWY_DYNAMIC_DISPATCH(PairPeakImpl)(x, n); }
-
-void row_sums(const float* x, std::size_t rows, std::size_t columns, double* sums) {
-  HWY_DYNAMIC_DISPATCH(RowSumsImpl)(x, rows, columns, sums);
-}
-void add_rows(const float* x, std::size_t rows, std::size_t columns, double* sums) {
-  HWY_DYNAMIC_DISPATCH(AddRowsImpl)(x, rows, columns, sums);
-}
 
 std::vector<std::int64_t> available_targets() { return hwy::SupportedAndGeneratedTargets(); }
 const char* target_name(std::int64_t target) { return hwy::TargetName(target); }

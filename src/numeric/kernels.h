@@ -22,14 +22,6 @@ struct BlockRange {
 // 1 <= n <= kBlock.
 BlockRange block_range(const float* x, std::size_t n);
 
-// Smallest and largest value of a span of any length, n >= 1. NaN or infinity: not finite, and then
-// the range is meaningless.
-struct SpanRange {
-  float min = 0.0f, max = 0.0f;
-  bool finite = false;
-};
-SpanRange span_range(const float* x, std::size_t n);
-
 // Digit sums of x and x^2 (see stats.h): three digits each, out = {x2, x1, x0, q2, q1, q0}, the
 // most significant first. Every finite input obeys |x| <= 2^(g+25), where magic = 1.5 * 2^(52 +
 // grid). The sums are exact, so their order does not matter. n <= kBlock.

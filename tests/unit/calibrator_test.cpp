@@ -1,10 +1,8 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <random>
 
 #include "calibration/observers.h"
@@ -225,55 +223,6 @@ g (float[n, 16] x) => (float[n, 16] y)
     }
   }
   EXPECT_TRUE(several_passes);
-}
-
-TEST(Calibrator, LargeValuesAreCountedInPart) {
-  const auto model = model_from_text(R"(
-<ir_version: 8, opset_import: ["" : 17]>
-g (float[n, 4, 20000] x) => (float[n, 4, 20000] y) { y = Relu(x) }
-)");
-  const auto rows = random_rows(6, 80000);
-  CalibrationRequest request = of({"x", "y"});
-  request.channel_values = {"x", "y"};
-  std::string first;
-  for (const int threads : {1, 3}) {
-    for (const std::uint64_t budget : {std::uint64_t{0}, std::uint64_t{4} << 20}) {
-      Samples data(rows, {4, 20000});
-      CalibratorOptions options;
-      options.threads = threads;
-      options.memory_budget = budget;
-      Watcher progress;
-      const Outcome outcome = run(*model, data, request, options, progress);
-      ASSERT_TRUE(outcome.table.ok()) << text_of(outcome);
-      if (first.empty()) first = text_of(outcome);
-      EXPECT_EQ(text_of(outcome), first) << threads << " threads, budget " << budget;
-      const ValueStats& seen = *outcome.table->find("x");
-      Histogram all;
-      double lowest = 0, highest = 0;
-      std::vector<double> channels(4);
-      for (const auto& row : rows) {
-        all.add(row);
-        const auto [low, high] = std::ranges::minmax(row);
-        lowest += static_cast<double>(low) / 6;
-        highest += static_cast<double>(high) / 6;
-        for (std::size_t i = 0; i < row.size(); ++i) {
-          channels[i / 20000] += static_cast<double>(row[i]) / (6 * 20000);
-        }
-      }
-      const ValueStats expected = to_value_stats(all);
-      EXPECT_EQ(seen.minimum, expected.minimum);
-      EXPECT_EQ(seen.maximum, expected.maximum);
-      EXPECT_EQ(seen.count, expected.count);
-      EXPECT_EQ(static_cast<std::uint64_t>(seen.count),
-                std::accumulate(seen.bins.begin(), seen.bins.end(), std::uint64_t{0}));
-      EXPECT_NE(seen.bins, expected.bins);
-      EXPECT_NEAR(seen.mean_square, expected.mean_square, 0.1 * expected.mean_square);
-      EXPECT_NEAR(seen.average_minimum, lowest, 1e-6);
-      EXPECT_NEAR(seen.average_maximum, highest, 1e-6);
-      ASSERT_EQ(seen.channel_means.size(), 4u);
-      for (std::size_t c = 0; c < 4; ++c) EXPECT_NEAR(seen.channel_means[c], channels[c], 1e-6);
-    }
-  }
 }
 
 TEST(Calibrator, NanAndInfinityAreCountedAndNamed) {
