@@ -86,11 +86,9 @@ class PruneWeights final : public Pass {
                    "what is ranked together: row: an output's weights; layer; global: all; auto: "
                    "layers, each with the sparsity that costs the model least, as measured")
             .choices({"auto", "row", "layer", "global"})
-            .field(
-                "repair", &Options::repair,
-                "of what stays: none, but for what sparsegpt itself does; bias: means of outputs; "
-                "affine: gains too; least-squares: all weights; auto: what is best on held-out "
-                "samples")
+            .field("repair", &Options::repair,
+                   "of what stays: none beyond the method's own; bias: means of outputs; affine: "
+                   "gains too; least-squares: all weights; auto: what is best on held-out samples")
             .choices({"auto", "none", "bias", "affine", "least-squares"})
             .field("weights", &Options::weights,
                    "what stays, and layers that are not pruned, as integers, rounded in the sweep "

@@ -314,6 +314,7 @@ class LayerJudge {
       wanted.push_back(layers_[i].rounded);
     }
     std::vector<const Node*> ordered;
+    ordered.reserve(nodes.size());
     for (const auto& [at, node] : nodes) ordered.push_back(node);
     const auto part = part_of(candidate_, ordered, inputs, wanted);
     SessionOptions session;
@@ -361,6 +362,7 @@ class LayerJudge {
     std::vector<LayerGroup> open;
     for (const std::vector<std::size_t>& places : groups_of_parts(needs)) {
       std::vector<std::size_t> group;
+      group.reserve(places.size());
       for (const std::size_t place : places) group.push_back(layers[place]);
       open_group(group, open);
     }

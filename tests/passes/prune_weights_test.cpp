@@ -465,7 +465,8 @@ TEST_F(PruneDigits, OneSweepIsBetterThanRoundingWhatWasPruned) {
   Datum options = at(0.5, "sparsegpt", "auto");
   prune(options, 1, pruned);
   Diagnostics diagnostics;
-  const auto rounded = run_passes(*pruned.model, {R"(quantize-blocks:{"min-elements": 256})"});
+  const auto rounded =
+      run_passes(*pruned.model, {R"(quantize-blocks:{"min-elements": 256, "block-form": "fold"})"});
   ASSERT_TRUE(rounded->status.ok());
   options.set("weights", Datum::string("uint4"));
   prune(options, 1, joint);

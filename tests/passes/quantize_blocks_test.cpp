@@ -427,8 +427,8 @@ TEST(QuantizeBlocks, RaisesBitsWhereErrorsCostMost) {
 // Weights in bodies are ordinary.
 TEST(QuantizeBlocks, InsideNestedGraphs) {
   const auto checked = blocks(
-      "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[N,64] x) => (float[N,32] y) <" +
-          weights("w", {64, 32}) +
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (bool c, float[N,128] x) => (float[N,32] y) <" +
+          weights("w", {128, 32}) +
           "> { y = If(c) <then_branch = t () => (float[N,32] a) { a = MatMul(x, w) }, "
           "else_branch = e () => (float[N,32] b) { m = MatMul(x, w) \n b = Neg(m) }> }",
       "{}", 1);

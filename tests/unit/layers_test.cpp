@@ -188,6 +188,7 @@ TEST(Layers, SideBySideStandsWhatDoesNotReadEachOther) {
   std::vector<const Node*> nodes;
   for (const Node* node : model->graph().nodes()) nodes.push_back(node);
   std::vector<std::vector<const Value*>> feeds;
+  feeds.reserve(nodes.size());
   for (const Node* node : nodes) feeds.emplace_back(node->inputs().begin(), node->inputs().end());
   std::vector<PartNeeds> parts;
   for (std::size_t i = 0; i < kNodes; ++i) parts.push_back({std::span(&nodes[i], 1), feeds[i]});

@@ -7,7 +7,6 @@
 
 #include "mcompress/edit.h"
 #include "mcompress/io.h"
-#include "mcompress/notes.h"
 #include "onnx/load.h"
 #include "onnx/runtime_bytes.h"
 #include "support/faulty_files.h"
@@ -236,49 +235,6 @@ TEST(Save, MetadataAndOpsetsKeepOrderAndTheRest) {
   ASSERT_EQ(changed.metadata_props_size(), 2);
   EXPECT_EQ(changed.metadata_props(0).value(), "plain");
   EXPECT_EQ(changed.metadata_props(1).value(), "changed");
-}
-
-// Notes go, whatever else is there stays: parts that nobody edited, too.
-TEST(Save, NotesCanBeLeftOut) {
-  onnx::ModelProto noted = proto_of(fixture("surroundings"));
-  onnx::GraphProto& graph = *noted.mutable_graph();
-  graph.add_metadata_props()->set_key("of the graph");
-  graph.mutable_input(0)->set_doc_string("of an input");
-  graph.mutable_node(0)->set_doc_string("of a node");
-  onnx::AttributeProto& attribute = *graph.mutable_node(0)->add_attribute();
-  attribute.set_name("extra");
-  attribute.set_type(onnx::AttributeProto::GRAPH);
-  attribute.mutable_g()->set_name("inner");
-  attribute.mutable_g()->add_node()->set_op_type("Inner");
-  attribute.mutable_g()->mutable_node(0)->add_output("inside");
-  graph.mutable_node(0)->set_domain("org.example.unknown");
-  noted.add_opset_import()->set_domain("org.example.unknown");
-  noted.mutable_opset_import(noted.opset_import_size() - 1)->set_version(1);
-  const auto bare = testing::model_from_bytes(noted.SerializeAsString());
-  const std::uint64_t around = note_bytes(*bare).value();
-  attribute.mutable_g()->mutable_node(0)->add_metadata_props()->set_value(std::string(300, 's'));
-  const auto model = testing::model_from_bytes(noted.SerializeAsString());
-  // A value of 300 bytes behind its tag and a length of two bytes.
-  EXPECT_EQ(note_bytes(*model).value(), around + 303);
-
-  const onnx::ModelProto after = proto_of(save_model_bytes_without_notes(*model).value());
-  onnx::ModelProto expected = noted;
-  onnx::GraphProto& left = *expected.mutable_graph();
-  left.clear_doc_string();
-  left.clear_metadata_props();
-  left.mutable_input(0)->clear_doc_string();
-  for (onnx::NodeProto& node : *left.mutable_node()) {
-    node.clear_doc_string();
-    node.clear_metadata_props();
-  }
-  for (onnx::AttributeProto& one : *left.mutable_node(0)->mutable_attribute()) {
-    if (one.has_g()) one.mutable_g()->mutable_node(0)->clear_metadata_props();
-  }
-  EXPECT_EQ(after.SerializeAsString(), expected.SerializeAsString());
-  EXPECT_EQ(after.doc_string(), "documentation");
-  EXPECT_EQ(after.metadata_props_size(), noted.metadata_props_size());
-  const auto stripped = testing::model_from_bytes(after.SerializeAsString());
-  EXPECT_EQ(note_bytes(*stripped).value(), 0U);
 }
 
 TEST(Save, NewTensorsOfEveryKind) {
