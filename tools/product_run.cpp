@@ -5,7 +5,6 @@
 #include "mcompress/companion.h"
 #include "mcompress/host.h"
 #include "mcompress/version.h"
-#include "part_hooks.h"
 #include "product.h"
 #include "report_data.h"
 #include "try.h"
@@ -210,14 +209,13 @@ class ProductWork {
       if (!last) job.options.write_missed = false;
       job.outputs = &outputs_;
       taken_[index] = i;
-      PartHooks hooks;
       if (part.source) {
-        hooks.calibration = [this, index, options = job.options](const Model& model) {
+        job.calibration = [this, index, options = job.options](const Model& model) {
           return made_samples(index, options, model);
         };
       }
       if (is_source(index)) {
-        hooks.result = [this, index](const Model& result) {
+        job.made = [this, index](const Model& result) {
           kept_[index] = result.clone();
           return ok_status();
         };
@@ -227,7 +225,7 @@ class ProductWork {
         MCOMPRESS_ASSIGN(report, datum_from_json(text, "report"));
         return ok_status();
       };
-      Status status = compress(std::move(job), std::move(hooks), console_);
+      Status status = compress(std::move(job), console_);
       if (!report.is_null()) {
         MCOMPRESS_ASSIGN(result.figures, result_of_report(report, part.name));
         result.figures.label = part.name;

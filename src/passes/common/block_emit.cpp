@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "ir/convert.h"
+#include "ir/domains.h"
 #include "numeric/quantize.h"
 #include "passes/common/rewrite.h"
 #include "support/try.h"
@@ -14,7 +15,6 @@ namespace mcompress {
 namespace {
 
 using Form = BlockRule::Form;
-constexpr std::string_view kContrib = "com.microsoft";
 
 std::int64_t whole(std::size_t count) { return static_cast<std::int64_t>(count); }
 
@@ -162,7 +162,7 @@ class BlockEmitter {
   // --- forms
 
   Status make_products(const BlockUnit::Holder& holder) {
-    MCOMPRESS_TRY(edit_.require_opset(kContrib, 1));
+    MCOMPRESS_TRY(edit_.require_opset(kContribDomain, 1));
     const std::size_t block_bytes = width_ * bits_ / 8;
     const std::vector<std::int64_t> dims = {whole(rows_.rows), whole(blocks_), whole(block_bytes)};
     MCOMPRESS_ASSIGN(Value * codes, packed_codes(blocks_ * block_bytes, dims));
@@ -179,7 +179,7 @@ class BlockEmitter {
       NewNode made{.op_type = "MatMulNBits",
                    .inputs = std::move(inputs),
                    .base_name = name_of(product, "_nbits"),
-                   .domain = std::string(kContrib)};
+                   .domain = std::string(kContribDomain)};
       const std::int64_t level = context_.target().blocks.accuracy_level;
       made.attributes.push_back(attribute("K", whole(rows_.columns)));
       made.attributes.push_back(attribute("N", whole(rows_.rows)));
@@ -201,7 +201,7 @@ class BlockEmitter {
   }
 
   Status make_lookups(const BlockUnit::Holder& holder) {
-    MCOMPRESS_TRY(edit_.require_opset(kContrib, 1));
+    MCOMPRESS_TRY(edit_.require_opset(kContribDomain, 1));
     // The last block of a row is not filled up here.
     const std::size_t row_bytes = rows_.columns * bits_ / 8;
     const std::vector<std::int64_t> dims = {whole(rows_.rows), whole(row_bytes)};
@@ -219,7 +219,7 @@ class BlockEmitter {
       NewNode made{.op_type = "GatherBlockQuantized",
                    .inputs = std::move(inputs),
                    .base_name = name_of(gather, "_block"),
-                   .domain = std::string(kContrib)};
+                   .domain = std::string(kContribDomain)};
       made.attributes.push_back(attribute("bits", whole(bits_)));
       made.attributes.push_back(attribute("block_size", whole(width_)));
       made.attributes.push_back(attribute("gather_axis", std::int64_t{0}));

@@ -19,6 +19,10 @@ namespace mcompress {
 struct RowView {
   std::size_t outer = 1, rows = 1, inner = 1;
   std::size_t columns() const { return outer * inner; }
+  // Where a row's number of a column lies.
+  std::size_t element(std::size_t row, std::size_t column) const {
+    return (column / inner * rows + row) * inner + column % inner;
+  }
   // The axis of the weight along which columns lie; empty: they lie along several.
   std::optional<std::int64_t> axis;
   std::int64_t row_axis = 0;

@@ -30,19 +30,16 @@ class Sweep {
   }
 
  private:
-  std::size_t element(std::size_t row, std::size_t column) const {
-    return (column / view_.inner * view_.rows + row) * view_.inner + column % view_.inner;
-  }
-
   double sweep(std::size_t row, std::span<const double> penalty, std::vector<double>& left) {
     const std::size_t n = view_.columns(), entries = codes_.entries();
-    const float* const book = codes_.codebook.data() + codes_.groups.of(element(row, 0)) * entries;
+    const float* const book =
+        codes_.codebook.data() + codes_.groups.of(view_.element(row, 0)) * entries;
     for (std::size_t j = 0; j < n; ++j) {
-      left[j] = double{input_.values[element(row, factor_.order[j])]};
+      left[j] = double{input_.values[view_.element(row, factor_.order[j])]};
     }
     double cost = 0;
     for (std::size_t j = 0; j < n; ++j) {
-      const std::size_t at = element(row, factor_.order[j]);
+      const std::size_t at = view_.element(row, factor_.order[j]);
       const double* const upper = factor_.upper.data() + j * n;
       const double weight = 1 / (upper[j] * upper[j]);
       std::uint8_t& code = codes_.codes[at];
@@ -105,9 +102,6 @@ class VectorSweep {
   }
 
  private:
-  std::size_t element(std::size_t row, std::size_t column) const {
-    return (column / view_.inner * view_.rows + row) * view_.inner + column % view_.inner;
-  }
   const float* entry(std::size_t code) const {
     return codes_.codebook.data() + code * codes_.dimension;
   }
@@ -115,7 +109,7 @@ class VectorSweep {
   // left[j]: what column j has to be.
   double along(std::size_t row, std::span<const double> penalty, std::vector<double>& left) {
     const std::size_t n = view_.columns(), d = codes_.dimension;
-    for (std::size_t j = 0; j < n; ++j) left[j] = double{input_.values[element(row, j)]};
+    for (std::size_t j = 0; j < n; ++j) left[j] = double{input_.values[view_.element(row, j)]};
     double total = 0;
     std::array<double, kMostDimension> now{}, error{}, best_error{};
     for (std::size_t j = 0; j < n; j += d) {
@@ -135,7 +129,7 @@ class VectorSweep {
         const double with = cost + (penalty.empty() ? 0 : penalty[c]);
         if (with < least) least = with, least_error = cost, best = c, best_error = error;
       }
-      codes_.codes[element(row, j) / d] = static_cast<std::uint8_t>(best);
+      codes_.codes[view_.element(row, j) / d] = static_cast<std::uint8_t>(best);
       total += least_error;
       for (std::size_t k = 0; k < d; ++k) {
         for (std::size_t l = j + d; l < n; ++l) left[l] -= best_error[k] * upper(k, l);
@@ -149,7 +143,7 @@ class VectorSweep {
     const std::size_t n = view_.columns(), d = codes_.dimension;
     for (std::size_t k = 0; k < d; ++k) {
       for (std::size_t j = 0; j < n; ++j) {
-        left[k * n + j] = double{input_.values[element(row + k, factor_.order[j])]};
+        left[k * n + j] = double{input_.values[view_.element(row + k, factor_.order[j])]};
       }
     }
     double total = 0;
@@ -167,7 +161,7 @@ class VectorSweep {
         const double with = cost + (penalty.empty() ? 0 : penalty[c]);
         if (with < least) least = with, least_error = cost, best = c;
       }
-      codes_.codes[element(row, factor_.order[j]) / d] = static_cast<std::uint8_t>(best);
+      codes_.codes[view_.element(row, factor_.order[j]) / d] = static_cast<std::uint8_t>(best);
       total += least_error;
       for (std::size_t k = 0; k < d; ++k) {
         const double error = (left[k * n + j] - double{entry(best)[k]}) / upper[j];

@@ -57,16 +57,12 @@ bool refit_rows(const ClusterInput& input, const RowView& view, std::span<const 
         Equations part{std::vector<double>(k * k), std::vector<double>(k)};
         std::vector<double> sum(k);
         for (std::size_t n = begin; n < end; ++n) {
-          const auto at = [&](std::size_t column) {
-            const std::size_t o = column / view.inner, i = column % view.inner;
-            return (o * view.rows + first + n * step) * view.inner + i;
-          };
           std::vector<std::size_t> entry(columns);
           std::vector<double> real(columns);
           for (std::size_t c = 0; c < columns; ++c) {
-            const std::size_t element = at(c), d = codes.dimension;
+            const std::size_t element = view.element(first + n * step, c), d = codes.dimension;
             entry[c] = codes.codes[element / d] * d + element % d;
-            real[c] = double{input.values[at(c)]};
+            real[c] = double{input.values[element]};
           }
           for (std::size_t i = 0; i < columns; ++i) {
             double with = 0;

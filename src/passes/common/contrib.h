@@ -7,11 +7,10 @@
 #include <string>
 #include <string_view>
 
+#include "ir/domains.h"
 #include "mcompress/pass.h"
 
 namespace mcompress {
-
-inline constexpr std::string_view kContribDomain = "com.microsoft";
 
 // Of passes that write such operators.
 struct ContribOptions {
