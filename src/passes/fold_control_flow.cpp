@@ -6,7 +6,10 @@
 //   If (Not (c)) { a } else { b }             =>  If (c) { b } else { a }
 //   Loop that runs no iteration               =>  its initial values
 //   Loop that runs one iteration              =>  the nodes of its body
+//   Loop (.., w) { .. w .. return w }         =>  Loop (..) { .. w of the outside .. }
 //
+// The last is how exporters write the weights of recurrent layers: as states that no iteration
+// changes. Read from the outside they are constants again. The same goes for Scan.
 // Outputs of an If and lists made by a Loop that nobody reads go from the bodies as well.
 #include <algorithm>
 #include <unordered_map>
@@ -60,6 +63,7 @@ class FoldControlFlow final : public Pass {
     context.report().count("unwrapped", unwrapped_);
     context.report().count("outputs", outputs_);
     context.report().count("turned", turned_);
+    context.report().count("states", states_);
     return ok_status();
   }
 
@@ -68,6 +72,7 @@ class FoldControlFlow final : public Pass {
     for (Node* node = graph.first(); node != nullptr;) {
       Node* before = graph.previous(*node);
       bool gone = false;
+      MCOMPRESS_TRY(release_invariants(*node, context));
       if (node->is("If")) {
         MCOMPRESS_ASSIGN(gone, fold_if(*node, context));
       } else if (node->is("Loop")) {
@@ -233,6 +238,82 @@ class FoldControlFlow final : public Pass {
     return true;
   }
 
+  // Where the states of a Loop or Scan begin in the four lists, and how many there are.
+  struct States {
+    Graph* body;
+    std::size_t count, inputs, body_inputs, body_outputs;
+  };
+  static std::optional<States> states_of(const Node& node) {
+    Graph* body = body_of(node, "body");
+    if (body == nullptr || !node.domain().empty()) return std::nullopt;
+    States found{body, 0, 0, 0, 0};
+    if (node.is("Loop")) {
+      if (node.inputs().size() < 2) return std::nullopt;
+      found = {body, node.inputs().size() - 2, 2, 2, 1};
+    } else {
+      // Before opset 9 Scan takes lengths in front and runs over batches.
+      const auto scanned = static_cast<std::size_t>(node.int_attribute("num_scan_inputs", 0));
+      constexpr std::int64_t kNoBatches = 9;
+      if (!node.is("Scan") || node.graph().model().opset("") < kNoBatches ||
+          scanned > node.inputs().size()) {
+        return std::nullopt;
+      }
+      found.count = node.inputs().size() - scanned;
+    }
+    if (body->inputs().size() != node.inputs().size() || node.outputs().size() < found.count ||
+        body->outputs().size() != node.outputs().size() + found.body_outputs) {
+      return std::nullopt;
+    }
+    return found;
+  }
+
+  // What a value is a copy of.
+  static Value* original(Value* value) {
+    while (value != nullptr && value->producer() != nullptr && value->producer()->is("Identity") &&
+           value->producer()->input(0) != nullptr) {
+      value = value->producer()->input(0);
+    }
+    return value;
+  }
+
+  // States that every iteration hands on as they are become values read from outside the body.
+  Status release_invariants(Node& node, PassContext& context) {
+    const auto states = states_of(node);
+    if (!states) return ok_status();
+    for (std::size_t i = states->count; i-- > 0;) {
+      Value* initial = node.input(states->inputs + i);
+      Value& inside = *states->body->inputs()[states->body_inputs + i];
+      Value& result = *states->body->outputs()[states->body_outputs + i];
+      if (initial == nullptr || original(&result) != &inside) continue;
+      if (node.outputs().size() == 1) break;  // an operator has outputs
+      // A body may not hand out a value of the outside in another place.
+      const bool handed_out = std::ranges::any_of(inside.uses(), [&](const Use& use) {
+        return use.node == nullptr && use.slot != states->body_outputs + i;
+      });
+      if (handed_out) continue;
+      chose(context, node,
+            "reads '" + std::string(initial->name()) + "' from outside: no iteration changes it");
+      MCOMPRESS_TRY(prepare(node, context));
+      Editor& edit = context.edit();
+      edit.erase_output(*states->body, states->body_outputs + i);
+      if (&result != &inside) MCOMPRESS_TRY(erase_unused(context, result));
+      for (const Use& use : std::vector<Use>(inside.uses().begin(), inside.uses().end())) {
+        edit.redirect(use, *initial);
+      }
+      edit.freeze_input(inside);
+      for (std::size_t slot = states->inputs + i; slot + 1 < node.inputs().size(); ++slot) {
+        edit.set_input(node, slot, node.input(slot + 1));
+      }
+      edit.remove_trailing_input(node);
+      if (Value* output = node.output(i); output != nullptr) {
+        MCOMPRESS_TRY(hand_over(output, *initial, node, context));
+      }
+      MCOMPRESS_TRY(edit.erase_output(node, i));
+      ++states_;
+    }
+    return ok_status();
+  }
+
   // Only 0 and 1 are of interest.
   std::optional<std::int64_t> trips_of(const Node& node, const Graph& body) const {
     const Value* count = node.input(0);
@@ -339,7 +420,7 @@ class FoldControlFlow final : public Pass {
 
   std::unordered_map<const Value*, bool> known_;  // conditions of the branches we are inside of
   bool modernised_ = false;
-  std::int64_t unwrapped_ = 0, outputs_ = 0, turned_ = 0;
+  std::int64_t unwrapped_ = 0, outputs_ = 0, turned_ = 0, states_ = 0;
 };
 
 }  // namespace

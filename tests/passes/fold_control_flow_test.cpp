@@ -242,5 +242,41 @@ TEST(FoldControlFlow, AListThatNobodyReadsGoes) {
   EXPECT_EQ(count_nodes(*checked.after, "Neg"), 0);
 }
 
+// As exporters write recurrent layers: the weight is a state that every iteration hands on.
+TEST(FoldControlFlow, StatesThatNoIterationChangesAreReadFromOutside) {
+  const auto checked = check_passes(
+      graph("float[2] x", "float[2] y, float[2] w_after",
+            "int64 m = {3}, bool go = {1}, float[2] w = {0.5, 2}, float[2] b = {1, 1}",
+            "y, w_last, b_last = Loop (m, go, x, w, b) < body = l (int64 i, bool c, float[2] s,"
+            " float[2] v, float[2] a) => (bool d, float[2] t, float[2] v_copy, float[2] a)"
+            " { d = Identity(c) p = Mul(s, v) t = Add(p, a) v_copy = Identity(v) }>"
+            " w_after = Neg(w_last)"),
+      {std::string(kPass), "eliminate-dead"}, 0.0);
+  EXPECT_EQ(checked.run->count(kPass, "states"), 2);
+  const Node* loop = checked.after->graph().first();
+  ASSERT_TRUE(loop != nullptr && loop->is("Loop"));
+  EXPECT_EQ(loop->inputs().size(), 3u);
+  EXPECT_EQ(loop->outputs().size(), 1u);
+  EXPECT_EQ(count_nodes(*checked.after, "Identity"), 1);  // the condition
+  EXPECT_FALSE(check_passes(graph("float[2] x", "float[2] y, float[2] z", "int64 m = {3}",
+                                  "y, z = Loop (m, , x, x) < body = l (int64 i, bool c, float[2] s,"
+                                  " float[2] v) => (bool d, float[2] t, float[2] s_copy)"
+                                  " { d = Identity(c) t = Mul(s, v) s_copy = Identity(s) }>"),
+                            {std::string(kPass)}, 0.0)
+                   .run->changed);
+}
+
+TEST(FoldControlFlow, StatesOfAScanAreReadFromOutsideToo) {
+  const auto checked = check_passes(
+      graph("float[2] x, float[4,2] rows", "float[2] y, float[2] w_last, float[4,2] all",
+            "float[2] w = {0.5, 2}",
+            "y, w_last, all = Scan <num_scan_inputs=1, body = l (float[2] s, float[2] v, float[2] "
+            "row) => (float[2] t, float[2] v_copy, float[2] e)"
+            " { p = Mul(s, v) t = Add(p, row) v_copy = Identity(v) e = Neg(t) }> (x, w, rows)"),
+      {std::string(kPass)}, 0.0);
+  EXPECT_EQ(checked.run->count(kPass, "states"), 1);
+  EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w_last");
+}
+
 }  // namespace
 }  // namespace mcompress::testing
