@@ -5,9 +5,9 @@
 //
 // ONNX Runtime fuses the chain to DynamicQuantizeMatMul (and, where several products share x, to
 // one DynamicQuantizeLinear with MatMulIntegerToFloat). LSTMs become DynamicQuantizeLSTM where the
-// target has it (common/dynamic_lstm.h), in nested graphs too. Needs no data. What the target has
-// no such form for keeps float activations, with the target's reason; quantize-weights stores its
-// weights in int8.
+// target has it (common/integer/dynamic_lstm.h). All in nested graphs too. Needs no data. What the
+// target has no such form for keeps float activations, with the target's reason; quantize-weights
+// stores its weights in int8.
 #include <algorithm>
 #include <map>
 #include <optional>
@@ -88,9 +88,11 @@ class QuantizeDynamic final : public Pass {
   Status run(Model& model, PassContext& context) override {
     const Selection selection(options_.include, options_.exclude);
     MCOMPRESS_TRY(restore(model, context));
-    for (Node* node : model.graph().nodes()) {
-      if (context.edit().erased(*node)) continue;
-      if (!node->is("MatMul") && !node->is("Gemm")) continue;
+    std::vector<Node*> products;
+    for_each_node(model.graph(), [&](Node& node) {
+      if (node.is("MatMul") || node.is("Gemm")) products.push_back(&node);
+    });
+    for (Node* node : products) {
       Value* weight = node->input(1);
       if (weight == nullptr || weight->initializer() == nullptr) {
         explain_no_weight(*node, context);
@@ -104,7 +106,6 @@ class QuantizeDynamic final : public Pass {
       MCOMPRESS_TRY(apply(*node, *weight, context));
     }
     MCOMPRESS_TRY(quantize_recurrent(model, selection, context));
-    explain_nested(model.graph(), context);
     return ok_status();
   }
 
@@ -196,20 +197,6 @@ class QuantizeDynamic final : public Pass {
     return ok_status();
   }
 
-  // Products in bodies are left alone: most run once per element or not at all.
-  void explain_nested(Graph& top, PassContext& context) const {
-    constexpr std::int64_t kWorthAWord = 8192;
-    for_each_node(top, [&](Node& node) {
-      if (&node.graph() == &top || (!node.is("MatMul") && !node.is("Gemm"))) return;
-      const Value* weight = node.input(1);
-      if (weight == nullptr || weight->initializer() == nullptr) return;
-      const std::int64_t least = options_.min_elements > 0 ? options_.min_elements : kWorthAWord;
-      if (weight->initializer()->elements() < least) return;
-      skip(node, *weight, "is multiplied inside a nested graph, where activations stay float32",
-           context);
-    });
-  }
-
   struct Dynamic {
     Value* codes;
     Value* scale;
@@ -281,8 +268,9 @@ class QuantizeDynamic final : public Pass {
     if (node.int_attribute("transB", 0) != 0 && node.is("Gemm")) {
       MCOMPRESS_ASSIGN(codes_tensor, transposed_codes(quantized.codes, context.tensors()));
     }
-    Graph& graph = node.graph();
     const std::string base(weight.name());
+    // Beside the weight, where products of other graphs with it find the same codes.
+    Graph& graph = weight.graph();
     modernise_initializers(graph.model(), context);
     Value& codes = edit.add_initializer(graph, base + "_quantized", std::move(codes_tensor));
     Value& scale = edit.add_initializer(graph, base + "_scale",
@@ -329,9 +317,10 @@ class QuantizeDynamic final : public Pass {
     return ok_status();
   }
 
-  // One DynamicQuantizeLinear for all products that read the value.
+  // One DynamicQuantizeLinear for all products of a graph that read the value.
   Dynamic dynamic_input(Value& value, Node& before, Editor& edit) {
-    const auto found = dynamic_.find(value.id());
+    const auto key = std::pair(static_cast<const Graph*>(&before.graph()), value.id());
+    const auto found = dynamic_.find(key);
     if (found != dynamic_.end()) return found->second;
     const std::string base(value.name());
     Node& node = edit.insert_before(
@@ -341,13 +330,13 @@ class QuantizeDynamic final : public Pass {
                  .base_name = base + "_quantize",
                  .output_names = {base + "_quantized", base + "_scale", base + "_zero_point"}});
     const Dynamic made{node.output(0), node.output(1), node.output(2)};
-    dynamic_.emplace(value.id(), made);
+    dynamic_.emplace(key, made);
     return made;
   }
 
   Options options_;
   std::optional<Selection> restored_;  // excludes layers for accuracy
-  std::map<std::uint32_t, Dynamic> dynamic_;
+  std::map<std::pair<const Graph*, std::uint32_t>, Dynamic> dynamic_;
 };
 
 }  // namespace

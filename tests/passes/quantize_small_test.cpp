@@ -336,15 +336,21 @@ TEST(QuantizeDynamic, AWeightThatIsAnOutputStaysOne) {
   EXPECT_EQ(checked.after->graph().outputs()[1]->name(), "w");
 }
 
-TEST(QuantizeDynamic, StaysOutOfBodies) {
-  const auto checked =
-      dynamic(model("(bool c, float[2,32] x) => (float[2,32] y)", weights("w", {32, 32}),
-                    "y = If (c) < then_branch = t () => (float[2,32] o) { o = MatMul(x, w) }, "
-                    "else_branch = e () => (float[2,32] p) { p = Neg(x) } >"),
-              0.0);
-  EXPECT_FALSE(checked.run->changed);
-  EXPECT_EQ(checked.run->why("w"),
-            "is multiplied inside a nested graph, where activations stay float32");
+// A recurrent layer that an exporter wrote as a Loop: its step is a product, and the first one
+// stands in front of it.
+TEST(QuantizeDynamic, ProductsInBodiesShareTheCodesOfTheirWeight) {
+  const auto checked = check_passes(
+      model("(float[2,64] x) => (float[2,64] y)",
+            weights("w", {64, 64}) + ", int64 m = {3}, bool go = {1}, float k = {0.1}",
+            "a = MatMul(x, w) s = Tanh(a) y = Loop (m, go, s) < body = l (int64 i, bool c, "
+            "float[2,64] t) => (bool d, float[2,64] u)"
+            " { d = Identity(c) p = MatMul(t, w) q = Mul(p, k) u = Tanh(q) }>"),
+      {"quantize-dynamic:{\"min-elements\": 64}", "dedup-initializers"}, kDynamic);
+  EXPECT_EQ(checked.run->applied("quantize-dynamic"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "MatMulInteger"), 2);
+  EXPECT_EQ(count_nodes(*checked.after, "DynamicQuantizeLinear"), 2);
+  EXPECT_EQ(float_weights(*checked.after), 0);
+  EXPECT_LT(saved_bytes(*checked.after), 64u * 64u + 2000u);
 }
 
 TEST(QuantizeDynamic, NanAndInfinityStayWhatTheyAre) {
