@@ -8,6 +8,10 @@
 //   y = Gemm<alpha, beta>(x, W, b)  =>   y = Gemm(x, alpha W, beta b)
 //   y = Mul(Div(x, s), t)           =>   y = Mul(x, t / s)      everywhere else
 //
+// Weights that are rounded afterwards share a scale over their inputs. Where s differs much from
+// input to input, W s has some rows far smaller than others, whose inputs are as much larger: they
+// lose their digits. `scale-loss` leaves such s where it is.
+//
 // in double, rounded once. An Add behind a MatMul is its bias already and stays.
 #include <algorithm>
 #include <cmath>
@@ -29,6 +33,19 @@ bool is_step(const Node& node) {
   return node.is("Mul") || node.is("Div") || node.is("Add") || node.is("Sub");
 }
 
+// What rounding the weights of a linear operator costs more once the scales of its inputs are in
+// them, in dB: errors are as large as the largest scale asks for, and reach the output times inputs
+// that are one over their scale, as those of normalisations are. Rows of a scale of 0 are exact.
+double loss_by_scales(std::span<const double> scales) {
+  double largest = 0, inverse = 0;
+  for (const double scale : scales) {
+    largest = std::max(largest, std::abs(scale));
+    if (scale != 0) inverse += 1 / (scale * scale);
+  }
+  if (inverse == 0) return 0;
+  return 10 * std::log10(largest * largest * inverse / static_cast<double>(scales.size()));
+}
+
 Decision folded(const Node& node, std::string what) {
   Decision decision;
   decision.subject = node.label();
@@ -41,11 +58,20 @@ class FuseAffine final : public Pass {
  public:
   struct Options {
     bool through_moves = true;
+    double scale_loss = 0;
   };
   static const Schema<Options>& schema() {
-    static const Schema<Options> schema = Schema<Options>().field(
-        "through-moves", &Options::through_moves,
-        "also carry steps through reshapes, transposes, splits and products of computed matrices");
+    static const Schema<Options> schema =
+        Schema<Options>()
+            .field("through-moves", &Options::through_moves,
+                   "also carry steps through reshapes, transposes, splits and products of computed "
+                   "matrices")
+            .field("scale-loss", &Options::scale_loss,
+                   "scales in front of a linear operator stay where rounding the weights with them "
+                   "would cost more than that; 0: all are folded")
+            .range(0, 200)
+            .unit("dB")
+            .level(OptionSpec::Level::kAdvanced);
     return schema;
   }
   explicit FuseAffine(Options options) : options_(options) {}
@@ -136,7 +162,10 @@ class FuseAffine final : public Pass {
     Node* reader = only_user(*node.output(0));
     if (!why.empty() && reader != nullptr && !linear_operator(*reader).kind_fits) {
       found = carry_forward(*node.output(0), carried);
-      if (found.op) {
+      if (found.op && spoils_weights(found.step.a)) {
+        ++eligible_;
+        context.explain().skipped(node, why_scales_stay(*found.op, found.step.a));
+      } else if (found.op) {
         into = found.op->label();
         MCOMPRESS_ASSIGN(why, absorb_before(context, *found.op, *found.op->node->input(0),
                                             found.step.a, found.step.c));
@@ -151,6 +180,14 @@ class FuseAffine final : public Pass {
     return true;
   }
 
+  bool spoils_weights(std::span<const double> scales) const {
+    return options_.scale_loss > 0 && loss_by_scales(scales) > options_.scale_loss;
+  }
+  static std::string why_scales_stay(const LinearOp& op, std::span<const double> scales) {
+    return "in the weight of " + op.label() + " its scales, which lie far apart, would cost " +
+           std::to_string(std::lround(loss_by_scales(scales))) + " dB when that is rounded";
+  }
+
   Status fuse_before(Node& node, PassContext& context) {
     LinearSearch search = linear_operator(node);
     if (!search.op || !search.op->in_layout) return ok_status();
@@ -162,6 +199,13 @@ class FuseAffine final : public Pass {
       for (const Node* kept : run.nodes) {
         ++eligible_;
         context.explain().skipped(*kept, std::string(kEndsKnownForm));
+      }
+      return ok_status();
+    }
+    if (spoils_weights(run.a)) {
+      for (const Node* kept : run.nodes) {
+        ++eligible_;
+        context.explain().skipped(*kept, why_scales_stay(op, run.a));
       }
       return ok_status();
     }
