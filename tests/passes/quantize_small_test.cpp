@@ -387,6 +387,22 @@ TEST(QuantizeStatic, SaysThatBodiesAreLeftAlone) {
             "is in a nested graph, whose activations can not be observed");
 }
 
+// In integers here and in float there it would be stored twice.
+TEST(QuantizeStatic, AWeightThatABodyReadsTooIsStoredOnce) {
+  auto shared = model_from_text(
+      model("(float[2,64] x) => (float[2,64] y)",
+            weights("w", {64, 64}) + ", int64 m = {3}, bool go = {1}",
+            "a = MatMul(x, w) s = Tanh(a) y = Loop (m, go, s) < body = l (int64 i, bool c, "
+            "float[2,64] t) => (bool d, float[2,64] u) { d = Identity(c) p = MatMul(t, w) u = "
+            "Tanh(p) }>"));
+  const auto run = run_passes(*shared, {"quantize-static", "quantize-weights"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_EQ(run->why("MatMul node that makes 'a'"),
+            "shares its weight with a nested graph, whose activations can not be observed");
+  EXPECT_EQ(run->applied("quantize-weights"), 1);
+  EXPECT_EQ(float_weights(*shared), 0);
+}
+
 TEST(QuantizeStatic, NanAndInfinityStayWhatTheyAre) {
   auto given = model_from_bytes(odd_weight(std::numeric_limits<float>::infinity()));
   const auto run = run_passes(*given, {"quantize-static"});

@@ -85,6 +85,12 @@ class Planner {
     explain_.skipped(std::move(decision));
   }
 
+  static bool is_read_in_a_body(const Value& value) {
+    return std::any_of(value.uses().begin(), value.uses().end(), [&](const Use& use) {
+      return use.node != nullptr && &use.node->graph() != &value.graph();
+    });
+  }
+
   // Empty: fits. Fills the entry.
   std::string why_not_weighted(Node& node, IntegerNode& plan) {
     Value* weight = node.input(1);
@@ -95,6 +101,10 @@ class Planner {
                                               : "multiplies two activations";
     }
     if (data->initializer() != nullptr) return "multiplies two constants";
+    // Its codes there would be others than here: both would be stored.
+    if (is_read_in_a_body(*weight)) {
+      return "shares its weight with a nested graph, whose activations can not be observed";
+    }
     const Tensor& tensor = *weight->constant();
     if (tensor.dtype() != DataType::kFloat || !is_float(data)) return "is not float32";
     const auto layout = weight_view(node, 1, tensor.dims());
