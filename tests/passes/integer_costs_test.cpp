@@ -10,7 +10,7 @@
 
 #include "mcompress/host.h"
 #include "mcompress/mcompress.h"
-#include "passes/common/static_plan.h"
+#include "passes/common/integer/static_plan.h"
 #include "support/arrays.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
