@@ -1,6 +1,6 @@
 // What runs in integers by the cost model of a target: against times of ONNX Runtime's kernels, and
 // in plans.
-#include "passes/common/integer_costs.h"
+#include "passes/common/integer/integer_costs.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "passes/common/integer_costs.h"
+#include "passes/common/integer/integer_costs.h"
 
 namespace mcompress {
 namespace {

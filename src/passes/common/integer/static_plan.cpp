@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "passes/common/integer_costs.h"
+#include "passes/common/integer/integer_costs.h"
 #include "passes/common/target_rules.h"
 
 namespace mcompress {
