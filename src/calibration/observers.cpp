@@ -63,24 +63,20 @@ std::optional<Histogram> to_histogram(const ValueStats& stats) {
   return Histogram::from_state(state);
 }
 
-ChannelSums::Part ChannelSums::begin(std::span<const std::int64_t> dims, std::size_t values) {
-  Part part;
-  if (dims.size() < 2) broken_ = true;
-  if (dims.size() < 2 || values == 0) return part;
+void ChannelSums::see(std::int64_t run, std::span<const std::int64_t> dims,
+                      std::span<const float> values, bool all_finite) {
   const std::size_t axis = axis_ == Axis::kSecond ? 1 : dims.size() - 1;
+  if (dims.size() < 2 || values.empty()) {
+    if (dims.size() < 2) broken_ = true;
+    return skip(run);
+  }
   const auto channels = static_cast<std::size_t>(dims[axis]);
   std::size_t inner = 1;
   for (std::size_t i = axis + 1; i < dims.size(); ++i) inner *= static_cast<std::size_t>(dims[i]);
+  const std::size_t outer = values.size() / (channels * inner);
+  Part part;
   part.sums.resize(channels);
-  part.per_channel = static_cast<std::int64_t>(values / channels);
-  part.row = inner == 1 ? channels : inner;
-  part.side_by_side = inner == 1;
-  return part;
-}
-
-void ChannelSums::add(Part& part, std::size_t first, std::span<const float> values,
-                      bool all_finite) const {
-  if (part.sums.empty()) return;
+  part.per_channel = static_cast<std::int64_t>(outer * inner);
   std::vector<float> cleaned;
   if (!all_finite) {  // what is not finite counts as 0; the histogram has counted it
     cleaned.assign(values.begin(), values.end());
@@ -89,14 +85,14 @@ void ChannelSums::add(Part& part, std::size_t first, std::span<const float> valu
     }
     values = cleaned;
   }
-  const std::size_t channels = part.sums.size(), rows = values.size() / part.row;
-  if (part.side_by_side) return kernel::add_rows(values.data(), rows, channels, part.sums.data());
-  std::size_t channel = first / part.row % channels;
-  for (std::size_t done = 0; done < rows; channel = 0) {
-    const std::size_t some = std::min(rows - done, channels - channel);
-    kernel::row_sums(values.data() + done * part.row, some, part.row, part.sums.data() + channel);
-    done += some;
+  if (inner == 1) {
+    kernel::add_rows(values.data(), outer, channels, part.sums.data());
+    return fold(run, std::move(part));
   }
+  for (std::size_t o = 0; o < outer; ++o) {
+    kernel::row_sums(values.data() + o * channels * inner, channels, inner, part.sums.data());
+  }
+  fold(run, std::move(part));
 }
 
 void ChannelSums::skip(std::int64_t run) { fold(run, {}); }
@@ -161,62 +157,42 @@ bool ValueObserver::see(std::int64_t run, const TensorView& view, std::int64_t s
       const std::size_t n = std::min(decoded.size(), rest.size() / width);
       if (!decode_to_float(view.dtype, rest, std::span(decoded).first(n))) return false;
       // Of a tensor that is decoded in pieces, the piece counts as a sample.
-      add({}, std::span(decoded).first(n), 1, nullptr);
+      add({}, std::span(decoded).first(n), 1);
       rest = rest.subspan(n * width);
     }
     return true;
   }
   const std::lock_guard lock(guard_);
-  if (!channels_) {
-    add(view.dims, values, samples, nullptr);
-    return true;
-  }
-  ChannelSums::Part part = channels_->begin(view.dims, values.size());
-  add(view.dims, values, samples, &part);
-  channels_->end(run, std::move(part));
+  const std::uint64_t before = histogram_.not_finite();
+  add(view.dims, values, samples);
+  if (channels_) channels_->see(run, view.dims, values, histogram_.not_finite() == before);
   return true;
 }
 
 void ValueObserver::add(std::span<const std::int64_t> dims, std::span<const float> values,
-                        std::int64_t samples, ChannelSums::Part* part) {
+                        std::int64_t samples) {
   // Each call of the histogram has a price: samples below this share one.
   constexpr std::size_t kWorthACall = 16384;
-  // What is counted is added up by channels while it is still in the cache.
-  constexpr std::size_t kPiece = 65536;
   const bool divides = samples > 1 && !dims.empty() && dims[0] > 0 && dims[0] % samples == 0;
   const std::size_t size = values.size() / static_cast<std::size_t>(divides ? samples : 1);
-  const auto whole = [](std::size_t unit) {
-    return std::max<std::size_t>(kPiece / unit, 1) * unit;
-  };
-  const auto count = [&](std::size_t first, std::size_t n) {
-    const std::uint64_t before = histogram_.not_finite();
-    histogram_.add(values.subspan(first, n));
-    if (part == nullptr) return;
-    channels_->add(*part, first, values.subspan(first, n), histogram_.not_finite() == before);
-  };
   if (size == values.size() || size >= kWorthACall) {
-    const std::size_t piece = part != nullptr ? whole(part->row) : size;
-    for (std::size_t first = 0; size > 0 && first < values.size(); first += size) {
-      for (std::size_t i = 0; i < size; i += piece) count(first + i, std::min(piece, size - i));
+    for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+      histogram_.add(values.first(size));
       extremes_.add(histogram_.take_recent());
     }
     return;
   }
-  std::array<float, kernel::kBlock> clean;
-  const std::size_t piece = size > 0 ? whole(size) : 1;
-  for (std::size_t first = 0; size > 0 && first < values.size(); first += piece) {
-    const std::size_t n = std::min(piece, values.size() - first);
-    count(first, n);
-    for (std::size_t i = 0; i < n; i += size) {
-      StatsAccumulator one;
-      for (std::size_t j = 0; j < size; j += kernel::kBlock) {
-        one.add_block(values.subspan(first + i + j, std::min(kernel::kBlock, size - j)), clean,
-                      StatsAccumulator::Sums::kNone);
-      }
-      extremes_.add(one.take_recent());
-    }
-  }
+  histogram_.add(values);
   histogram_.take_recent();
+  std::array<float, kernel::kBlock> clean;
+  for (; size > 0 && !values.empty(); values = values.subspan(size)) {
+    StatsAccumulator one;
+    for (std::size_t i = 0; i < size; i += kernel::kBlock) {
+      one.add_block(values.subspan(i, std::min(kernel::kBlock, size - i)), clean,
+                    StatsAccumulator::Sums::kNone);
+    }
+    extremes_.add(one.take_recent());
+  }
 }
 
 void ValueObserver::skip(std::int64_t run) {

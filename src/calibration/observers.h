@@ -7,7 +7,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "mcompress/calibration.h"
@@ -25,25 +24,19 @@ class ChannelSums {
  public:
   enum class Axis : std::uint8_t { kSecond, kLast };
   explicit ChannelSums(Axis axis) : axis_(axis) {}
-  // A tensor that is added up piece by piece.
-  struct Part {
-    std::vector<double> sums;
-    std::int64_t per_channel = 0;
-    std::size_t row = 1;        // values of one channel that lie together, or of all channels
-    bool side_by_side = false;  // the latter
-  };
-  // Without sums where the tensor has no such axis.
-  Part begin(std::span<const std::int64_t> dims, std::size_t values);
-  // Whole rows from value `first` on, the pieces in their order. `all_finite`: no value is NaN or
-  // infinite.
-  void add(Part& part, std::size_t first, std::span<const float> values, bool all_finite) const;
-  void end(std::int64_t run, Part part) { fold(run, std::move(part)); }
+  // `all_finite`: no value is NaN or infinite.
+  void see(std::int64_t run, std::span<const std::int64_t> dims, std::span<const float> values,
+           bool all_finite);
   // Says that a run gave nothing for this value.
   void skip(std::int64_t run);
   // Empty when there was nothing, or the size of the axis changed.
   std::vector<double> means() const;
 
  private:
+  struct Part {
+    std::vector<double> sums;
+    std::int64_t per_channel = 0;
+  };
   void fold(std::int64_t run, Part part);
 
   Axis axis_;
@@ -76,9 +69,8 @@ class ValueObserver {
   ValueStats stats() const;
 
  private:
-  // Elements of one run, `samples` of them along the first axis. `part`: may be null.
-  void add(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples,
-           ChannelSums::Part* part);
+  // Elements of one run, `samples` of them along the first axis.
+  void add(std::span<const std::int64_t> dims, std::span<const float> values, std::int64_t samples);
 
   std::mutex guard_;
   Histogram histogram_;
