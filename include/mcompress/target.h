@@ -171,9 +171,11 @@ struct KernelCosts {
   // Convolutions that are not of images gather columns in float32: per element, and per group for
   // the call of a product of its own.
   double float_column = 0.12, float_group = 160;
-  // Integer convolutions, per position and group: a row of the product, what groups add to it, and
-  // each tap of the kernel where its channels have to be copied by themselves.
+  // Integer convolutions, per position and group: a row of the product, what groups add to it and
+  // each tap of their kernel, whose channels are copied by themselves, and what fewer than 16
+  // channels of the input add, with each result.
   double integer_row = 4, integer_group = 6, integer_copy = 3.5;
+  double integer_narrow = 8, integer_narrow_result = 0.3;
   // Per result of integer products, and where few rows leave nothing to share.
   double integer_result = 0.3, integer_single_result = 2;
   // Per weight of products of a few rows, where reading the weight is the work.

@@ -19,7 +19,7 @@ inline constexpr std::array<std::pair<std::string_view, OperatorRule::Kind>, 7> 
     {"float", OperatorRule::Kind::kFloat},
 }};
 
-inline constexpr std::array<std::pair<std::string_view, double KernelCosts::*>, 20> kKernelCosts = {
+inline constexpr std::array<std::pair<std::string_view, double KernelCosts::*>, 22> kKernelCosts = {
     {
         {"node", &KernelCosts::node},
         {"quantize", &KernelCosts::quantize},
@@ -37,6 +37,8 @@ inline constexpr std::array<std::pair<std::string_view, double KernelCosts::*>, 
         {"integer-row", &KernelCosts::integer_row},
         {"integer-group", &KernelCosts::integer_group},
         {"integer-copy", &KernelCosts::integer_copy},
+        {"integer-narrow", &KernelCosts::integer_narrow},
+        {"integer-narrow-result", &KernelCosts::integer_narrow_result},
         {"integer-result", &KernelCosts::integer_result},
         {"integer-single-result", &KernelCosts::integer_single_result},
         {"float-weight", &KernelCosts::float_weight},

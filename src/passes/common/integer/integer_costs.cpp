@@ -1,12 +1,14 @@
 #include "passes/common/integer/integer_costs.h"
 
+#include <cmath>
+
 namespace mcompress {
 namespace {
 
 constexpr std::size_t kImageRank = 4;
 constexpr double kSmallKernel = 9;
 constexpr double kFewRows = 4;         // below, reading the weight is the work
-constexpr double kWholeCopy = 16;      // channels that one instruction copies
+constexpr double kWide = 16;           // channels of the input
 constexpr double kVolumeTap = 6;       // finding a tap's place, once for all channels
 constexpr double kVolumeColumn = 2.5;  // columns of volumes against those of signals
 
@@ -33,9 +35,12 @@ double integer_convolution(const KernelCosts& costs, const LayerShape& shape, do
     return total + macs / (small ? costs.integer_depthwise : costs.integer_large_depthwise);
   }
   double row = costs.integer_row;
-  if (shape.groups > 1) row += costs.integer_group;
-  if (shape.groups > 1 || shape.length / shape.taps < kWholeCopy) {
-    row += costs.integer_copy * shape.taps;
+  if (shape.groups > 1) {
+    row += costs.integer_group + costs.integer_copy * shape.taps;
+  } else if (shape.length / shape.taps < kWide) {
+    row += costs.integer_narrow + costs.integer_narrow_result * shape.channels;
+    // A signal's taps lie side by side, of an image only those of one line.
+    if (shape.rank >= kImageRank) row += costs.integer_copy * std::sqrt(shape.taps);
   }
   return total + positions * shape.groups * row + macs / costs.integer_product;
 }
