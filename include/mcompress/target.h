@@ -156,6 +156,32 @@ struct NativeOperator {
   bool applies(std::string_view activation) const;
 };
 
+// What kernels take on one thread, for deciding between float32 and integers: nanoseconds, and for
+// arithmetic multiplications per nanosecond. Nothing is predicted with it, only compared.
+struct KernelCosts {
+  double node = 1500;  // one more node to run
+  // Per element at a border of the integers; `layout` comes to both for images, whose float32
+  // kernels keep blocks of channels.
+  double quantize = 0.25, dequantize = 0.15, layout = 0.15;
+  // Multiplications per nanosecond: convolutions of images in blocks, depthwise ones with kernels
+  // of up to nine weights and with larger ones, products and all other convolutions.
+  double float_convolution = 36, float_depthwise = 13, float_large_depthwise = 20;
+  double float_product = 32;
+  double integer_depthwise = 10, integer_large_depthwise = 16, integer_product = 65;
+  // Convolutions that are not of images gather columns in float32: per element, and per group for
+  // the call of a product of its own.
+  double float_column = 0.12, float_group = 160;
+  // Integer convolutions, per position and group: a row of the product, what groups add to it and
+  // each tap of their kernel, whose channels are copied by themselves, and what fewer than 16
+  // channels of the input add, with each result.
+  double integer_row = 4, integer_group = 6, integer_copy = 3.5;
+  double integer_narrow = 8, integer_narrow_result = 0.3;
+  // Per result of integer products, and where few rows leave nothing to share.
+  double integer_result = 0.3, integer_single_result = 2;
+  // Per weight of products of a few rows, where reading the weight is the work.
+  double float_weight = 0.1, integer_weight = 0.05;
+};
+
 class Target {
  public:
   std::string name;
@@ -174,6 +200,7 @@ class Target {
   bool saturation_free_weights = false;
   // Operators that would run slower in integers stay float32.
   bool cost_model = false;
+  KernelCosts costs;  // counts with cost_model only
   // Constant Cast and Mul in front of a weight are computed once, when the model is loaded.
   bool folds_weight_only = false;
   // Weighted operators below these sizes run slower in integers than in float32.

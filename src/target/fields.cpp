@@ -1,6 +1,7 @@
 #include "target/fields.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "support/text.h"
 #include "support/try.h"
@@ -76,6 +77,19 @@ Status TargetFields::whole(std::string_view key, std::optional<std::int64_t>& ou
   const auto* given = std::get_if<std::int64_t>(&value->value());
   if (given == nullptr || *given < 0) return wrong_type(key, *value, "a whole number from 0 up");
   out = *given;
+  return ok_status();
+}
+
+Status TargetFields::positive(std::string_view key, double& out) {
+  const Datum* value = find(key);
+  if (value == nullptr) return ok_status();
+  const auto* whole = std::get_if<std::int64_t>(&value->value());
+  const auto* given = std::get_if<double>(&value->value());
+  const double number = whole != nullptr   ? static_cast<double>(*whole)
+                        : given != nullptr ? *given
+                                           : 0.0;
+  if (!(number > 0) || !std::isfinite(number)) return wrong_type(key, *value, "a number above 0");
+  out = number;
   return ok_status();
 }
 

@@ -30,6 +30,8 @@ class TargetFields {
   Status flag(std::string_view key, std::optional<bool>& out);
   Status whole(std::string_view key, std::int64_t& out);
   Status whole(std::string_view key, std::optional<std::int64_t>& out);
+  // A number above 0.
+  Status positive(std::string_view key, double& out);
   Status wholes(std::string_view key, std::vector<std::int64_t>& out);
   Status names(std::string_view key, std::vector<std::string>& out);
   // One of the names in `choices`.

@@ -19,6 +19,32 @@ inline constexpr std::array<std::pair<std::string_view, OperatorRule::Kind>, 7> 
     {"float", OperatorRule::Kind::kFloat},
 }};
 
+inline constexpr std::array<std::pair<std::string_view, double KernelCosts::*>, 22> kKernelCosts = {
+    {
+        {"node", &KernelCosts::node},
+        {"quantize", &KernelCosts::quantize},
+        {"dequantize", &KernelCosts::dequantize},
+        {"layout", &KernelCosts::layout},
+        {"float-convolution", &KernelCosts::float_convolution},
+        {"float-depthwise", &KernelCosts::float_depthwise},
+        {"float-large-depthwise", &KernelCosts::float_large_depthwise},
+        {"float-product", &KernelCosts::float_product},
+        {"integer-depthwise", &KernelCosts::integer_depthwise},
+        {"integer-large-depthwise", &KernelCosts::integer_large_depthwise},
+        {"integer-product", &KernelCosts::integer_product},
+        {"float-column", &KernelCosts::float_column},
+        {"float-group", &KernelCosts::float_group},
+        {"integer-row", &KernelCosts::integer_row},
+        {"integer-group", &KernelCosts::integer_group},
+        {"integer-copy", &KernelCosts::integer_copy},
+        {"integer-narrow", &KernelCosts::integer_narrow},
+        {"integer-narrow-result", &KernelCosts::integer_narrow_result},
+        {"integer-result", &KernelCosts::integer_result},
+        {"integer-single-result", &KernelCosts::integer_single_result},
+        {"float-weight", &KernelCosts::float_weight},
+        {"integer-weight", &KernelCosts::integer_weight},
+    }};
+
 inline constexpr std::array<std::pair<std::string_view, TargetCase::Verdict>, 3> kTargetVerdicts = {
     {{"missing", TargetCase::Verdict::kMissing},
      {"slow", TargetCase::Verdict::kSlow},

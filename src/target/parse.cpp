@@ -282,6 +282,15 @@ Status parse_low_float(const Datum& datum, LowFloatRule& rule) {
   return ok_status();
 }
 
+Status parse_costs(const Datum& datum, KernelCosts& costs) {
+  TargetFields fields(datum, "'costs'");
+  MCOMPRESS_TRY(fields.open());
+  for (const auto& [key, member] : kKernelCosts) {
+    MCOMPRESS_TRY(fields.positive(key, costs.*member));
+  }
+  return fields.finish();
+}
+
 // A map of named entries, in the file's order; null entries are left out.
 template <class T, class Parse>
 Status parse_entries(TargetFields& fields, std::string_view key, Parse&& parse,
@@ -319,6 +328,9 @@ Result<Target> parse_target(const Datum& datum) {
   MCOMPRESS_TRY(fields.choice("quantize", kTargetPlacements, target.quantize_inputs_only));
   MCOMPRESS_TRY(fields.flag("saturation-free-weights", target.saturation_free_weights));
   MCOMPRESS_TRY(fields.flag("cost-model", target.cost_model));
+  if (const Datum* costs = fields.find("costs")) {
+    MCOMPRESS_TRY(parse_costs(*costs, target.costs));
+  }
   MCOMPRESS_TRY(fields.whole("min-weight-elements", target.min_weight_elements));
   MCOMPRESS_ASSIGN(target.weight_types,
                    types_of(fields, "weight-types", kWeightTypes, target.weight_types));

@@ -142,6 +142,12 @@ Datum low_float_datum(const LowFloatRule& rule) {
   return map;
 }
 
+Datum costs_datum(const KernelCosts& costs) {
+  Datum map = Datum::map();
+  for (const auto& [key, member] : kKernelCosts) map.set(key, Datum::real(costs.*member));
+  return map;
+}
+
 Datum avoided_datum(const AvoidedForm& avoided) {
   Datum map = Datum::map();
   set_text(map, "form", avoided.form);
@@ -185,6 +191,7 @@ Datum Target::to_datum() const {
   map.set("quantize", Datum::string(name_of(kTargetPlacements, quantize_inputs_only)));
   map.set("saturation-free-weights", Datum::boolean(saturation_free_weights));
   map.set("cost-model", Datum::boolean(cost_model));
+  if (cost_model) map.set("costs", costs_datum(costs));
   map.set("min-weight-elements", Datum::integer(min_weight_elements));
   set_names(map, "weight-types", weight_types);
   map.set("rounding", Datum::string(rounding));

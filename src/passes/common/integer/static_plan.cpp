@@ -3,22 +3,13 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "passes/common/integer/integer_costs.h"
 #include "passes/common/target_rules.h"
 
 namespace mcompress {
 namespace {
 
 using Kind = OperatorRule::Kind;
-
-// What things cost on an x86-64 CPU, one thread, in nanoseconds: fitted to ONNX Runtime on AVX2,
-// where the integer kernels gain least; VNNI only widens the gap. Used to compare, not to predict.
-constexpr double kNodeOverhead = 1500;       // one more node to dispatch
-constexpr double kQuantizeElement = 0.25;    // float32 -> int8
-constexpr double kDequantizeElement = 0.15;  // int8 -> float32
-constexpr double kLayoutElement = 0.15;      // blocked float layout <-> channels last
-struct Cost {
-  double real = 0, integer = 0;
-};
 
 std::optional<float> scalar(const Value* value) {
   if (value == nullptr || value->constant() == nullptr || value->constant()->elements() != 1) {
@@ -295,31 +286,27 @@ class Planner {
            static_cast<double>(options_.table->samples);
   }
 
-  Cost node_cost(const IntegerNode& plan) const {
+  LayerCost node_cost(const IntegerNode& plan) const {
+    const KernelCosts& costs = target_.costs;
     const double output = elements(*plan.output);
-    if (plan.kind == Kind::kBinary) return {0.05 * output, 0.1 * output + kNodeOverhead};
+    if (plan.kind == Kind::kBinary) return {0.05 * output, 0.1 * output + costs.node};
     if (plan.kind != Kind::kWeighted) {
       const double input = elements(*plan.node->input(0));
       if (plan.node->op_type().ends_with("Pool")) {
-        return {0.3 * input + 1000, 0.3 * input + kNodeOverhead};
+        return {0.3 * input + 1000, 0.3 * input + costs.node};
       }
       return {1000, 1000};
     }
-    const auto length = static_cast<double>(plan.layout.length());
-    const double macs = output * length;
-    if (plan.node->is("Conv")) {
-      const bool small = plan.layout.taps <= 9;
-      if (is_depthwise(plan)) {
-        return {kNodeOverhead + macs / (small ? 13 : 20), kNodeOverhead + macs / (small ? 10 : 16)};
-      }
-      return {kNodeOverhead + macs / 36, 3500 + macs / 65};
-    }
-    const auto columns = static_cast<double>(plan.layout.channels);
-    if (output / columns <= 4) {  // reading the weight is the work
-      const double weights = length * columns;
-      return {weights * 0.12 + 1000, weights * 0.05 + 2000};
-    }
-    return {macs / 32, macs / (columns < 512 ? 45 : 62)};
+    LayerShape shape;
+    shape.outputs = output;
+    shape.channels = static_cast<double>(plan.layout.channels);
+    shape.length = static_cast<double>(plan.layout.length());
+    if (!plan.node->is("Conv")) return product_cost(costs, shape);
+    shape.taps = static_cast<double>(plan.layout.taps);
+    shape.groups = static_cast<double>(plan.node->int_attribute("group", 1));
+    shape.rank = plan.weight->constant()->dims().size();
+    shape.depthwise = is_depthwise(plan);
+    return convolution_cost(costs, shape);
   }
 
   // What crossing between float32 and integers costs at one value, as things stand.
@@ -329,12 +316,13 @@ class Planner {
     const double size = elements(value);
     const bool spatial =
         value.type() == nullptr || !value.type()->shape || value.type()->shape->size() >= 4;
-    const double layout = spatial ? kLayoutElement : 0;
+    const KernelCosts& costs = target_.costs;
+    const double layout = spatial ? costs.layout : 0;
     if (producer == nullptr) {
-      return read.integer ? kNodeOverhead + (kQuantizeElement + layout) * size : 0;
+      return read.integer ? costs.node + (costs.quantize + layout) * size : 0;
     }
     if (!read.real || leaves_in_float(producer->plan)) return 0;
-    return kNodeOverhead + (kDequantizeElement + layout) * size;
+    return costs.node + (costs.dequantize + layout) * size;
   }
 
   // The entry and what can not stay in integers without it.
@@ -357,7 +345,7 @@ class Planner {
     double total = 0;
     for (const std::size_t i : region) {
       const IntegerNode& plan = entries_[i].plan;
-      const Cost cost = node_cost(plan);
+      const LayerCost cost = node_cost(plan);
       total += entries_[i].alive ? cost.integer : cost.real;
       for (const std::size_t slot : plan.inputs) values.insert(plan.node->input(slot));
       values.insert(plan.output);
@@ -366,11 +354,28 @@ class Planner {
     return total;
   }
 
+  // ONNX Runtime gives a Conv or Gemm between DequantizeLinear and QuantizeLinear an int8 weight by
+  // itself, with one scale for the whole tensor: such a node does not stay in float32, and is
+  // better off with the scales of its channels.
+  bool would_be_quantized_again(const IntegerNode& plan) const {
+    if (target_.runtime != "onnxruntime" || plan.kind != Kind::kWeighted) return false;
+    if (plan.node->is("MatMul")) return false;
+    const Value& data = *plan.node->input(0);
+    const Entry* producer = alive_producer(&data);
+    const bool restored =
+        producer != nullptr ? !leaves_in_float(producer->plan) : readers(data).integer;
+    const Readers read = readers(*plan.output);
+    return restored && read.integer && !read.real;
+  }
+
   bool drop_if_cheaper(const std::vector<std::size_t>& region, std::string_view why) {
     const double before = region_cost(region);
     for (const std::size_t i : region) entries_[i].alive = false;
+    const bool in_vain = std::any_of(region.begin(), region.end(), [&](std::size_t i) {
+      return would_be_quantized_again(entries_[i].plan);
+    });
     const double after = region_cost(region);
-    if (after < before - 1) {
+    if (!in_vain && after < before - 1) {
       for (const std::size_t i : region) reason_[i] = why;
       return true;
     }
