@@ -48,6 +48,7 @@ const PassRegistry& builtin_passes() {
                                merge_casts_info,
                                merge_reshapes_info,
                                merge_slices_info,
+                               merge_transposes_info,
                                pack_weights_info,
                                pin_inputs_info,
                                prune_blocks_info,

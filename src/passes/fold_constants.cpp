@@ -153,6 +153,7 @@ class FoldConstants final : public Pass {
   struct Candidate {
     Node* node = nullptr;
     bool folds = true;
+    bool accepted = false;                                      // with its part: see accept_parts
     std::vector<std::optional<std::uint64_t>> bytes, elements;  // most that each output can have
   };
 
@@ -331,10 +332,11 @@ class FoldConstants final : public Pass {
   // several candidates read is shared out between them, so a refusal can change the others: again
   // until nothing changes. In the last round only sole readers count.
   void limit_growth() {
+    accept_parts();
     for (int round = 0; round < kRounds; ++round) {
       bool changed = false;
       for (Candidate& candidate : candidates_) {
-        if (!candidate.folds) continue;
+        if (!candidate.folds || candidate.accepted) continue;
         std::string why = why_not_now(candidate, round + 1 == kRounds);
         if (why.empty()) continue;
         candidate.folds = false;
@@ -342,6 +344,40 @@ class FoldConstants final : public Pass {
         refuse(*candidate.node, std::move(why));
       }
       if (!changed) return;
+    }
+  }
+
+  // A part whose results are no larger than the constants that only it reads folds as a whole,
+  // whatever grows or is read twice on the way: a weight that is standardised is read by the mean,
+  // the variance and the scaling.
+  void accept_parts() {
+    std::vector<Node*> nodes;
+    for (const Candidate& candidate : candidates_) nodes.push_back(candidate.node);
+    for (const std::vector<Node*>& part : connected(nodes)) {
+      const std::unordered_set<const Node*> inside(part.begin(), part.end());
+      const auto only_inside = [&](const Value& value) {
+        return std::ranges::all_of(value.uses(), [&](const Use& use) {
+          return use.node != nullptr && inside.contains(use.node);
+        });
+      };
+      std::unordered_set<const Value*> constants;
+      std::uint64_t freed = 0, stored = 0, largest = 0;
+      for (const Node* node : part) {
+        for (const Value* value : node->inputs()) {
+          if (value == nullptr || !is_constant(value) || !constants.insert(value).second) continue;
+          if (only_inside(*value)) freed += bytes_of(*value);
+        }
+        for (const Value* value : node->outputs()) {
+          if (value == nullptr) continue;
+          const std::uint64_t bytes = bytes_of(*value);
+          largest = std::max(largest, bytes);
+          if (!only_inside(*value)) stored += bytes;
+        }
+      }
+      constexpr std::uint64_t kWorkspace = 4;  // times what it frees, for one result on the way
+      const std::uint64_t allowed = freed + growth_;
+      if (stored > allowed || largest > saturating_product(allowed, kWorkspace)) continue;
+      for (const Node* node : part) candidates_[index_.at(node)].accepted = true;
     }
   }
 

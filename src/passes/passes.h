@@ -44,6 +44,7 @@ PassInfo lower_group_norm_info();
 PassInfo merge_casts_info();
 PassInfo merge_reshapes_info();
 PassInfo merge_slices_info();
+PassInfo merge_transposes_info();
 PassInfo pack_weights_info();
 PassInfo pin_inputs_info();
 PassInfo prune_blocks_info();

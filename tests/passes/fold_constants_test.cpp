@@ -172,6 +172,37 @@ TEST(FoldConstants, ASharedWeightCountsOnlyOnce) {
             "its result takes 80.0 kB, the constants behind it only 0 B");
 }
 
+// A standardised weight: the mean, the centred weight and its square are each read at two places,
+// so that none of them alone makes what it reads superfluous.
+TEST(FoldConstants, WhatEndsSmallerFoldsAsAWhole) {
+  const auto text = [](std::string_view result, std::string_view last) {
+    return "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,200] x) => (float[N,100] y" +
+           std::string(result) + ") <float e = {0.001}, " + weights("w", {200, 100}) +
+           "> { m = ReduceMean<axes=[0]>(w) d = Sub(w, m) s = Mul(d, d) v = "
+           "ReduceMean<axes=[0]>(s) "
+           "a = Add(v, e) r = Sqrt(a) n = Div(d, r) y = MatMul(x, n)" +
+           std::string(last) + " }";
+  };
+  auto checked = check_passes(text("", ""), {"infer-shapes", "fold-constants"}, 1e-5);
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  EXPECT_EQ(checked.run->count("fold-constants", "bytes-stored"), 80000);
+  // The weight itself stays: its copy would add as much again.
+  checked = check_passes(text(", float[N,100] z", " z = MatMul(x, w)"),
+                         {"infer-shapes", "fold-constants"}, 1e-5);
+  EXPECT_EQ(count_nodes(*checked.after, "Div"), 1);
+  EXPECT_EQ(checked.run->why("Div node that makes 'n'").substr(0, 2), "'d");
+}
+
+// The sum of a product of vectors is one number, but what is summed would take 40 MB on the way.
+TEST(FoldConstants, WhatIsLargeOnTheWayStays) {
+  const std::string text =
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N] x) => (float[N] y) "
+      "<int64[2] column = {5000,1}, int64[2] row = {1,2000}> { a = ConstantOfShape(column) "
+      "b = ConstantOfShape(row) p = Sub(a, b) s = ReduceSum<keepdims=0>(p) y = Add(x, s) }";
+  const auto checked = check_passes(text, {"infer-shapes", "fold-constants"}, 0.0);
+  EXPECT_EQ(count_nodes(*checked.after, "Sub"), 1);
+}
+
 TEST(FoldConstants, CompressedWeightsStayCompressed) {
   const std::string text = R"(
 <ir_version: 8, opset_import: ["" : 17]>

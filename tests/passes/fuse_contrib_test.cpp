@@ -116,13 +116,15 @@ TEST(FuseContrib, ConvAddsATensor) {
            " }";
   };
   const std::string z = ", float[N,4,4,4] z";
+  const std::string made = "c = Conv<strides = [2,2]>(x, w2) z = Relu(c) ";
   for (const char* body : {"y = Add(t, z)", "y = Add(z, t)", "u = Add(t, z) y = Relu(u)",
                            "u = Add(z, t) y = LeakyRelu<alpha = 0.3>(u)"}) {
-    const auto checked = check_passes(sum(body, z), kPasses);
-    EXPECT_EQ(checked.after->graph().node_count(), 1u) << body;
-    const Node& node = *checked.after->graph().first();
+    const auto checked = check_passes(sum(made + body, ""), kPasses);
+    EXPECT_EQ(checked.after->graph().node_count(), 2u) << body;
+    const Node& node = *maker_of(*checked.after, "y");
     EXPECT_EQ(node.op_type(), "FusedConv") << body;
-    EXPECT_EQ(node.input(3)->name(), "z") << body;
+    ASSERT_EQ(node.inputs().size(), 4u) << body;
+    EXPECT_EQ(node.input(3)->producer()->op_type(), "FusedConv") << body;
     EXPECT_EQ(node.ints_attribute("pads"), (std::vector<std::int64_t>{1, 1, 1, 1}));
   }
   // Of two convolutions the later one adds the other; a result with an activation is no operand.
@@ -138,6 +140,34 @@ TEST(FuseContrib, ConvAddsATensor) {
   for (const char* body : {"u = Add(t, z) y = Add(u, t)", "y = Add(t, t)"}) {
     EXPECT_FALSE(check_passes(sum(body, z), kPasses, 0.0).run->changed) << body;
   }
+}
+
+// The runtime keeps convolutions in blocks of channels, and a sum only with what lies in blocks
+// too.
+TEST(FuseContrib, ConvAddsWhatLiesInItsLayout) {
+  const auto sum = [&](const std::string& body) {
+    return header() + "(float[N,4,8,8] x, float[N,4,8,8] z, float[N,8,4,8] v) => (float y) <" +
+           weights("w", {4, 4, 1, 1}) + "> { " + body + " }";
+  };
+  const auto written = [&](const std::string& body) {
+    return count_nodes(*check_passes(sum(body), kPasses).after, "FusedConv");
+  };
+  EXPECT_EQ(written("t = Conv(x, w) y = Add(t, z)"), 0);
+  EXPECT_EQ(why_not(sum("t = Conv(x, w) y = Add(t, z)"), "Add node that makes 'y'"),
+            "the runtime does not keep 'z' in the layout of convolutions");
+  EXPECT_EQ(written("c = Conv(z, w) g = GlobalAveragePool(c) m = Mul(c, g) t = Conv(x, w) "
+                    "y = Add(t, m)"),
+            0);
+  EXPECT_EQ(written("c = Conv(z, w) p = MaxPool<kernel_shape = [1,1]>(c) t = Conv(x, w) "
+                    "y = Add(t, p)"),
+            1);
+  EXPECT_EQ(written("c = Conv(z, w) r = Relu(c) q = Transpose<perm = [0,2,1,3]>(v) "
+                    "t = Conv(q, w) y = Add(t, r)"),
+            1);  // Conv with Relu; the sum is none
+  // What has one dimension only is not computed in blocks.
+  becomes_one(header() + "(float[N,4,8] x, float[N,4,8] z) => (float y) <" +
+                  weights("w", {4, 4, 1}) + "> { t = Conv(x, w) y = Add(t, z) }",
+              "FusedConv");
 }
 
 TEST(FuseContrib, LeavesQuantizedConvolutionsToTheRuntime) {

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <array>
+
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/contrib/contrib.h"
@@ -25,6 +28,38 @@ std::optional<std::size_t> convolution_slot(const Node& add) {
   return slot;
 }
 
+// ONNX Runtime computes convolutions in a layout of channels in blocks, and takes a sum along only
+// where the tensor that is added lies in that layout too; a FusedConv whose sum does not stays
+// outside with everything around it. Convolutions, and what keeps their layout, make such tensors.
+bool is_blocked(const Value* value, int depth = 12) {
+  const Node* node = value != nullptr ? value->producer() : nullptr;
+  if (node == nullptr || depth == 0) return false;
+  const std::string_view op = node->op_type();
+  if (op == "Conv" || op == kOperator) return true;
+  if (!node->domain().empty()) return false;
+  static constexpr std::array<std::string_view, 8> kKeep = {"AveragePool", "BatchNormalization",
+                                                            "Clip",        "GlobalAveragePool",
+                                                            "MaxPool",     "Relu",
+                                                            "Sigmoid",     "Tanh"};
+  if (std::ranges::find(kKeep, op) != kKeep.end()) return is_blocked(node->input(0), depth - 1);
+  if (op != "Add") return false;
+  return is_blocked(node->input(0), depth / 2) && is_blocked(node->input(1), depth / 2);
+}
+
+// Empty: the sum costs nothing as part of the convolution.
+std::string why_not_blocked(const Node& conv, const Value& other) {
+  constexpr std::size_t kImages = 4;  // dimensions of what is computed in blocks
+  if (rank_of(*conv.output(0)) != kImages) return {};
+  const Value& input = *conv.input(0);
+  if (made_by(&input, "Transpose") != nullptr || made_by(&input, "Reshape") != nullptr) {
+    return "the convolution reads '" + std::string(input.name()) +
+           "', which the runtime does not keep in the layout of convolutions";
+  }
+  if (is_blocked(&other)) return {};
+  return "the runtime does not keep '" + std::string(other.name()) +
+         "' in the layout of convolutions";
+}
+
 std::string why_not_added(const Node& add, std::size_t slot, const SymbolicShapes& shapes) {
   const Value* other = add.input(1 - slot);
   if (other == nullptr) return "it adds nothing";
@@ -38,7 +73,8 @@ std::string why_not_added(const Node& add, std::size_t slot, const SymbolicShape
                              static_cast<const Value*>(conv.input(1)), other}) {
     if (std::string why = why_not_real(value); !why.empty()) return why;
   }
-  return why_not_float(*add.input(slot));
+  std::string why = why_not_float(*add.input(slot));
+  return why.empty() ? why_not_blocked(conv, *other) : why;
 }
 
 }  // namespace
