@@ -85,6 +85,7 @@ class ReplayedSession final : public Session {
   };
 
   Session& session_;
+  std::uint64_t most_bytes_;
   std::vector<Run> runs_;
   std::size_t next_ = 0;
   std::uint64_t bytes_ = 0;
