@@ -157,6 +157,7 @@ Error unknown_command(const std::string& name) {
     names.emplace_back(command.name);
     if (!command.alias.empty()) names.emplace_back(command.alias);
   }
+  names.insert(names.end(), {"--version", "--help"});
   return usage_error("unknown-command", "unknown command '" + name + "'", {},
                      meant(name, names, "`mcompress --help` lists them"));
 }

@@ -16,7 +16,8 @@ namespace {
 // Answers as a session did before, run by run, as long as the same runs come in the same order.
 class ReplayedSession final : public Session {
  public:
-  explicit ReplayedSession(Session& session) : session_(session) {}
+  explicit ReplayedSession(Session& session, std::uint64_t most_bytes = std::uint64_t{128} << 20)
+      : session_(session), most_bytes_(most_bytes) {}
 
   void restart() { next_ = 0; }
 
@@ -37,8 +38,7 @@ class ReplayedSession final : public Session {
       return ok_status();
     }
     // What does not fit is not kept: the budget is for a few thousand answers.
-    constexpr std::uint64_t kMostBytes = 128 << 20;
-    const bool keep = next_ == runs_.size() && bytes_ < kMostBytes;
+    const bool keep = next_ == runs_.size() && bytes_ < most_bytes_;
     Run run;
     for (const NamedTensor& feed : feeds) {
       run.shapes.emplace_back(feed.tensor.dims().begin(), feed.tensor.dims().end());
@@ -85,6 +85,7 @@ class ReplayedSession final : public Session {
   };
 
   Session& session_;
+  std::uint64_t most_bytes_;
   std::vector<Run> runs_;
   std::size_t next_ = 0;
   std::uint64_t bytes_ = 0;
@@ -226,8 +227,8 @@ std::string mixed_precision_text(const Datum& facts) {
   return {};
 }
 
-KeptAnswers::KeptAnswers(Session& session)
-    : replayed_(std::make_unique<ReplayedSession>(session)) {}
+KeptAnswers::KeptAnswers(Session& session, std::uint64_t most_bytes)
+    : replayed_(std::make_unique<ReplayedSession>(session, most_bytes)) {}
 KeptAnswers::~KeptAnswers() = default;
 Session& KeptAnswers::from_the_start() {
   static_cast<ReplayedSession&>(*replayed_).restart();

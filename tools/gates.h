@@ -67,10 +67,10 @@ class DropMeter {
 };
 
 // A session whose answers are kept: asked for the same runs in the same order once more, it runs
-// nothing. What does not fit 128 MiB is run again.
+// nothing. What does not fit `most_bytes` is run again.
 class KeptAnswers {
  public:
-  explicit KeptAnswers(Session& session);
+  explicit KeptAnswers(Session& session, std::uint64_t most_bytes = std::uint64_t{128} << 20);
   ~KeptAnswers();
   KeptAnswers(const KeptAnswers&) = delete;
   KeptAnswers& operator=(const KeptAnswers&) = delete;

@@ -140,6 +140,9 @@ struct EvaluateOptions {
   Session* reference = nullptr;         // also compares decisions with this one's
   std::int64_t limit = 0;               // first N samples; 0: all
   std::int64_t batch = 0;               // samples per run where the data allow it; 0: chosen
+  // Runs at the same time, which change no result; 0: as many as there are processors. Of language
+  // models one. The session evaluated has to bear it, the reference is asked one at a time.
+  int at_once = 1;
   // Of a language model: what its inputs are (empty: by their names), a token that is padding, the
   // tokens at the start of each sequence that are context alone (kPerplexity), and how many tokens
   // are generated (kGeneration).

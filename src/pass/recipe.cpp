@@ -166,7 +166,8 @@ Result<Recipe> parse_recipe(const Datum& datum, const PassRegistry& registry,
   }
   for (std::size_t i = 0; i < list->size(); ++i) {
     const Datum& entry = (*list)[i];
-    const std::string path = "passes[" + std::to_string(i) + "]";
+    // As the file counts them, where entries stand for several passes.
+    const std::string path = at(entry, "passes[" + std::to_string(i) + "]").path;
     RecipeStep step;
     step.options = Datum::map();
     if (const Datum::Map* fields = entry.as_map()) {

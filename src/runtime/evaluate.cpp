@@ -10,6 +10,7 @@
 #include "runtime/decisions.h"
 #include "runtime/feeds.h"
 #include "runtime/language_metrics.h"
+#include "support/executor.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -420,6 +421,14 @@ bool splits(const Output& output, std::int64_t count) {
   return count == 1 || (!output.dims.empty() && output.dims[0] == count);
 }
 
+// Samples that are run together, and what comes of them.
+struct Portion {
+  std::int64_t start = 0, count = 0;
+  std::int64_t seen = 0;  // of them, judged before
+  std::vector<NamedTensor> feeds;
+  Output result;
+};
+
 }  // namespace
 
 std::optional<Disparity> disparity_of(const Evaluation& before, const Evaluation& after) {
@@ -485,29 +494,46 @@ Result<Evaluation> evaluate(Session& session, DataSource& data, const EvaluateOp
   MCOMPRESS_TRY(judge.prepare(samples));
   MCOMPRESS_ASSIGN(std::int64_t batch, choose_batch(data, options, samples));
   const bool fixed = data.fixed_batch() > 1;
+  const Executor executor(options.at_once);
+  std::vector<Portion> wave;
   for (std::int64_t first = 0; first < samples;) {
     if (progress.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
     progress.update("evaluate", static_cast<std::uint64_t>(first),
                     static_cast<std::uint64_t>(samples), "samples");
-    // A fixed batch that passes the end reaches back to samples that were judged already.
-    const std::int64_t count = fixed ? batch : std::min(batch, samples - first);
-    const std::int64_t start = std::min(first, samples - count);
-    MCOMPRESS_ASSIGN(const auto feeds, data.batch(start, count));
-    MCOMPRESS_ASSIGN(const Output result, run_output(session, feeds, output));
-    if (!splits(result, count)) {
-      if (fixed) {
-        return Error(Code::kInput, "output-not-per-sample",
-                     "the first axis of the output does not count samples", at(output));
+    wave.clear();
+    const auto at_once = static_cast<std::size_t>(executor.threads());
+    for (std::int64_t next = first; next < samples && wave.size() < at_once;) {
+      Portion portion;
+      // A fixed batch that passes the end reaches back to samples that were judged already.
+      portion.count = fixed ? batch : std::min(batch, samples - next);
+      portion.start = std::min(next, samples - portion.count);
+      portion.seen = next - portion.start;
+      MCOMPRESS_ASSIGN(portion.feeds, data.batch(portion.start, portion.count));
+      next = portion.start + portion.count;
+      wave.push_back(std::move(portion));
+    }
+    MCOMPRESS_TRY(
+        executor.try_parallel_for(wave.size(), 1, [&](std::size_t i, std::size_t) -> Status {
+          MCOMPRESS_ASSIGN(wave[i].result, run_output(session, wave[i].feeds, output));
+          return ok_status();
+        }));
+    for (const Portion& portion : wave) {
+      if (!splits(portion.result, portion.count)) {
+        if (fixed) {
+          return Error(Code::kInput, "output-not-per-sample",
+                       "the first axis of the output does not count samples", at(output));
+        }
+        batch = 1;
+        break;
       }
-      batch = 1;
-      continue;
+      std::optional<Output> expected;
+      if (options.reference != nullptr) {
+        MCOMPRESS_ASSIGN(expected, run_output(*options.reference, portion.feeds, output));
+      }
+      MCOMPRESS_TRY(judge.add(portion.start, portion.count, portion.seen, portion.result,
+                              expected ? &*expected : nullptr));
+      first = portion.start + portion.count;
     }
-    std::optional<Output> expected;
-    if (options.reference != nullptr) {
-      MCOMPRESS_ASSIGN(expected, run_output(*options.reference, feeds, output));
-    }
-    MCOMPRESS_TRY(judge.add(start, count, first - start, result, expected ? &*expected : nullptr));
-    first = start + count;
   }
   return judge.finish();
 }

@@ -186,6 +186,18 @@ Result<const SearchPoint*> SearchLedger::evaluate(const std::vector<std::size_t>
 // sum of the layers is off, by much the same for choices that are much the same.
 Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t bytes,
                                        int rounds) {
+  MCOMPRESS_ASSIGN(FittedChoice fitted, fit_by(losses, bytes, rounds, false));
+  if (fitted.built.model == nullptr || fitted.built.as_written) return fitted;
+  MCOMPRESS_ASSIGN(fitted.built, space_.build(fitted.choice));
+  if (fitted.built.bytes <= bytes) return fitted;
+  return fit_by(losses, bytes, rounds, true);
+}
+
+Result<FittedChoice> SearchLedger::fit_by(const SearchLosses& losses, std::uint64_t bytes,
+                                          int rounds, bool as_written) {
+  const auto build = [&](const std::vector<std::size_t>& choice) {
+    return as_written ? space_.build(choice) : space_.build_for_bytes(choice);
+  };
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   FittedChoice fitted;
   const auto allowed = static_cast<double>(bytes);
@@ -197,7 +209,7 @@ Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t
       // Counting may be what is off: the least there is shows by how much.
       choice = smallest_choice(space_);
       if (knows(choice)) break;
-      MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+      MCOMPRESS_ASSIGN(SearchSpace::Built built, build(choice));
       const auto got = static_cast<double>(built.bytes);
       if (got > allowed) break;
       off_ = got - predicted_bytes(choice);
@@ -212,7 +224,7 @@ Result<FittedChoice> SearchLedger::fit(const SearchLosses& losses, std::uint64_t
       break;
     }
     const double counted = predicted_bytes(choice);
-    MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+    MCOMPRESS_ASSIGN(SearchSpace::Built built, build(choice));
     const auto got = static_cast<double>(built.bytes);
     double next = allowed - (got - counted);
     if (got > allowed) {

@@ -73,6 +73,8 @@ class SearchLedger {
   double time_budget() const;
 
  private:
+  Result<FittedChoice> fit_by(const SearchLosses& losses, std::uint64_t bytes, int rounds,
+                              bool as_written);
   double layers_time(std::span<const std::size_t> choice) const;
 
   SearchSpace& space_;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "support/executor.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -12,6 +13,22 @@ namespace {
 
 constexpr std::int64_t kLeastSamples = 4;
 constexpr double kNoNoise = 1e-20;
+
+// Of the difference; infinite where shapes differ or something is not finite.
+double energy_apart(const std::vector<float>& wanted, const TensorView& view) {
+  constexpr double kLost = std::numeric_limits<double>::infinity();
+  if (view.bytes.size() != wanted.size() * sizeof(float)) return kLost;
+  double sum = 0;
+  for (std::size_t k = 0; k < wanted.size(); ++k) {
+    float value = 0;
+    std::memcpy(&value, view.bytes.data() + k * sizeof(float), sizeof(float));
+    if (!std::isfinite(wanted[k])) continue;
+    const double apart = static_cast<double>(value) - wanted[k];
+    if (!std::isfinite(apart)) return kLost;
+    sum += apart * apart;
+  }
+  return sum;
+}
 
 // The first float32 output on some samples, and how far candidates are from it.
 class OutputMeter {
@@ -56,29 +73,18 @@ class OutputMeter {
 
   // Energy of the difference as a share of that of the reference; what is not finite, or has
   // another shape, counts as all of it.
-  Result<double> noise(Session& session) const {
-    double sum = 0;
-    bool lost = false;
-    for (std::size_t i = 0; i < feeds_.size(); ++i) {
-      MCOMPRESS_TRY(
-          session.run(feeds_[i], fetch_, [&](std::size_t, const TensorView& view) -> Status {
-            const std::vector<float>& wanted = wanted_[i];
-            if (view.bytes.size() != wanted.size() * sizeof(float)) {
-              lost = true;
-              return ok_status();
-            }
-            for (std::size_t k = 0; k < wanted.size(); ++k) {
-              float value = 0;
-              std::memcpy(&value, view.bytes.data() + k * sizeof(float), sizeof(float));
-              if (!std::isfinite(wanted[k])) continue;
-              const double apart = static_cast<double>(value) - wanted[k];
-              if (!std::isfinite(apart)) lost = true;
-              sum += apart * apart;
-            }
+  Result<double> noise(Session& session, const Executor& executor) const {
+    std::vector<double> sums(feeds_.size());  // not finite: lost
+    MCOMPRESS_TRY(
+        executor.try_parallel_for(feeds_.size(), 1, [&](std::size_t i, std::size_t) -> Status {
+          return session.run(feeds_[i], fetch_, [&](std::size_t, const TensorView& view) -> Status {
+            sums[i] = energy_apart(wanted_[i], view);
             return ok_status();
-          }));
-    }
-    if (lost) return 1.0;
+          });
+        }));
+    double sum = 0;
+    for (const double of_run : sums) sum += of_run;
+    if (!std::isfinite(sum)) return 1.0;
     return sum / std::max(energy_, std::numeric_limits<double>::min());
   }
 
@@ -176,7 +182,10 @@ namespace {
 
 class Measuring {
  public:
-  Measuring(SearchSpace& space, double evaluations) : space_(space), evaluations_(evaluations) {}
+  Measuring(SearchSpace& space, double evaluations)
+      : space_(space),
+        evaluations_(evaluations),
+        executor_(space.services().session_threads > 1 ? 1 : space.services().services.threads) {}
 
   Result<MeasureCost> run() {
     const std::size_t layers = space_.layers().size(), forms = space_.options().forms.size();
@@ -342,7 +351,8 @@ class Measuring {
                                 std::unique_ptr<Model>* model) {
     const std::string key = space_.key(choice, "bytes");
     if (const auto* known = remembered(key)) return static_cast<std::int64_t>(known->front());
-    MCOMPRESS_ASSIGN(SearchSpace::Built built, space_.build(choice));
+    MCOMPRESS_ASSIGN(SearchSpace::Built built,
+                     model != nullptr ? space_.build(choice) : space_.build_for_bytes(choice));
     const auto bytes =
         static_cast<std::int64_t>(built.bytes) - static_cast<std::int64_t>(space_.base_bytes());
     remember(key, static_cast<double>(bytes));
@@ -439,13 +449,14 @@ class Measuring {
       model = built.model.get();
     }
     MCOMPRESS_ASSIGN(const auto session, space_.open_session(*model));
-    MCOMPRESS_ASSIGN(const double noise, meter_->noise(*session));
+    MCOMPRESS_ASSIGN(const double noise, meter_->noise(*session, executor_));
     remember(key, noise);
     return noise;
   }
 
   SearchSpace& space_;
   double evaluations_;
+  Executor executor_;
   std::optional<OutputMeter> meter_;
   std::vector<std::vector<std::unique_ptr<Model>>> models_;  // by layer and form
   bool keeps_ = false;

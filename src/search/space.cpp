@@ -86,7 +86,8 @@ Status SearchSpace::prepare(const Model& original) {
                       options_.pipeline, explain, report);
 }
 
-Status SearchSpace::run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const {
+Status SearchSpace::run(Model& model, std::vector<RecipeStep> steps, const Services& services,
+                        Explain& explain) const {
   Recipe recipe;
   recipe.name = "search";
   recipe.steps = std::move(steps);
@@ -94,7 +95,7 @@ Status SearchSpace::run(Model& model, std::vector<RecipeStep> steps, Explain& ex
   recipe.target = options_.before.target;
   recipe.seed = options_.before.seed;
   recipe.converge = options_.before.converge;
-  return run_unheard(model, recipe, services_.services, explain);
+  return run_unheard(model, recipe, services, explain);
 }
 
 // What a recipe can call the nodes of a weight: the weight's own name where the file has it, else
@@ -146,7 +147,7 @@ Status SearchSpace::find_layers() {
   const auto constants = constants_of(*prepared_);
   const std::unique_ptr<Model> plain = prepared_->clone();
   Explain ignored;
-  MCOMPRESS_TRY(run(*plain, {}, ignored));
+  MCOMPRESS_TRY(run(*plain, {}, building_, ignored));
   MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(*plain));
   base_bytes_ = bytes.size();
   quantizes_ = quantizes_of(*prepared_);
@@ -156,7 +157,7 @@ Status SearchSpace::find_layers() {
     if (form.steps.empty() || form.integers) continue;
     const std::unique_ptr<Model> trial = prepared_->clone();
     Explain explain;
-    MCOMPRESS_TRY(run(*trial, form.steps, explain));
+    MCOMPRESS_TRY(run(*trial, form.steps, services_without_data(), explain));
     for (const Decision& decision : explain.all()) {
       if (decision.applied && decision.pass == form.steps.back().pass &&
           decision.bytes_before > 0 && constants.contains(decision.subject)) {
@@ -203,11 +204,36 @@ Status SearchSpace::find_layers() {
           : "no weight has a name that a recipe could use; first: '" + left_out_.front() + "'");
 }
 
+Services SearchSpace::services_without_data() const {
+  Services services = building_;
+  services.calibration_data = nullptr;
+  return services;
+}
+
 Result<SearchSpace::Built> SearchSpace::build(std::span<const std::size_t> choice) const {
+  return build_with(choice, building_);
+}
+
+Result<SearchSpace::Built> SearchSpace::build_for_bytes(std::span<const std::size_t> choice) const {
+  const bool integers = std::any_of(choice.begin(), choice.end(), [this](std::size_t form) {
+    return options_.forms[form].integers;
+  });
+  const bool coded =
+      std::any_of(options_.after.begin(), options_.after.end(),
+                  [](const RecipeStep& step) { return step.pass == "pack-weights"; });
+  if (integers || coded || building_.calibration_data == nullptr) return build(choice);
+  MCOMPRESS_ASSIGN(Built built, build_with(choice, services_without_data()));
+  built.as_written = false;
+  return built;
+}
+
+Result<SearchSpace::Built> SearchSpace::build_with(std::span<const std::size_t> choice,
+                                                   const Services& services) const {
   Built built;
   built.model = prepared_->clone();
   Explain explain;
-  MCOMPRESS_TRY(run(*built.model, steps_of_choice(options_.forms, layers_, choice), explain));
+  MCOMPRESS_TRY(
+      run(*built.model, steps_of_choice(options_.forms, layers_, choice), services, explain));
   MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(*built.model));
   built.bytes = bytes.size();
   built.in_integers = quantizes_of(*built.model) > quantizes_;

@@ -3,11 +3,13 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "mcompress/search.h"
+#include "mcompress/seen_inputs.h"
 
 namespace mcompress {
 
@@ -37,9 +39,13 @@ class SearchSpace {
     std::uint64_t bytes = 0;  // of its file
     // Values are quantized on a run, more of them than in prepared().
     bool in_integers = false;
+    bool as_written = true;  // else only its bytes are to be used
   };
   // The model of a choice, made as its recipe makes it.
   Result<Built> build(std::span<const std::size_t> choice) const;
+  // The bytes of what build() makes. Weights are rounded without a look at the calibration data
+  // where that can't change how many they take.
+  Result<Built> build_for_bytes(std::span<const std::size_t> choice) const;
   Result<std::unique_ptr<Session>> open_session(const Model& model) const;
 
   // All layers as they are.
@@ -49,12 +55,22 @@ class SearchSpace {
 
  private:
   SearchSpace(const SearchOptions& options, const SearchServices& services)
-      : options_(options), services_(services), form_bytes_(options.forms.size(), 0) {}
+      : options_(options),
+        services_(services),
+        form_bytes_(options.forms.size(), 0),
+        building_(services.services) {
+    if (building_.calibration_data == nullptr) return;
+    remembering_.emplace(*building_.calibration_data, seen_);
+    building_.calibration_data = &*remembering_;
+  }
   Status prepare(const Model& original);
   Status find_layers();
   using Constants = std::map<std::string, std::vector<const Value*>, std::less<>>;
   void join_overlapping(const Constants& constants);
-  Status run(Model& model, std::vector<RecipeStep> steps, Explain& explain) const;
+  Result<Built> build_with(std::span<const std::size_t> choice, const Services& services) const;
+  Status run(Model& model, std::vector<RecipeStep> steps, const Services& services,
+             Explain& explain) const;
+  Services services_without_data() const;
   std::vector<std::string> patterns_of(std::string_view weight) const;
 
   const SearchOptions& options_;
@@ -66,6 +82,9 @@ class SearchSpace {
   std::vector<std::string> left_out_;
   std::uint64_t base_bytes_ = 0;
   std::int64_t quantizes_ = 0;  // nodes of prepared()
+  SeenInputs seen_;
+  std::optional<RememberingData> remembering_;
+  Services building_;  // those of services(), but for data that remember
 };
 
 // The steps of a choice: each form's passes, on the layers that take it.

@@ -86,3 +86,7 @@ fails 2 zoo -o x.html
 fails 2 front.json -o x.html
 fails 4 int8.json -o missing/x.html
 [[ ! -e x.html ]]
+# A form there is none of is no page under another name.
+status=0
+"$MCOMPRESS" report front.json -o page.pdf 2>message || status=$?
+[[ $status == 1 && ! -e page.pdf ]] && grep -q "no reports as '.pdf' (.html, .md or .json" message

@@ -43,6 +43,9 @@ status=0
 "$MCOMPRESS" sensitivity "$model" --calib "$calib" --mode dynamic >table 2>message || status=$?
 [[ $status == 3 && ! -s table ]]
 grep -q 'mode dynamic quantizes no layer' message
+# The modes that would do something are named.
+grep -Eq 'try --mode static, which quantizes [0-9]+ layers, or --mode weight-only, which quantizes [0-9]+ layers' \
+  message
 
 # Restoring without a file.
 "$MCOMPRESS" quantize "$model" --calib "$calib" -o restored.onnx --min-sqnr $want \

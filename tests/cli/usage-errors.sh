@@ -9,6 +9,7 @@ try() {  # EXPECTED-TEXT ARGUMENT...
   [[ $text == "mcompress: error: "*"$expected"* ]] || { echo "without '$expected': $text"; exit 9; }
 }
 try "did you mean 'quantize'" quantise model.onnx
+try "did you mean '--version'" version
 try "flags stand behind the command" --verbose
 try "did you mean '--calib'" quantize "$model" -o out.onnx --calb x
 try "unexpected argument 'second'" inspect "$model" second

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -52,7 +53,7 @@ class FakeSession : public Session {
   }
   Result<std::vector<ProfileEvent>> profile() override { return std::vector<ProfileEvent>(); }
 
-  int runs = 0;
+  std::atomic<int> runs = 0;
 
  private:
   std::vector<PortInfo> outputs_;

@@ -276,6 +276,43 @@ TEST(Evaluate, FixedBatchesReachBackAtTheEnd) {
   EXPECT_EQ(failure(judge(session, data)).diagnostic.id, "batch-too-large");
 }
 
+TEST(Evaluate, RunsSideBySideChangeNothing) {
+  constexpr std::int64_t kSamples = 37;
+  std::vector<float> values;
+  std::vector<std::int64_t> labels;
+  for (std::int64_t i = 0; i < kSamples; ++i) {
+    for (std::int64_t k = 0; k < 3; ++k) values.push_back(static_cast<float>((i * 7 + k * 5) % 11));
+    labels.push_back(i % 3);
+  }
+  for (const std::int64_t fixed : {0, 4}) {
+    FakeData data(values, 3);
+    data.number(labels, {kSamples});
+    data.batching = fixed > 0;
+    data.fixed = fixed;
+    FakeSession reference = echo({3}, 1, 0.5F), first = echo({3}), second = echo({3});
+    EvaluateOptions options;
+    options.reference = &reference;
+    const Evaluation one = judge(first, data, options).value();
+    options.at_once = 5;
+    const Evaluation other = judge(second, data, options).value();
+    EXPECT_EQ(first.runs, second.runs);
+    EXPECT_EQ(one.correct, other.correct);
+    EXPECT_EQ(one.confusion, other.confusion);
+    EXPECT_EQ(one.sqnr_db, other.sqnr_db);
+    EXPECT_EQ(one.agreement, other.agreement);
+  }
+  // Results that can not be told apart are asked for one by one.
+  FakeData data({9, 0, 0, 0, 9, 0, 0, 0, 9}, 3);
+  data.number({0, 1, 2}, {3});
+  FakeSession flat({"y"}, [](std::span<const NamedTensor> feeds) {
+    return std::vector<NamedTensor>{{"y", make_float_tensor(read_floats(feeds[0].tensor).value(),
+                                                            {feeds[0].tensor.elements()})}};
+  });
+  EvaluateOptions options;
+  options.at_once = 2;
+  EXPECT_EQ(judge(flat, data, options).value().value, 1);
+}
+
 TEST(Evaluate, MetricNames) {
   EXPECT_EQ(metric_name(Metric::kTopK), "topk");
   EXPECT_EQ(parse_metric("mask"), Metric::kMask);

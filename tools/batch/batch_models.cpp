@@ -101,6 +101,10 @@ Result<std::vector<BatchModel>> find_batch_models(const std::string& source,
     const std::size_t slash = source.rfind('/', special);
     const std::string folder = slash == std::string::npos ? "." : source.substr(0, slash);
     if (special == std::string::npos) {
+      if (!fs::exists(source, error)) {
+        return Error(Code::kInput, "no-models", "there is no such file or folder",
+                     {source, {}, {}});
+      }
       models.push_back({source, fs::path(source).filename().string()});
     } else {
       MCOMPRESS_TRY(walk(folder, source, results, models));

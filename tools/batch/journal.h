@@ -30,6 +30,9 @@ struct JournalEntry {
   std::optional<double> latency_before_ms, latency_ms;  // beside each other, p50
 };
 
+// Beside the journal of a share, in place of its extension: the names of its models, a line each.
+inline constexpr const char* kListExtension = ".models";
+
 std::string journal_line(const JournalEntry& entry);
 // The same for --json.
 std::string result_line(const JournalEntry& entry);

@@ -116,6 +116,7 @@ class Batch final : public Command {
                    {state_.string(), {}, {}});
     }
     if (!options_.merge) MCOMPRESS_TRY(lock());
+    if (!options_.merge) MCOMPRESS_TRY(list_models());
     MCOMPRESS_TRY(read_journals());
     std::vector<std::size_t> todo;
     std::size_t kept = 0;
@@ -221,6 +222,14 @@ class Batch final : public Command {
               (digest.ok() ? digest_text(*digest) : std::string("unreadable")) + "\n";
     }
     return digest_text(text_digest(text));
+  }
+
+  // For reports of a batch that did not come to its end.
+  Status list_models() const {
+    std::string names;
+    for (const BatchJob& job : jobs_) names += job.name + "\n";
+    return write_file(fs::path(journal_of(shard_)).replace_extension(kListExtension).string(),
+                      names);
   }
 
   std::string journal_of(const Shard& shard) const {
@@ -424,26 +433,33 @@ class Batch final : public Command {
   Status sum_up(Console& console) {
     Table table;
     table.row({"model", "before", "after", "ratio"});
-    std::uint64_t failed = 0;
+    std::uint64_t failed = 0, not_run = 0;
     std::int64_t worst = 0, before = 0, after = 0;
+    std::string reasons;  // below the table, whose columns they would push apart
     std::vector<BatchJob> sorted = jobs_;
     std::sort(sorted.begin(), sorted.end(),
               [](const BatchJob& a, const BatchJob& b) { return a.name < b.name; });
     for (const BatchJob& job : sorted) {
       const auto found = entries_.find(job.name);
       JournalEntry entry;
+      bool was_run = true;
       if (job.rule != nullptr && found != entries_.end() && found->second.key == job.key) {
         entry = found->second;
       } else {
         entry.job = job.name;
-        entry.status = exit_status(job.rule != nullptr ? Code::kInternal : Code::kUnsupported);
+        // Shares that are still to come; without shares every model has an entry by now.
+        const Code missing = options_.merge ? Code::kInput : Code::kInternal;
+        entry.status = exit_status(job.rule != nullptr ? missing : Code::kUnsupported);
         entry.message = job.rule != nullptr ? "was not run" : "no rule fits";
+        was_run = job.rule == nullptr;
       }
       if (options_.json) MCOMPRESS_TRY(console.print(result_line(entry)));
       if (entry.status != 0) {
         ++failed;
         worst = std::max(worst, entry.status > 128 ? exit_status(Code::kInternal) : entry.status);
-        table.row({entry.job, entry.message, "", ""});
+        if (!was_run) ++not_run;
+        table.row({entry.job, was_run ? "failed" : "not run", "", ""});
+        if (was_run) reasons += "\n" + entry.job + ": " + entry.message;
         continue;
       }
       before += entry.bytes_before;
@@ -454,17 +470,23 @@ class Batch final : public Command {
     }
     table.row({"all", bytes_text(static_cast<std::uint64_t>(before)),
                bytes_text(static_cast<std::uint64_t>(after)), ratio(before, after)});
-    console.say(table.text());
+    console.say(table.text() + reasons);
     if (failed == 0) return ok_status();
     Code code = Code::kInternal;
     for (const Code one :
          {Code::kUsage, Code::kInput, Code::kUnsupported, Code::kOutput, Code::kGateMissed}) {
       if (exit_status(one) == worst) code = one;
     }
-    return Error(code, "batch-failures",
-                 std::to_string(failed) + " of " + counted(jobs_.size(), "model") + " failed",
-                 {options_.output, {}, {}},
-                 "the others are done; running it again tries these again");
+    const std::string all = " of " + counted(jobs_.size(), "model");
+    std::string text = failed > not_run ? std::to_string(failed - not_run) + all + " failed" : "";
+    if (not_run > 0) {
+      text += (text.empty() ? std::to_string(not_run) + all : ", " + std::to_string(not_run)) +
+              (not_run == 1 ? " was" : " were") + " not run";
+    }
+    const std::string again = options_.merge ? "running their shares again does these"
+                                             : "running it again tries these again";
+    return Error(code, "batch-failures", text, {options_.output, {}, {}},
+                 failed == jobs_.size() ? again : "the others are done; " + again);
   }
 
   static std::string ratio(std::int64_t before, std::int64_t after) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "app.h"
 #include "judge.h"
@@ -190,6 +192,12 @@ class ReportCommand final : public Command {
     if (options_.output.empty() && options_.mlflow.empty() && options_.events.empty()) {
       return Error(Code::kUsage, "no-output", "the output is missing", {{}, "--output", {}},
                    "give -o report.html");
+    }
+    static const std::set<std::string> kEndings = {"", ".html", ".htm", ".md", ".json"};
+    const std::string ending = fs::path(options_.output).extension().string();
+    if (options_.format == "auto" && options_.output != "-" && !kEndings.contains(ending)) {
+      return Error(Code::kUsage, "unknown-form", "there are no reports as '" + ending + "'",
+                   {options_.output, {}, {}}, ".html, .md or .json; or say it: --format html");
     }
     if (options_.output == "-" && options_.events == "-") {
       return Error(Code::kUsage, "two-outputs",

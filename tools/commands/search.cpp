@@ -320,7 +320,13 @@ class Search final : public Writing {
     MCOMPRESS_TRY(open_data(model, console));
     Judged original(*runtime, model, model_, static_cast<int>(job_.threads));
     DataSource& judged = eval_ != nullptr ? *eval_ : *calib_;
-    SearchJudge judge(original, judged, {job_.metric, job_.characters, {}, 5, job_.pad_id},
+    SearchJudge::Effort effort;
+    if (job_.memory_budget == 0) {
+      effort.at_once = job_.threads > 1 ? 1 : static_cast<int>(job_.jobs);
+      // A text recogniser answers with a megabyte a line, and is asked in every evaluation.
+      effort.kept_bytes = std::uint64_t{1} << 30;
+    }
+    SearchJudge judge(original, judged, {job_.metric, job_.characters, {}, 5, job_.pad_id}, effort,
                       console);
     Diagnostics diagnostics;
     SearchServices services;

@@ -2,6 +2,7 @@
 // keep in float32.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <set>
 
 #include "app.h"
 #include "compress.h"
@@ -245,9 +246,54 @@ class Sensitivity final : public Command {
     if (effects.layers.empty()) {
       return Error(Code::kUnsupported, "nothing-to-measure",
                    "mode " + options_.mode + " quantizes no layer of this model for target '" +
-                       options_.target + "'");
+                       options_.target + "'",
+                   {}, other_modes());
     }
     return effects;
+  }
+
+  // What another mode would quantize, for a hint.
+  std::string other_modes() {
+    std::string text;
+    for (const char* mode : {"static", "dynamic", "weight-only"}) {
+      if (options_.mode == mode) continue;
+      const std::uint64_t count = layers_of_mode(mode);
+      if (count == 0) continue;
+      text += std::string(text.empty() ? "try " : ", or ") + "--mode " + mode +
+              ", which quantizes " + counted(count, "layer");
+    }
+    return text.empty() ? "no other mode quantizes any; `mcompress inspect` shows why" : text;
+  }
+
+  // By default options, on a few samples; 0 also where that fails.
+  std::uint64_t layers_of_mode(const std::string& mode) {
+    const std::string name = mode == "weight-only" ? "quantize-weights" : "quantize-" + mode;
+    auto recipe = builtin_recipe("quantize-" + mode);
+    if (!recipe.ok()) return 0;
+    const auto& steps = recipe->steps;
+    const auto found = std::find_if(steps.begin(), steps.end(),
+                                    [&name](const RecipeStep& step) { return step.pass == name; });
+    if (found == steps.end()) return 0;
+    RecipeStep step = *found;
+    Recipe trial = steps_before(std::move(recipe).value(), name);
+    Services services;
+    services.runtime = runtime_;
+    services.target = &target_->target();
+    services.threads = static_cast<int>(options_.jobs);
+    if (mode == "static") {
+      services.calibration_data = calib_.get();
+      step.options.set("samples", Datum::integer(options_.rank_samples));
+    }
+    trial.steps.push_back(std::move(step));
+    trial.target = options_.target;
+    Explain explain;
+    const std::unique_ptr<Model> copy = original_->clone();
+    if (!run_unheard(*copy, trial, services, explain).ok()) return 0;
+    std::set<std::string_view> layers;
+    for (const Decision& decision : explain.all()) {
+      if (decision.applied && decision.pass == name) layers.insert(decision.subject);
+    }
+    return layers.size();
   }
 
   // A pattern has to mean the same in the file that `quantize` is given.

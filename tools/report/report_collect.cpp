@@ -3,6 +3,8 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <set>
+#include <sstream>
 
 #include "batch/journal.h"
 #include "mcompress/digest.h"
@@ -252,11 +254,24 @@ Status add_batch(const std::string& path, ReportContent& content) {
     }
   }
   std::map<std::string, JournalEntry> entries;
+  std::set<std::string> listed;
   for (const std::string& file : files) {
     constexpr std::uint64_t kMostBytes = 1ULL << 30;
     MCOMPRESS_ASSIGN(const std::string text, read_file(file, kMostBytes));
     MCOMPRESS_ASSIGN(auto found, parse_journal(text, file));
     for (auto& [name, entry] : found) entries[name] = std::move(entry);
+    const auto names =
+        read_file(fs::path(file).replace_extension(kListExtension).string(), kMostBytes);
+    if (!names.ok()) continue;
+    std::istringstream lines(*names);
+    for (std::string name; std::getline(lines, name);) listed.insert(name);
+  }
+  for (const std::string& name : listed) {
+    if (entries.contains(name)) continue;
+    JournalEntry& entry = entries[name];
+    entry.job = name;
+    entry.status = exit_status(Code::kInput);
+    entry.message = "was not run: the batch did not come to its end";
   }
   std::string lines;
   for (const auto& [name, entry] : entries) {

@@ -9,7 +9,7 @@ namespace mcompress::tools {
 Result<SearchQuality> SearchJudge::quality(Session& candidate) {
   MCOMPRESS_ASSIGN(EvaluateOptions options, evaluate_options(settings_, original_.model()));
   MCOMPRESS_ASSIGN(Session * original, original_.session());
-  if (kept_ == nullptr) kept_ = std::make_unique<KeptAnswers>(*original);
+  if (kept_ == nullptr) kept_ = std::make_unique<KeptAnswers>(*original, effort_.kept_bytes);
   const bool labelled = !data_.labels().texts.empty() || data_.labels().numbers.has_value();
   options.metric = settled_metric(candidate, data_, options);
   const bool by_itself =
@@ -19,6 +19,7 @@ Result<SearchQuality> SearchJudge::quality(Session& candidate) {
     MCOMPRESS_ASSIGN(reference_, evaluate(kept_->from_the_start(), data_, options, progress_));
   }
   options.reference = &kept_->from_the_start();
+  options.at_once = effort_.at_once;
   MCOMPRESS_ASSIGN(const Evaluation after, evaluate(candidate, data_, options, progress_));
   metric_ = metric_name(after.metric);
   SearchQuality quality;

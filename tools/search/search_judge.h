@@ -14,8 +14,17 @@ namespace mcompress::tools {
 
 class SearchJudge {
  public:
-  SearchJudge(Judged& original, DataSource& data, EvalSettings settings, Progress& progress)
-      : original_(original), data_(data), settings_(std::move(settings)), progress_(progress) {}
+  struct Effort {
+    int at_once = 1;                                      // runs of a candidate at the same time
+    std::uint64_t kept_bytes = std::uint64_t{128} << 20;  // of the original's answers
+  };
+  SearchJudge(Judged& original, DataSource& data, EvalSettings settings, const Effort& effort,
+              Progress& progress)
+      : original_(original),
+        data_(data),
+        settings_(std::move(settings)),
+        effort_(effort),
+        progress_(progress) {}
 
   // One run of the data. The original's answers are kept.
   Result<SearchQuality> quality(Session& candidate);
@@ -31,6 +40,7 @@ class SearchJudge {
   Judged& original_;
   DataSource& data_;
   EvalSettings settings_;
+  Effort effort_;
   Progress& progress_;
   std::unique_ptr<KeptAnswers> kept_;
   std::optional<Evaluation> reference_;

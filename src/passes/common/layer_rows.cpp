@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ir/convert.h"
+#include "support/hash.h"
 
 namespace mcompress {
 namespace {
@@ -85,6 +86,19 @@ bool LayerRows::same(const LayerRows& other) const {
   return conv_->groups == other.conv_->groups && conv_->kernel == other.conv_->kernel &&
          conv_->strides == other.conv_->strides && conv_->dilations == other.conv_->dilations &&
          conv_->pads == other.conv_->pads && conv_->automatic == other.conv_->automatic;
+}
+
+std::uint64_t LayerRows::digest() const {
+  Hasher hasher;
+  hasher.integer(columns_).integer(conv_ ? 1 : 0);
+  if (!conv_) return hasher.digest();
+  hasher.integer(static_cast<std::uint64_t>(conv_->groups));
+  hasher.integer(static_cast<std::uint64_t>(conv_->automatic));
+  for (const Ints* numbers : {&conv_->kernel, &conv_->strides, &conv_->dilations, &conv_->pads}) {
+    hasher.integer(numbers->size());
+    for (const std::int64_t number : *numbers) hasher.integer(static_cast<std::uint64_t>(number));
+  }
+  return hasher.digest();
 }
 
 void LayerRows::read(const TensorView& input, std::int64_t wanted, std::int64_t turn,

@@ -31,6 +31,8 @@ class LayerRows {
   std::size_t columns() const { return columns_; }
   // Two nodes with equal rows see the same of the same value.
   bool same(const LayerRows& other) const;
+  // Equal for those that are the same.
+  std::uint64_t digest() const;
   // Up to `wanted` rows of each group of an input, spread over it, appended to rows[group]. `turn`
   // is the number of the sample. Nothing when the input does not fit the node, is not finite or not
   // in float32, float16 or bfloat16.

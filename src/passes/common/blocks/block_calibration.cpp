@@ -1,11 +1,15 @@
 #include "passes/common/blocks/block_calibration.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 
 #include "ir/prefix.h"
+#include "mcompress/seen_inputs.h"
 #include "numeric/kernels.h"
+#include "support/executor.h"
+#include "support/hash.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -43,6 +47,59 @@ std::optional<UnitInput> input_of(std::size_t place, const BlockUnit& unit, bool
   return std::nullopt;
 }
 
+using ReceiveRows = std::function<void(std::size_t input, std::vector<float>& rows)>;
+
+// As many as there are threads, as long as the rows that then wait take little.
+std::int64_t samples_at_once(const std::vector<UnitInput>& inputs,
+                             const std::vector<std::size_t>& first, const ObservedRows& how,
+                             std::int64_t count, PassContext& context) {
+  constexpr double kMostWaiting = 64 << 20;
+  if (context.memory_budget() > 0) return 1;
+  double bytes = 1;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (first[i] != i) continue;
+    const std::size_t columns = inputs[i].rows.columns();
+    bytes += std::ceil(static_cast<double>(how.wanted(columns)) / static_cast<double>(count)) *
+             static_cast<double>(columns * sizeof(float));
+  }
+  return std::clamp(static_cast<std::int64_t>(kMostWaiting / bytes), std::int64_t{1},
+                    std::int64_t{std::max(context.executor().threads(), 1)});
+}
+
+// Of all that the squares depend on.
+std::uint64_t digest_of_inputs(const Model& model, const std::vector<UnitInput>& inputs,
+                               std::int64_t samples, PassContext& context) {
+  std::vector<std::string> values;
+  Hasher hasher;
+  hasher.integer(context.calibration_data()->digest()).integer(static_cast<std::uint64_t>(samples));
+  for (const UnitInput& input : inputs) {
+    hasher.text(input.value).integer(input.rows.digest()).integer(input.group);
+    hasher.integer(input.groups);
+    values.push_back(input.value);
+  }
+  return hasher.integer(fingerprint(*prefix_of(model, values))).digest();
+}
+
+// x^2 of what each input that is not shared has read.
+Result<SeenInputs::Squares> squares_of(const Model& model, const std::vector<UnitInput>& inputs,
+                                       std::int64_t samples, PassContext& context) {
+  SeenInputs::Squares squares;
+  squares.sums.resize(inputs.size());
+  squares.rows.resize(inputs.size());
+  ObservedRows how;
+  how.samples = samples;
+  how.wanted = [](std::size_t) { return std::int64_t{1} << 14; };
+  MCOMPRESS_TRY(
+      observe_rows(model, inputs, how, context, [&](std::size_t i, std::vector<float>& rows) {
+        const std::size_t columns = inputs[i].rows.columns();
+        for (float& x : rows) x *= x;
+        squares.sums[i].resize(columns);
+        kernel::add_rows(rows.data(), rows.size() / columns, columns, squares.sums[i].data());
+        squares.rows[i] += static_cast<std::int64_t>(rows.size() / columns);
+      }));
+  return squares;
+}
+
 }  // namespace
 
 std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units, bool grouped) {
@@ -70,10 +127,8 @@ std::vector<std::size_t> shared_with(const std::vector<UnitInput>& inputs) {
   return first;
 }
 
-Status observe_rows(
-    const Model& model, const std::vector<UnitInput>& inputs, const ObservedRows& how,
-    PassContext& context,
-    const std::function<void(std::size_t input, std::vector<float>& rows)>& receive) {
+Status observe_rows(const Model& model, const std::vector<UnitInput>& inputs,
+                    const ObservedRows& how, PassContext& context, const ReceiveRows& receive) {
   if (inputs.empty()) return ok_status();
   MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
   DataSource& data = *context.calibration_data();
@@ -94,13 +149,10 @@ Status observe_rows(
   const std::unique_ptr<Model> prefix = prefix_of(model, session_options.observed);
   MCOMPRESS_ASSIGN(const auto session, runtime->open(*prefix, session_options));
   const std::int64_t total = data.count(), count = std::min(how.samples, total);
-  std::vector<std::vector<float>> rows;  // by group
-  for (std::int64_t s = 0; s < count; ++s) {
-    if (context.progress().cancelled()) {
-      return Error(Code::kCancelled, "cancelled", "interrupted while inputs were observed");
-    }
-    MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
-    MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
+  const auto look = [&](const std::vector<NamedTensor>& feeds, std::int64_t s,
+                        const ReceiveRows& take) {
+    std::vector<std::vector<float>> rows;  // by group
+    return session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
       const UnitInput* last = nullptr;
       for (const std::size_t i : readers[slot]) {
         const UnitInput& input = inputs[i];
@@ -111,10 +163,39 @@ Status observe_rows(
           input.rows.read(view, (wanted + count - 1) / count, s, rows);
         }
         last = &input;
-        if (!rows[input.group].empty()) receive(i, rows[input.group]);
+        if (!rows[input.group].empty()) take(i, rows[input.group]);
       }
       return ok_status();
-    }));
+    });
+  };
+  const std::int64_t at_once = samples_at_once(inputs, first, how, count, context);
+  for (std::int64_t s = 0; s < count; s += at_once) {
+    if (context.progress().cancelled()) {
+      return Error(Code::kCancelled, "cancelled", "interrupted while inputs were observed");
+    }
+    if (at_once == 1) {
+      MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      MCOMPRESS_TRY(look(feeds, s, receive));
+      continue;
+    }
+    // Side by side, and handed out in the order of the samples.
+    const auto wave = static_cast<std::size_t>(std::min(at_once, count - s));
+    std::vector<std::vector<NamedTensor>> feeds(wave);
+    std::vector<std::vector<std::pair<std::size_t, std::vector<float>>>> seen(wave);
+    for (std::size_t k = 0; k < wave; ++k) {
+      MCOMPRESS_ASSIGN(feeds[k], data.sample((s + static_cast<std::int64_t>(k)) * total / count));
+    }
+    MCOMPRESS_TRY(
+        context.executor().try_parallel_for(wave, 1, [&](std::size_t k, std::size_t) -> Status {
+          return look(feeds[k], s + static_cast<std::int64_t>(k),
+                      [&, k](std::size_t i, std::vector<float>& rows) {
+                        seen[k].emplace_back(i, std::move(rows));
+                        rows.clear();
+                      });
+        }));
+    for (auto& of_sample : seen) {
+      for (auto& [i, rows] : of_sample) receive(i, rows);
+    }
   }
   return ok_status();
 }
@@ -130,19 +211,20 @@ Result<std::vector<std::vector<float>>> input_energies(const Model& model,
                                                        const std::vector<UnitInput>& inputs,
                                                        std::size_t units, std::int64_t samples,
                                                        PassContext& context) {
-  std::vector<std::vector<double>> sums(inputs.size());
-  std::vector<std::int64_t> counts(inputs.size());
-  ObservedRows how;
-  how.samples = samples;
-  how.wanted = [](std::size_t) { return std::int64_t{1} << 14; };
-  MCOMPRESS_TRY(
-      observe_rows(model, inputs, how, context, [&](std::size_t i, std::vector<float>& rows) {
-        const std::size_t columns = inputs[i].rows.columns();
-        for (float& x : rows) x *= x;
-        sums[i].resize(columns);
-        kernel::add_rows(rows.data(), rows.size() / columns, columns, sums[i].data());
-        counts[i] += static_cast<std::int64_t>(rows.size() / columns);
-      }));
+  SeenInputs::Squares squares;
+  auto* const remembering = dynamic_cast<RememberingData*>(context.calibration_data());
+  SeenInputs* const seen =
+      remembering != nullptr && !inputs.empty() ? &remembering->seen() : nullptr;
+  const std::uint64_t digest =
+      seen != nullptr ? digest_of_inputs(model, inputs, samples, context) : 0;
+  if (seen != nullptr && seen->known.contains(digest)) {
+    squares = seen->known.at(digest);
+  } else {
+    MCOMPRESS_ASSIGN(squares, squares_of(model, inputs, samples, context));
+    constexpr std::size_t kMostKept = 1000;
+    if (seen != nullptr && seen->known.size() < kMostKept) seen->known.emplace(digest, squares);
+  }
+  const auto& [sums, counts] = squares;
   const std::vector<std::size_t> first = shared_with(inputs);
   std::vector<std::vector<float>> energies(units);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
