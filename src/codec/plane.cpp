@@ -104,7 +104,7 @@ void encode_plane(Bytes symbols, const PlaneOptions& options, Buffer& out) {
 
   Best best{PlaneMethod::kRaw, {}, symbols.size()};
   const std::uint64_t worth = symbols.size() - symbols.size() * kWorthPerMille / 1000;
-  constexpr std::size_t kStateBytes = 128;
+  constexpr std::size_t kStateBytes = 28;  // beyond what they hold of the last symbols
   const Frequencies frequencies = rans_frequencies(counts);
   const Classes lengths = huffman_lengths(counts, kFastHuffmanBits);
   const std::uint64_t by_rans = rans_bytes(counts, frequencies) + kStateBytes;
@@ -164,6 +164,8 @@ bool decode_plane(ByteReader& in, std::span<std::uint8_t> out, bool sparse) {
       return true;
     case PlaneMethod::kHuffman:
       return huffman_decode(body, out);
+    case PlaneMethod::kRansFull:
+      return rans_decode_full(body, out);
     case PlaneMethod::kRans:
       return rans_decode(body, out);
     case PlaneMethod::kSparse:
