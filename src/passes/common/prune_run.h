@@ -75,6 +75,7 @@ class PruneRun {
   std::vector<double> grid_;                 // sparsities
   std::vector<std::vector<double>> errors_;  // by layer, at those; in units of the model's outputs
   std::vector<std::vector<double>> energies_;
+  std::vector<std::vector<std::size_t>> ways_;  // by layer, what was best in an earlier trial
 };
 
 // Writes layers into `model`, a clone of the planned one or itself.
