@@ -125,6 +125,37 @@ TEST(Layering, PassesNeverIncludeEachOther) {
   }
 }
 
+// What passes share lies in rooms; each sees itself, src/passes/common and the rooms named here.
+TEST(Layering, RoomsOfPassesSeeOnlyTheRoomsBelowThem) {
+  const std::map<std::string, std::set<std::string>> rooms = {
+      {"opset", {}},
+      {"fusion", {"opset"}},
+      {"contrib", {"fusion"}},
+      {"blocks", {}},
+      {"integer", {"blocks", "contrib", "fusion"}},
+      {"half", {}},
+      {"cluster", {"blocks"}},
+      {"channels", {"blocks"}},
+      {"prune", {"blocks"}},
+      {"symbols", {}},
+  };
+  const fs::path common = kRoot / "src/passes/common";
+  for (const auto& entry : fs::directory_iterator(common)) {
+    if (!entry.is_directory()) continue;
+    const auto room = rooms.find(entry.path().filename().string());
+    ASSERT_NE(room, rooms.end()) << entry.path();
+  }
+  for (const Include& include : includes_of(common)) {
+    const fs::path name = fs::path(include.name).parent_path();
+    if (name.parent_path() != "passes/common") continue;
+    const fs::path home = include.file.parent_path();
+    const std::string from = home == common ? "" : home.filename().string();
+    const std::string to = name.filename().string();
+    const bool allowed = from == to || (!from.empty() && rooms.at(from).count(to) != 0);
+    EXPECT_TRUE(allowed) << include.file << " includes " << include.name;
+  }
+}
+
 TEST(Layering, OnnxRuntimeStaysBehindItsDoor) {
   std::set<std::string> files;
   for (const Include& include : includes_of(kRoot / "src")) {

@@ -1,7 +1,7 @@
 // What --json prints is what its schema says: every key is described, what is always there is
 // there, values have their types. A command that takes --json and has no line below fails here:
 // give it tools/schemas/NAME.json (in tools/CMakeLists.txt) and a line.
-#include "schemas.h"
+#include "help/schemas.h"
 
 #include <gtest/gtest.h>
 
@@ -10,8 +10,8 @@
 #include <regex>
 #include <set>
 
+#include "help/pages.h"
 #include "mcompress/host.h"
-#include "pages.h"
 #include "support/models.h"
 
 namespace mcompress::tools {

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <array>
 
+#include "help/pages.h"
+#include "help/topics.h"
 #include "mcompress/host.h"
 #include "mcompress/options.h"
 #include "mcompress/version.h"
-#include "pages.h"
-#include "topics.h"
 #include "try.h"
 
 namespace mcompress::tools {

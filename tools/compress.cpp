@@ -13,8 +13,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
-#include "part_hooks.h"
-#include "recipe_files.h"
+#include "recipes/recipe_files.h"
 #include "summary.h"
 #include "target_choice.h"
 #include "try.h"
@@ -28,8 +27,8 @@ constexpr std::int64_t kProofSamples = 16;
 
 class Compression {
  public:
-  Compression(Job job, PartHooks hooks, Console& console)
-      : job_(std::move(job)), hooks_(std::move(hooks)), options_(job_.options), console_(console) {}
+  Compression(Job job, Console& console)
+      : job_(std::move(job)), options_(job_.options), console_(console) {}
 
   Status run() {
     MCOMPRESS_TRY(check_request());
@@ -68,9 +67,12 @@ class Compression {
     if (!status.ok()) return std::move(status).error().in_file(job_.input);
     coverage_ = coverage_of(explain_);
     MCOMPRESS_TRY(check_coverage());
-    MCOMPRESS_ASSIGN(note_bytes_, note_bytes(model()));
-    const bool changed = model().revision() != revision && changed_;
-    if (!changed && !(options_.strip_notes && note_bytes_ > 0)) return finish_unchanged();
+    bool changed = model().revision() != revision && changed_;
+    if (!changed && options_.strip_notes) {
+      MCOMPRESS_ASSIGN(const std::uint64_t notes, note_bytes(model()));
+      changed = notes > 0;
+    }
+    if (!changed) return finish_unchanged();
     MCOMPRESS_TRY(stamp());
     MCOMPRESS_TRY(prove());
     Status gates = judge_gates();
@@ -152,8 +154,8 @@ class Compression {
     if (!options_.table.empty()) {
       MCOMPRESS_ASSIGN(table_, CalibrationTable::load(options_.table));
     }
-    if (hooks_.calibration) {
-      MCOMPRESS_ASSIGN(calib_, hooks_.calibration(model()));
+    if (job_.calibration) {
+      MCOMPRESS_ASSIGN(calib_, job_.calibration(model()));
     } else if (has_calibration_data(options_)) {
       // Balancing needs to know how many; otherwise the pass takes what it wants.
       const std::int64_t limit = options_.balance == "labels" ? samples_.count : 0;
@@ -438,12 +440,12 @@ class Compression {
 
   Status write() {
     if (options_.dry_run) {
-      auto bytes = result_bytes();
+      auto bytes = save_model_bytes(model(), options_.strip_notes);
       if (bytes.ok()) saved_.model_bytes = bytes->size();
       return options_.write_missed ? ok_status() : check_size_gates();
     }
     if (options_.output == "-") {
-      MCOMPRESS_ASSIGN(const std::string bytes, result_bytes());
+      MCOMPRESS_ASSIGN(const std::string bytes, save_model_bytes(model(), options_.strip_notes));
       if (bytes.size() > loaded_.size.total() + stamp_bytes_ && !allow_larger()) {
         return larger_than_input(bytes.size(), loaded_.size.total());
       }
@@ -455,17 +457,8 @@ class Compression {
     save.allow_larger = allow_larger();
     save.original_bytes = loaded_.size.total();
     save.added_bytes = stamp_bytes_;
-    const std::string& path = options_.output;
-    MCOMPRESS_ASSIGN(saved_,
-                     options_.strip_notes
-                         ? save_model_without_notes(model(), path, save, companion(), console_)
-                         : save_model(model(), path, save, companion(), console_));
+    MCOMPRESS_ASSIGN(saved_, save_model(model(), options_.output, save, companion(), console_));
     return ok_status();
-  }
-
-  Result<std::string> result_bytes() const {
-    return options_.strip_notes ? save_model_bytes_without_notes(*loaded_.model)
-                                : save_model_bytes(*loaded_.model);
   }
 
   // The report, where it goes to a file beside the model. Nothing appears where the model is too
@@ -506,7 +499,7 @@ class Compression {
 
   Status finish() {
     MCOMPRESS_TRY(tell(job_.finished));
-    if (hooks_.result) MCOMPRESS_TRY(hooks_.result(model()));
+    if (job_.made) MCOMPRESS_TRY(job_.made(model()));
     const bool with_model = report_text_.has_value();
     if (!with_model && !options_.report.empty() && options_.report != "-") {
       MCOMPRESS_TRY(write_file(options_.report, report_text()));
@@ -553,12 +546,19 @@ class Compression {
     summary.quality = quality_ ? &*quality_ : nullptr;
     summary.comparison = comparison_ ? &*comparison_ : nullptr;
     summary.latency = latency_;
-    summary.note_bytes = options_.strip_notes ? 0 : note_bytes_;
+    if (!options_.strip_notes) {
+      summary.note_bytes = saved_.note_bytes ? *saved_.note_bytes : note_bytes_of_model();
+    }
     for (const std::string& text : summary_texts(summary)) console_.say(text);
   }
 
+  // Of a result that was not saved from here.
+  std::uint64_t note_bytes_of_model() {
+    const auto found = note_bytes(model());
+    return found.ok() ? *found : 0;
+  }
+
   Job job_;
-  PartHooks hooks_;
   const Options& options_;
   Console& console_;
   LoadedModel loaded_;
@@ -586,15 +586,12 @@ class Compression {
   std::optional<Quality> quality_;
   std::vector<BenchTimes> latency_;
   SavedModel saved_;
-  std::uint64_t stamp_bytes_ = 0, note_bytes_ = 0;
+  std::uint64_t stamp_bytes_ = 0;
   std::optional<std::string> report_text_;
 };
 
 }  // namespace
 
-Status compress(Job job, Console& console) { return compress(std::move(job), {}, console); }
-Status compress(Job job, PartHooks hooks, Console& console) {
-  return Compression(std::move(job), std::move(hooks), console).run();
-}
+Status compress(Job job, Console& console) { return Compression(std::move(job), console).run(); }
 
 }  // namespace mcompress::tools

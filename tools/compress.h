@@ -55,7 +55,7 @@ struct CompressOptions : DataFlags {
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);
   GuardMode guard_mode() const;
-  // Where weights go; what the result may be compared with is the caller's.
+  // Where weights go and notes do not; what the result may be compared with is the caller's.
   SaveOptions save_options() const;
 };
 
@@ -93,6 +93,11 @@ struct Job {
   bool names_are_checked = false;
   Onlooker decided;   // once passes have run, before anything is checked or written
   Onlooker finished;  // at the end of a run that succeeds
+  // Makes the samples that passes see of the model; empty: they are options.calib and
+  // options.input.
+  std::function<Result<std::unique_ptr<DataSource>>(const Model&)> calibration;
+  // Gets the result of a run that succeeds or is written all the same.
+  std::function<Status(const Model&)> made;
   // The model appears with these; null: by itself.
   OutputSet* outputs = nullptr;
   // Gets the report of a run that succeeds or is written all the same, or what --print-recipe asks

@@ -14,6 +14,7 @@ SaveOptions CompressOptions::save_options() const {
   SaveOptions save;
   if (external_data == "always") save.external = SaveOptions::External::kAlways;
   if (external_data == "never") save.external = SaveOptions::External::kNever;
+  save.strip_notes = strip_notes;
   return save;
 }
 

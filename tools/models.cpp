@@ -9,7 +9,6 @@
 #include <set>
 
 #include "mcompress/host.h"
-#include "part_hooks.h"
 #include "try.h"
 
 namespace mcompress::tools {

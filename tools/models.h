@@ -91,6 +91,11 @@ inline constexpr std::string_view kDataKinds =
 Result<std::unique_ptr<DataSource>> open_samples(const std::string& path, const Model& model,
                                                  const DataFlags& flags, std::int64_t limit,
                                                  Console& console);
+// The same for some of the model's inputs.
+Result<std::unique_ptr<DataSource>> open_samples_for(const std::string& path, const Model& model,
+                                                     const std::vector<PortInfo>& ports,
+                                                     const DataFlags& flags, std::int64_t limit,
+                                                     Console& console);
 
 // The digest of all samples, as text. Fails as reading them does.
 Result<std::string> samples_digest(DataSource& data);

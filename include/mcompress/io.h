@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,11 +44,14 @@ struct SaveOptions {
   bool allow_larger = false;                   // else a larger result than `original_bytes` fails
   std::uint64_t original_bytes = 0;            // 0: not compared
   std::uint64_t added_bytes = 0;               // of notes that were asked for: not compared
+  bool strip_notes = false;                    // those of mcompress/notes.h are left out
 };
 
 struct SavedModel {
   std::uint64_t model_bytes = 0;
   std::uint64_t data_bytes = 0;
+  // Those of mcompress/notes.h among them; empty: not counted, as in copies.
+  std::optional<std::uint64_t> note_bytes;
   std::uint64_t total() const { return model_bytes + data_bytes; }
 };
 
@@ -57,7 +61,7 @@ struct SavedModel {
 Result<SavedModel> save_model(const Model& model, const std::filesystem::path& path,
                               const SaveOptions& options, Progress& progress);
 // The same bytes in memory, always inline. Fails with kUnsupported beyond 2 GiB - 1.
-Result<std::string> save_model_bytes(const Model& model);
+Result<std::string> save_model_bytes(const Model& model, bool strip_notes = false);
 // Copies a model file and its external data byte for byte, for runs that changed nothing.
 Result<SavedModel> copy_model(const Model& model, const std::filesystem::path& path,
                               Progress& progress);

@@ -4,22 +4,15 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
-#include <string>
 
-#include "mcompress/companion.h"
+#include "mcompress/ir.h"
+#include "mcompress/status.h"
 
 namespace mcompress {
 
 // Bytes of the notes on graphs, nodes, attributes, values, tensors and functions. What stands at
 // the model itself (its doc_string and metadata_props, in which class lists and licences are) does
-// not count.
+// not count. SaveOptions::strip_notes leaves them out.
 Result<std::uint64_t> note_bytes(const Model& model);
-
-// save_model and save_model_bytes, without these notes.
-Result<SavedModel> save_model_without_notes(const Model& model, const std::filesystem::path& path,
-                                            const SaveOptions& options, const Companion& companion,
-                                            Progress& progress);
-Result<std::string> save_model_bytes_without_notes(const Model& model);
 
 }  // namespace mcompress

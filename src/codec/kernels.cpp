@@ -1,14 +1,15 @@
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "support/simd_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "codec/kernels.cpp"
-#include "codec/kernels.h"
-
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+
+#include "codec/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mcompress::codec::HWY_NAMESPACE {

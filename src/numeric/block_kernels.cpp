@@ -1,12 +1,13 @@
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "support/simd_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "numeric/block_kernels.cpp"
-#include "numeric/block_kernels.h"
-
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
 
 #include <cfloat>
+
+#include "numeric/block_kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mcompress::kernel::HWY_NAMESPACE {

@@ -1,15 +1,14 @@
-// Scalable vectors can not be kept in arrays or structs, and their lane count could exceed the 16
-// fixed lanes; such machines use their fixed-width instruction set.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "support/simd_targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "numeric/kernels.cpp"
-#include "numeric/kernels.h"
-
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
 
 #include <algorithm>
 #include <cstring>
+
+#include "numeric/kernels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mcompress::kernel::HWY_NAMESPACE {

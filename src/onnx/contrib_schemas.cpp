@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "ir/domains.h"
+
 namespace mcompress {
 namespace {
 
@@ -253,7 +255,9 @@ class WithContrib final : public onnx::ISchemaRegistry {
   WithContrib() {
     for (const auto& [name, rule] : rules()) {
       onnx::OpSchema schema(std::string(name), __FILE__, __LINE__);
-      schema.SetDomain("com.microsoft").SinceVersion(1).TypeAndShapeInferenceFunction(rule);
+      schema.SetDomain(std::string(kContribDomain))
+          .SinceVersion(1)
+          .TypeAndShapeInferenceFunction(rule);
       schemas_.emplace(name, std::move(schema));
     }
     // ONNX has these operators of classic learning, but no rule for their shapes.
@@ -272,7 +276,7 @@ class WithContrib final : public onnx::ISchemaRegistry {
 
   const onnx::OpSchema* GetSchema(const std::string& name, int version,
                                   const std::string& domain) const override {
-    if (domain == "com.microsoft") {
+    if (domain == kContribDomain) {
       const auto found = schemas_.find(name);
       if (found != schemas_.end()) return &found->second;
     }

@@ -5,13 +5,12 @@
 #include <queue>
 #include <utility>
 
+#include "ir/domains.h"
 #include "onnx/shadowed_names.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
-
-constexpr std::string_view kContribDomain = "com.microsoft";
 
 Error bad_graph(std::string_view id, std::string message, std::string path, std::string subject,
                 std::string hint = {}) {

@@ -15,8 +15,7 @@ Result<std::unique_ptr<Model>> load_model(FileSystem& files, const std::filesyst
                                           const LoadOptions& options, Diagnostics& diagnostics);
 Result<SavedModel> save_model(FileSystem& files, const Model& model,
                               const std::filesystem::path& path, const SaveOptions& options,
-                              Progress& progress, const Companion& companion = {},
-                              bool strip_notes = false);
+                              Progress& progress, const Companion& companion = {});
 Result<SavedModel> copy_model(FileSystem& files, const Model& model,
                               const std::filesystem::path& path, Progress& progress,
                               const Companion& companion = {});

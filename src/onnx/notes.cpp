@@ -13,8 +13,8 @@ class Notes {
     for (auto& node : *graph.mutable_node()) of_node(node);
     for (auto& tensor : *graph.mutable_initializer()) of(tensor);
     for (auto& sparse : *graph.mutable_sparse_initializer()) {
-      of(*sparse.mutable_values());
-      of(*sparse.mutable_indices());
+      if (sparse.has_values()) of(*sparse.mutable_values());
+      if (sparse.has_indices()) of(*sparse.mutable_indices());
     }
     for (auto* list : {graph.mutable_input(), graph.mutable_output(), graph.mutable_value_info()}) {
       for (auto& value : *list) of(value);

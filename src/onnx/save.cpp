@@ -107,9 +107,9 @@ class Destination {
 
 Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::path& path,
                               const SaveOptions& options, Progress& progress,
-                              const Companion& companion, bool strip_notes) {
+                              const Companion& companion) {
   MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
-  if (strip_notes) notes_of(skeleton.proto, true);
+  const std::uint64_t notes = notes_of(skeleton.proto, options.strip_notes);
   MCOMPRESS_ASSIGN(wire::Rope rope, to_rope(skeleton));
   using External = SaveOptions::External;
   const std::uint64_t inline_bytes = rope.size;
@@ -136,6 +136,7 @@ Result<SavedModel> save_model(FileSystem& files, const Model& model, const fs::p
   SavedModel saved;
   saved.model_bytes = rope.size;
   saved.data_bytes = layout.size;
+  saved.note_bytes = options.strip_notes ? 0 : notes;
   MCOMPRESS_TRY(refuse_larger(saved, inline_bytes, options, path));
   if (!layout.empty()) MCOMPRESS_TRY(refuse_data_of_input(model, path, data_path));
 
@@ -165,27 +166,15 @@ Result<SavedModel> save_model(const Model& model, const fs::path& path, const Sa
   return save_model(real_files(), model, path, options, progress, companion);
 }
 
-Result<std::string> save_model_bytes(const Model& model) {
-  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
-  MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
-  return wire::flatten(rope);
-}
-
-Result<SavedModel> save_model_without_notes(const Model& model, const fs::path& path,
-                                            const SaveOptions& options, const Companion& companion,
-                                            Progress& progress) {
-  return save_model(real_files(), model, path, options, progress, companion, true);
-}
-
-Result<std::string> save_model_bytes_without_notes(const Model& model) {
-  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
-  notes_of(skeleton.proto, true);
+Result<std::string> save_model_bytes(const Model& model, bool strip_notes) {
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
+  if (strip_notes) notes_of(skeleton.proto, true);
   MCOMPRESS_ASSIGN(const wire::Rope rope, to_rope(skeleton));
   return wire::flatten(rope);
 }
 
 Result<std::uint64_t> note_bytes(const Model& model) {
-  MCOMPRESS_ASSIGN(const ModelSkeleton skeleton, build_skeleton(model));
+  MCOMPRESS_ASSIGN(ModelSkeleton skeleton, build_skeleton(model));
   return notes_of(skeleton.proto, false);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ir/builder.h"
+#include "ir/domains.h"
 #include "mcompress/io.h"
 #include "onnx/graph_loader.h"
 #include "onnx/schema_registry.h"
@@ -23,8 +24,6 @@
 
 namespace mcompress {
 namespace {
-
-constexpr const char* kRuntimeDomain = "com.microsoft";
 
 // The checker prints warnings to the standard output, which belongs to the user.
 class SilentOutput {
@@ -73,7 +72,7 @@ bool set_apart_runtime_operators(onnx::GraphProto& graph) {
   bool any = false;
   for (onnx::NodeProto& node : *graph.mutable_node()) {
     if (node.domain().empty() && node.op_type() == "SimplifiedLayerNormalization") {
-      node.set_domain(kRuntimeDomain);
+      node.set_domain(std::string(kContribDomain));
       any = true;
     }
     for (onnx::AttributeProto& attribute : *node.mutable_attribute()) {
@@ -89,10 +88,10 @@ bool set_apart_runtime_operators(onnx::GraphProto& graph) {
 void set_apart_runtime_operators(onnx::ModelProto& model) {
   if (!set_apart_runtime_operators(*model.mutable_graph())) return;
   for (const auto& entry : model.opset_import()) {
-    if (entry.domain() == kRuntimeDomain) return;
+    if (entry.domain() == kContribDomain) return;
   }
   auto& entry = *model.add_opset_import();
-  entry.set_domain(kRuntimeDomain);
+  entry.set_domain(std::string(kContribDomain));
   entry.set_version(1);
 }
 

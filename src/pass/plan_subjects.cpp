@@ -3,7 +3,7 @@
 
 #include "ir/facts.h"
 #include "mcompress/plan_check.h"
-#include "passes/common/precision_units.h"
+#include "passes/common/integer/precision_units.h"
 #include "support/try.h"
 
 namespace mcompress {

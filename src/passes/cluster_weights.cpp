@@ -10,8 +10,8 @@
 
 #include "codec/code_lengths.h"
 #include "numeric/entropy_code.h"
-#include "passes/common/cluster_choice.h"
-#include "passes/common/cluster_fitter.h"
+#include "passes/common/cluster/cluster_choice.h"
+#include "passes/common/cluster/cluster_fitter.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"

@@ -20,7 +20,7 @@
 #include "passes/common/constants.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
-#include "passes/common/table_forms.h"
+#include "passes/common/symbols/table_forms.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"
 #include "support/text.h"

@@ -11,9 +11,9 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/fusion/same_graph.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/same_graph.h"
 #include "passes/passes.h"
 #include "support/hash.h"
 #include "support/try.h"

@@ -15,8 +15,8 @@
 //
 // Clip(0, 6) keeps a factor in channels that stay below 6 on the calibration data, with a quarter
 // to spare; the others keep the factor 1.
-#include "passes/common/channel_scaling.h"
-#include "passes/common/effort.h"
+#include "passes/common/integer/channel_scaling.h"
+#include "passes/common/integer/effort.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

@@ -16,8 +16,8 @@
 
 #include "ir/facts.h"
 #include "numeric/low_rank.h"
+#include "passes/common/blocks/input_grams.h"
 #include "passes/common/constants.h"
-#include "passes/common/input_grams.h"
 #include "passes/common/selection.h"
 #include "passes/common/weights.h"
 #include "passes/passes.h"

@@ -14,7 +14,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/evaluate.h"
+#include "passes/common/fusion/evaluate.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/text.h"

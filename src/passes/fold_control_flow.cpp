@@ -13,8 +13,8 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/fusion/same_graph.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/same_graph.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

@@ -15,9 +15,9 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

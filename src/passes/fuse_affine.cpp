@@ -13,10 +13,10 @@
 #include <cmath>
 
 #include "ir/walk.h"
-#include "passes/common/carry.h"
-#include "passes/common/coefficients.h"
-#include "passes/common/known_forms.h"
-#include "passes/common/linear.h"
+#include "passes/common/fusion/carry.h"
+#include "passes/common/fusion/coefficients.h"
+#include "passes/common/fusion/known_forms.h"
+#include "passes/common/fusion/linear.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"

@@ -14,9 +14,9 @@
 // The same for ConvTranspose (output channels on axis 1, group by group),
 // Gemm (rows or columns of B, alpha and beta folded) and MatMul with or without Add.
 #include "ir/walk.h"
-#include "passes/common/batch_norm.h"
-#include "passes/common/carry.h"
-#include "passes/common/linear.h"
+#include "passes/common/fusion/batch_norm.h"
+#include "passes/common/fusion/carry.h"
+#include "passes/common/fusion/linear.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"

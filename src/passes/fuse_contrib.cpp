@@ -19,8 +19,8 @@
 // SkipLayerNormalization is not among them: its kernel takes 4 to 8 times as long as Add and
 // LayerNormalization do (ONNX Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small
 // vision transformer becomes 25 % slower by it.
-#include "passes/common/contrib.h"
-#include "passes/common/normalization.h"
+#include "passes/common/contrib/contrib.h"
+#include "passes/common/fusion/normalization.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

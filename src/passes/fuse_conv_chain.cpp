@@ -10,9 +10,9 @@
 #include <algorithm>
 
 #include "ir/walk.h"
-#include "passes/common/coefficients.h"
-#include "passes/common/convolution.h"
-#include "passes/common/linear.h"
+#include "passes/common/fusion/coefficients.h"
+#include "passes/common/fusion/convolution.h"
+#include "passes/common/fusion/linear.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"

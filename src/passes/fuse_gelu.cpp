@@ -3,8 +3,8 @@
 //   0.5 x (1 + Erf(x / sqrt(2)))                         =>   Gelu(x)
 //   0.5 x (1 + Tanh(sqrt(2 / pi) (x + 0.044715 x^3)))    =>   Gelu<approximate = "tanh">(x)
 #include "ir/walk.h"
-#include "passes/common/gates.h"
-#include "passes/common/merge.h"
+#include "passes/common/fusion/gates.h"
+#include "passes/common/fusion/merge.h"
 #include "passes/passes.h"
 
 namespace mcompress {

@@ -12,8 +12,8 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/merge.h"
-#include "passes/common/native.h"
+#include "passes/common/fusion/merge.h"
+#include "passes/common/fusion/native.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"

@@ -3,7 +3,7 @@
 //   (x - mean) / sqrt(variance + epsilon) * gamma + beta   =>   LayerNormalization(x, gamma, beta)
 //
 // in the spellings of common/normalization.h.
-#include "passes/common/normalization.h"
+#include "passes/common/fusion/normalization.h"
 #include "passes/passes.h"
 
 namespace mcompress {

@@ -1,7 +1,7 @@
 // x Tanh(Softplus(x)) becomes Mish(x). Log(1 + Exp(x)) is a Softplus, too.
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/merge.h"
+#include "passes/common/fusion/merge.h"
 #include "passes/passes.h"
 
 namespace mcompress {

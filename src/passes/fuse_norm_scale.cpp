@@ -12,9 +12,9 @@
 #include <cmath>
 
 #include "ir/walk.h"
-#include "passes/common/batch_norm.h"
-#include "passes/common/coefficients.h"
-#include "passes/common/known_forms.h"
+#include "passes/common/fusion/batch_norm.h"
+#include "passes/common/fusion/coefficients.h"
+#include "passes/common/fusion/known_forms.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"

@@ -11,9 +11,9 @@
 #include <algorithm>
 
 #include "ir/walk.h"
-#include "passes/common/batch_norm.h"
-#include "passes/common/coefficients.h"
-#include "passes/common/convolution.h"
+#include "passes/common/fusion/batch_norm.h"
+#include "passes/common/fusion/coefficients.h"
+#include "passes/common/fusion/convolution.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"

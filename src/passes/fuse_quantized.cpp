@@ -21,9 +21,9 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/contrib.h"
-#include "passes/common/integer_forms.h"
-#include "passes/common/restored_weights.h"
+#include "passes/common/contrib/contrib.h"
+#include "passes/common/fusion/restored_weights.h"
+#include "passes/common/integer/integer_forms.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"

@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "ir/walk.h"
-#include "passes/common/coefficients.h"
+#include "passes/common/fusion/coefficients.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

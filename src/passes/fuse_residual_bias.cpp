@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "ir/walk.h"
-#include "passes/common/coefficients.h"
+#include "passes/common/fusion/coefficients.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"

@@ -3,7 +3,7 @@
 //   x / sqrt(mean(x^2) + epsilon) * gamma   =>   RMSNormalization(x, gamma)
 //
 // in the spellings of common/normalization.h.
-#include "passes/common/normalization.h"
+#include "passes/common/fusion/normalization.h"
 #include "passes/passes.h"
 
 namespace mcompress {

@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "ir/walk.h"
-#include "passes/common/gates.h"
-#include "passes/common/merge.h"
+#include "passes/common/fusion/gates.h"
+#include "passes/common/fusion/merge.h"
 #include "passes/passes.h"
 
 namespace mcompress {

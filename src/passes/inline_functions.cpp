@@ -10,7 +10,7 @@
 #include <numeric>
 
 #include "ir/walk.h"
-#include "passes/common/functions.h"
+#include "passes/common/opset/functions.h"
 #include "passes/passes.h"
 #include "support/text.h"
 #include "support/try.h"

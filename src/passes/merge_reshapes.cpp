@@ -14,8 +14,8 @@
 #include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

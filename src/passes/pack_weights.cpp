@@ -3,10 +3,10 @@
 //   indices ── unpack ── Gather(codebook)   becomes   bits ── levels ── Split ── Gather(codebook)
 //   codes (int8, uint8, int4, uint4)        becomes   bits ── levels ── Split ── Gather(codes)
 //
-// A level is a handful of array operators, see passes/common/symbol_tree.h; they are all constants,
-// so what runs afterwards is what ran before. Weights whose symbols are distributed alike share the
-// levels. Clustered weights with more than 60 % of zeros become the distances between the others,
-// and these. Nothing is lost: the same bits come back.
+// A level is a handful of array operators, see passes/common/symbols/symbol_tree.h; they are all
+// constants, so what runs afterwards is what ran before. Weights whose symbols are distributed
+// alike share the levels. Clustered weights with more than 60 % of zeros become the distances
+// between the others, and these. Nothing is lost: the same bits come back.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -19,11 +19,11 @@
 #include "numeric/entropy_code.h"
 #include "passes/common/constant_indices.h"
 #include "passes/common/constants.h"
-#include "passes/common/gap_symbols.h"
-#include "passes/common/packable.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
-#include "passes/common/symbol_pools.h"
+#include "passes/common/symbols/gap_symbols.h"
+#include "passes/common/symbols/packable.h"
+#include "passes/common/symbols/symbol_pools.h"
 #include "passes/passes.h"
 #include "support/text.h"
 #include "support/try.h"

@@ -8,12 +8,12 @@
 #include <algorithm>
 
 #include "mcompress/precision.h"
-#include "passes/common/channel_cut.h"
-#include "passes/common/channel_effects.h"
-#include "passes/common/channel_regression.h"
-#include "passes/common/channel_scores.h"
-#include "passes/common/channel_selection.h"
-#include "passes/common/channel_times.h"
+#include "passes/common/channels/channel_cut.h"
+#include "passes/common/channels/channel_effects.h"
+#include "passes/common/channels/channel_regression.h"
+#include "passes/common/channels/channel_scores.h"
+#include "passes/common/channels/channel_selection.h"
+#include "passes/common/channels/channel_times.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"

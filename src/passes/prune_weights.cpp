@@ -14,11 +14,11 @@
 #include "mcompress/host.h"
 #include "passes/common/constants.h"
 #include "passes/common/guard.h"
-#include "passes/common/mixed_precision.h"
-#include "passes/common/prune_run.h"
-#include "passes/common/prune_store.h"
+#include "passes/common/integer/mixed_precision.h"
+#include "passes/common/prune/prune_run.h"
+#include "passes/common/prune/prune_store.h"
+#include "passes/common/prune/sparse_storage.h"
 #include "passes/common/selection.h"
-#include "passes/common/sparse_storage.h"
 #include "passes/passes.h"
 #include "support/mask_file.h"
 #include "support/text.h"
@@ -142,8 +142,8 @@ class PruneWeights final : public Pass {
             .range(1, 1e12)
             .unit("elements")
             .rule([](const Options& options) -> Status {
-              const bool fixed = options.pattern.find(':') != std::string::npos &&
-                                 !options.pattern.starts_with("block");
+              const auto pattern = parse_pattern(options.pattern);
+              const bool fixed = pattern && pattern->of_group();
               const bool other =
                   options.max_drop < 100 || options.steps > 1 || !options.mask.empty() || fixed;
               if (options.output_sqnr == 0 || !other) return ok_status();

@@ -20,9 +20,9 @@
 #include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/layout_moves.h"
+#include "passes/common/fusion/layout_moves.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/rewrite.h"
-#include "passes/common/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

@@ -14,8 +14,8 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
-#include "passes/common/dynamic_lstm.h"
-#include "passes/common/layer_restoring.h"
+#include "passes/common/integer/dynamic_lstm.h"
+#include "passes/common/integer/layer_restoring.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"
 #include "passes/common/target_rules.h"

@@ -16,9 +16,9 @@
 #include <optional>
 
 #include "ir/facts.h"
-#include "passes/common/byte_weights.h"
+#include "passes/common/blocks/byte_weights.h"
 #include "passes/common/constants.h"
-#include "passes/common/mixed_precision.h"
+#include "passes/common/integer/mixed_precision.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/common/selection.h"

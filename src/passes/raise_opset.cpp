@@ -2,7 +2,7 @@
 // rewritten (attributes that became inputs, Softmax over flattened axes, Upsample to Resize); the
 // others only count as compatible when every version in between means the same. One operator that
 // can not move keeps the whole model where it is.
-#include "passes/common/opset_migration.h"
+#include "passes/common/opset/opset_migration.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

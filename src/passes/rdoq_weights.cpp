@@ -14,7 +14,7 @@
 #include "numeric/entropy_code.h"
 #include "numeric/rate_distortion.h"
 #include "passes/common/constants.h"
-#include "passes/common/integer_weights.h"
+#include "passes/common/integer/integer_weights.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"

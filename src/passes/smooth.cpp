@@ -15,9 +15,9 @@
 #include <algorithm>
 #include <array>
 
-#include "passes/common/channel_scaling.h"
-#include "passes/common/effort.h"
-#include "passes/common/linear.h"
+#include "passes/common/fusion/linear.h"
+#include "passes/common/integer/channel_scaling.h"
+#include "passes/common/integer/effort.h"
 #include "passes/passes.h"
 #include "support/try.h"
 

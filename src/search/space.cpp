@@ -8,7 +8,7 @@
 #include "mcompress/digest.h"
 #include "mcompress/host.h"
 #include "mcompress/io.h"
-#include "passes/common/precision_units.h"
+#include "passes/common/integer/precision_units.h"
 #include "search/places.h"
 #include "support/try.h"
 

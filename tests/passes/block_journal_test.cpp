@@ -1,6 +1,6 @@
 // The journals of rounded weights and of scales: what was added comes back; cut, bent and foreign
 // files.
-#include "passes/common/block_journal.h"
+#include "passes/common/blocks/block_journal.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "passes/common/scale_journal.h"
+#include "passes/common/integer/scale_journal.h"
 
 namespace mcompress {
 namespace {

@@ -1,6 +1,6 @@
 // Trial cuts: what the outputs of a model lose by the cheapest units of each group, against the
 // same arithmetic done here; what groups that compete by kind give.
-#include "passes/common/channel_effects.h"
+#include "passes/common/channels/channel_effects.h"
 
 #include <gtest/gtest.h>
 

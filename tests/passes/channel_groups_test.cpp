@@ -1,6 +1,6 @@
 // Coupling groups: which channels go together, which stay and why. Every group found in random
 // networks is cut, and the rest has to run and to compute the same where what was cut was not read.
-#include "passes/common/channel_groups.h"
+#include "passes/common/channels/channel_groups.h"
 
 #include <gtest/gtest.h>
 

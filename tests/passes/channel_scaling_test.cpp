@@ -10,7 +10,7 @@
 
 #include "ir/facts.h"
 #include "mcompress/precision.h"
-#include "passes/common/channel_scales.h"
+#include "passes/common/integer/channel_scales.h"
 #include "support/arrays.h"
 #include "support/executor.h"
 #include "support/models.h"

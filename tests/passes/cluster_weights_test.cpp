@@ -8,9 +8,9 @@
 
 #include "numeric/entropy_code.h"
 #include "numeric/vector_kmeans.h"
-#include "passes/common/cluster_choice.h"
-#include "passes/common/cluster_feedback.h"
-#include "passes/common/gap_symbols.h"
+#include "passes/common/cluster/cluster_choice.h"
+#include "passes/common/cluster/cluster_feedback.h"
+#include "passes/common/symbols/gap_symbols.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 

@@ -8,8 +8,8 @@
 #include <set>
 
 #include "mcompress/mcompress.h"
-#include "passes/common/choice_search.h"
-#include "passes/common/unit_effects.h"
+#include "passes/common/integer/choice_search.h"
+#include "passes/common/integer/unit_effects.h"
 #include "support/arrays.h"
 #include "support/executor.h"
 #include "support/models.h"

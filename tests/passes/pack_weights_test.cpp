@@ -8,7 +8,7 @@
 #include <set>
 
 #include "codec/code_lengths.h"
-#include "passes/common/symbol_pools.h"
+#include "passes/common/symbols/symbol_pools.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 

@@ -1,6 +1,6 @@
 // What stays float32 without trying, recognised by statistics and places, and which nodes go
 // together.
-#include "passes/common/protection.h"
+#include "passes/common/integer/protection.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <set>
 
 #include "mcompress/mcompress.h"
-#include "passes/common/precision_units.h"
-#include "passes/common/static_plan.h"
+#include "passes/common/integer/precision_units.h"
+#include "passes/common/integer/static_plan.h"
 #include "support/arrays.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"

@@ -8,7 +8,7 @@
 #include "mcompress/calibration.h"
 #include "mcompress/pipeline.h"
 #include "numeric/regression.h"
-#include "passes/common/channel_selection.h"
+#include "passes/common/channels/channel_selection.h"
 #include "passes/common/kernel_names.h"
 #include "support/models.h"
 #include "support/noise_samples.h"

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "mcompress/io.h"
-#include "passes/common/channel_cut.h"
+#include "passes/common/channels/channel_cut.h"
 #include "support/pass_fixture.h"
 
 namespace mcompress::testing {

@@ -8,7 +8,7 @@
 
 #include "mcompress/edit.h"
 #include "mcompress/runtime.h"
-#include "passes/common/channel_groups.h"
+#include "passes/common/channels/channel_groups.h"
 
 namespace mcompress::testing {
 

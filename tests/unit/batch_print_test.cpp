@@ -1,5 +1,5 @@
 // Jobs for schedulers: texts that a shell, and a reader of YAML, take apart as they were meant.
-#include "batch_print.h"
+#include "batch/batch_print.h"
 
 #include <gtest/gtest.h>
 

@@ -5,9 +5,9 @@
 #include <limits>
 #include <random>
 
-#include "gate_baseline.h"
-#include "gate_checks.h"
-#include "gate_limits.h"
+#include "gate/gate_baseline.h"
+#include "gate/gate_checks.h"
+#include "gate/gate_limits.h"
 #include "mcompress/host.h"
 #include "support/arrays.h"
 

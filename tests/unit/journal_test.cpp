@@ -1,5 +1,5 @@
 // What a batch writes down, how it shares work, and what runs beside what.
-#include "journal.h"
+#include "batch/journal.h"
 
 #include <gtest/gtest.h>
 

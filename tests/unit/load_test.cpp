@@ -10,12 +10,14 @@
 #include "mcompress/io.h"
 #include "onnx/proto.h"
 #include "support/models.h"
+#include "support/protos.h"
 
 namespace mcompress {
 namespace {
 
 using testing::bytes_from_text;
 using testing::fixture;
+using testing::proto_of;
 using testing::TempFolder;
 
 Result<std::unique_ptr<Model>> load(std::string_view bytes) {
@@ -32,12 +34,6 @@ std::string refusal(std::string_view bytes) {
   }
   EXPECT_EQ(model.error().code, Code::kInput);
   return to_string(model.error().diagnostic);
-}
-
-onnx::ModelProto proto_of(std::string_view bytes) {
-  onnx::ModelProto proto;
-  EXPECT_TRUE(proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
-  return proto;
 }
 
 std::string changed(std::string_view bytes, const std::function<void(onnx::ModelProto&)>& change) {

@@ -5,18 +5,14 @@
 
 #include "mcompress/io.h"
 #include "support/models.h"
+#include "support/protos.h"
 
 namespace mcompress {
 namespace {
 
 using testing::fixture;
 using testing::model_from_bytes;
-
-onnx::ModelProto proto_of(std::string_view bytes) {
-  onnx::ModelProto proto;
-  EXPECT_TRUE(proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
-  return proto;
-}
+using testing::proto_of;
 
 // Notes go, whatever else is there stays: parts that nobody edited, too.
 TEST(Notes, CanBeLeftOut) {
@@ -41,7 +37,7 @@ TEST(Notes, CanBeLeftOut) {
   // A value of 300 bytes behind its tag and a length of two bytes.
   EXPECT_EQ(note_bytes(*model).value(), around + 303);
 
-  const onnx::ModelProto after = proto_of(save_model_bytes_without_notes(*model).value());
+  const onnx::ModelProto after = proto_of(save_model_bytes(*model, true).value());
   onnx::ModelProto expected = noted;
   onnx::GraphProto& left = *expected.mutable_graph();
   left.clear_doc_string();

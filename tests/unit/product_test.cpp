@@ -1,5 +1,5 @@
 // How the limits of a product are shared out among its parts.
-#include "product.h"
+#include "product/product.h"
 
 #include <gtest/gtest.h>
 

@@ -1,13 +1,13 @@
 // Arithmetic of the report's plots, and text of strangers in its markup.
-#include "report_plot.h"
+#include "report/report_plot.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 #include <numeric>
 
-#include "report_charts.h"
-#include "report_tracking.h"
+#include "report/report_charts.h"
+#include "report/report_tracking.h"
 
 namespace mcompress::tools {
 namespace {

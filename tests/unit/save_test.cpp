@@ -11,20 +11,16 @@
 #include "onnx/runtime_bytes.h"
 #include "support/faulty_files.h"
 #include "support/models.h"
+#include "support/protos.h"
 
 namespace mcompress {
 namespace {
 
 using testing::fixture;
+using testing::proto_of;
 using testing::read_file;
 using testing::TempFolder;
 using testing::write_file;
-
-onnx::ModelProto proto_of(std::string_view bytes) {
-  onnx::ModelProto proto;
-  EXPECT_TRUE(proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
-  return proto;
-}
 
 // Fields without a name, as bytes, whichever protobuf runtime is linked.
 template <class Message>

@@ -1,0 +1,376 @@
+#include "passes/common/integer/channel_choice.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+
+#include "numeric/patches.h"
+#include "support/text.h"
+#include "support/try.h"
+
+namespace mcompress {
+namespace {
+
+constexpr std::int64_t kRows = 512;  // seen of a value, over all samples
+
+// Collects the statistics of one value.
+class ChannelWatch {
+ public:
+  explicit ChannelWatch(std::size_t from_end) : from_end_(from_end) {}
+
+  // `rows` 0: ranges only; else rows only.
+  void see(const TensorView& view, std::int64_t rows, std::int64_t turn) {
+    if (view.dtype != DataType::kFloat || view.dims.size() <= from_end_) {
+      broken_ = true;
+      return;
+    }
+    const std::size_t axis = view.dims.size() - 1 - from_end_;
+    const auto channels = static_cast<std::size_t>(view.dims[axis]);
+    std::size_t inner = 1;
+    for (std::size_t i = axis + 1; i < view.dims.size(); ++i) {
+      inner *= static_cast<std::size_t>(view.dims[i]);
+    }
+    const std::span<const float> values(reinterpret_cast<const float*>(view.bytes.data()),
+                                        view.bytes.size() / sizeof(float));
+    if (values.empty()) return;
+    if (stats_.minimum.empty()) {
+      stats_.minimum.assign(channels, 0);
+      stats_.maximum.assign(channels, 0);
+      stats_.mean_square.assign(channels, 0);
+    }
+    if (stats_.minimum.size() != channels) {
+      broken_ = true;
+      return;
+    }
+    const std::size_t outer = values.size() / (channels * inner);
+    if (rows == 0) {
+      for (std::size_t o = 0; o < outer; ++o) {
+        for (std::size_t c = 0; c < channels; ++c) {
+          see_run(values.subspan((o * channels + c) * inner, inner), c);
+        }
+      }
+      seen_ += static_cast<double>(outer * inner);
+      return;
+    }
+    for (const std::int64_t at :
+         spread_positions(static_cast<std::int64_t>(outer * inner), rows, turn)) {
+      const auto position = static_cast<std::size_t>(at);
+      const std::size_t first = position / inner * channels * inner + position % inner;
+      for (std::size_t c = 0; c < channels; ++c) stats_.rows.push_back(values[first + c * inner]);
+    }
+  }
+
+  bool sound() const { return !broken_ && seen_ > 0; }
+  ChannelStats take() {
+    for (double& square : stats_.mean_square) square /= seen_;
+    return std::move(stats_);
+  }
+
+ private:
+  void see_run(std::span<const float> run, std::size_t channel) {
+    float low = 0;
+    float high = 0;
+    double square = 0;
+    for (const float value : run) {
+      low = std::min(low, value);
+      high = std::max(high, value);
+      square += double{value} * double{value};
+    }
+    if (!std::isfinite(square)) broken_ = true;
+    stats_.minimum[channel] = std::min(stats_.minimum[channel], double{low});
+    stats_.maximum[channel] = std::max(stats_.maximum[channel], double{high});
+    stats_.mean_square[channel] += square;
+  }
+
+  std::size_t from_end_;
+  ChannelStats stats_;
+  double seen_ = 0;
+  bool broken_ = false;
+};
+
+// f(output, input channel, |W|) over the elements of a weight.
+template <class F>
+Status each_weight(const LinearOp& op, const WeightLayout& layout, F&& f) {
+  const auto tensor = constant_of(op.node->input(layout.slot));
+  if (!tensor) return Error(Code::kInternal, "weight", "a weight is no constant");
+  MCOMPRESS_ASSIGN(const std::vector<float> values, read_floats(*tensor));
+  const auto dims = tensor->dims();
+  std::size_t outer = 1;
+  std::size_t inner = 1;
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (i < layout.axis) outer *= static_cast<std::size_t>(dims[i]);
+    if (i > layout.axis) inner *= static_cast<std::size_t>(dims[i]);
+  }
+  const auto channels = static_cast<std::size_t>(layout.channels);
+  const std::size_t rows = outer / static_cast<std::size_t>(layout.groups);
+  std::size_t at = 0;
+  for (std::size_t o = 0; o < outer; ++o) {
+    const std::size_t group = o / rows;
+    for (std::size_t c = 0; c < channels; ++c) {
+      for (std::size_t i = 0; i < inner; ++i, ++at) f(o, i, group * channels + c, values[at]);
+    }
+  }
+  return ok_status();
+}
+
+// Judges factors for one group of values.
+class Judge {
+ public:
+  explicit Judge(const ChoiceInput& input)
+      : input_(input), channels_(static_cast<std::size_t>(input.channels)) {
+    energy_.assign(channels_, 0);
+    for (const ColumnReader& reader : input.readers) {
+      for (std::size_t c = 0; c < channels_; ++c) energy_[c] += reader.energy[c];
+    }
+  }
+
+  double noise(std::span<const double> scales) const {
+    double total = 0;
+    for (const ChannelStats* stats : input_.quantized) {
+      total += activation_noise(*stats, scales);
+    }
+    const double values = static_cast<double>(input_.quantized.size());
+    for (const ColumnReader& reader : input_.readers) {
+      total += values * weight_noise(reader, scales);
+    }
+    return total;
+  }
+
+ private:
+  double activation_noise(const ChannelStats& stats, std::span<const double> scales) const {
+    double low = 0;
+    double high = 0;
+    for (std::size_t c = 0; c < channels_; ++c) {
+      low = std::min(low, stats.minimum[c] / scales[c]);
+      high = std::max(high, stats.maximum[c] / scales[c]);
+    }
+    const std::size_t rows = stats.rows.size() / channels_;
+    if (!(high > low) || rows == 0) return 0;
+    std::vector<float> factors(channels_);
+    std::vector<float> weights(channels_);
+    for (std::size_t c = 0; c < channels_; ++c) {
+      factors[c] = static_cast<float>(1 / scales[c]);
+      weights[c] = static_cast<float>(scales[c] * scales[c] * energy_[c]);
+    }
+    double best = std::numeric_limits<double>::infinity();
+    for (const double share : {1.0, 0.8, 0.6, 0.45, 0.33}) {
+      const auto step = static_cast<float>((high - low) * share / 255);
+      const float lowest = std::nearbyint(static_cast<float>(low * share) / step);
+      const float per_step = 1 / step;
+      double sum = 0;
+      for (std::size_t r = 0; r < rows; ++r) {
+        const float* row = stats.rows.data() + r * channels_;
+        float of_row = 0;
+        for (std::size_t c = 0; c < channels_; ++c) {
+          const float x = row[c] * factors[c];
+          constexpr float kMagic = 12582912.0F;  // rounds what is below 2^22 to a whole number
+          const float bounded = std::min(std::max(x * per_step, lowest), lowest + 255.0F);
+          const float error = ((bounded + kMagic) - kMagic) * step - x;
+          of_row += error * error * weights[c];
+        }
+        sum += double{of_row};
+      }
+      best = std::min(best, sum / static_cast<double>(rows));
+    }
+    return best;
+  }
+
+  double weight_noise(const ColumnReader& reader, std::span<const double> scales) const {
+    const auto outputs = static_cast<std::size_t>(reader.outputs);
+    const auto groups = static_cast<std::size_t>(reader.groups);
+    const std::size_t inputs = channels_ / groups;
+    if (inputs == 1) return 0;  // a scale of its own for each channel: nothing changes
+    // Mean square of x / s, of the values that are read, by group.
+    std::vector<double> energy(groups, 0);
+    for (const ChannelStats* stats : input_.quantized) {
+      for (std::size_t c = 0; c < channels_; ++c) {
+        energy[c / inputs] += stats->mean_square[c] / (scales[c] * scales[c]) /
+                              static_cast<double>(input_.quantized.size());
+      }
+    }
+    double total = 0;
+    for (std::size_t o = 0; o < outputs; ++o) {
+      const std::size_t group = o / (outputs / groups);
+      double peak = 0;
+      for (std::size_t i = 0; i < inputs; ++i) {
+        peak = std::max(peak, double{reader.peaks[o * inputs + i]} * scales[group * inputs + i]);
+      }
+      const double step = peak / input_.weight_steps;
+      total += step * step / 12 * static_cast<double>(reader.taps) * energy[group];
+    }
+    return total;
+  }
+
+  const ChoiceInput& input_;
+  std::size_t channels_;
+  std::vector<double> energy_;
+};
+
+struct Exponents {
+  double activations, weights;
+};
+constexpr std::array<Exponents, 11> kExponents = {{{0.25, 0},
+                                                   {0.5, 0},
+                                                   {0.75, 0},
+                                                   {1, 0},
+                                                   {0.25, 0.75},
+                                                   {0.4, 0.6},
+                                                   {0.5, 0.5},
+                                                   {0.6, 0.4},
+                                                   {0.7, 0.3},
+                                                   {0.8, 0.2},
+                                                   {0.9, 0.1}}};
+
+// Numbers of one kind, none of them so small that a factor explodes.
+void keep_within_reach(std::vector<double>& numbers) {
+  constexpr double kReach = 1e-3;
+  const double largest = *std::ranges::max_element(numbers);
+  for (double& x : numbers) x = std::max(x, largest > 0 ? largest * kReach : 1.0);
+}
+
+}  // namespace
+
+Result<ChannelStatsMap> observe_channels(
+    const Model& model, PassContext& context,
+    const std::vector<std::pair<std::string, std::size_t>>& values, std::int64_t samples) {
+  ChannelStatsMap map;
+  if (values.empty()) return map;
+  MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
+  DataSource& data = *context.calibration_data();
+  SessionOptions options;
+  options.count_memory = context.memory_budget() > 0;  // nothing stays in store between runs
+  std::vector<ChannelWatch> watches;
+  for (const auto& [name, from_end] : values) {
+    options.observed.push_back(name);
+    watches.emplace_back(from_end);
+  }
+  MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
+  const std::int64_t total = data.count();
+  const std::int64_t count = std::min(samples, total);
+  for (std::int64_t s = 0; s < count; ++s) {
+    MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+    MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
+      const bool both = count == 1;
+      const std::int64_t holders = std::max<std::int64_t>(count / 2, 1);
+      if (both || s % 2 == 0) watches[slot].see(view, 0, s);
+      if (both || s % 2 == 1) watches[slot].see(view, (kRows + holders - 1) / holders, s);
+      return ok_status();
+    }));
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (watches[i].sound()) map.emplace(values[i].first, watches[i].take());
+  }
+  return map;
+}
+
+Result<ColumnReader> column_reader(const LinearOp& op) {
+  const WeightLayout& layout = *op.in_layout;
+  const std::optional<Tensor> weight = constant_of(op.node->input(layout.slot));
+  const auto dims = weight->dims();
+  ColumnReader reader;
+  const bool conv = op.is("Conv");
+  reader.groups = layout.groups;
+  reader.outputs = op.out.channels;
+  if (conv) {
+    for (std::size_t i = 2; i < dims.size(); ++i) reader.taps *= dims[i];
+  }
+  const auto inputs = static_cast<std::size_t>(layout.channels);
+  reader.peaks.assign(static_cast<std::size_t>(reader.outputs) * inputs, 0.0F);
+  reader.energy.assign(inputs * static_cast<std::size_t>(layout.groups), 0.0);
+  // Of [outputs, inputs, taps] or its transpose.
+  const bool by_inner = !conv && layout.axis == 0;
+  MCOMPRESS_TRY(each_weight(
+      op, layout, [&](std::size_t outer, std::size_t inner, std::size_t channel, float value) {
+        float& peak = reader.peaks[(by_inner ? inner : outer) * inputs + channel % inputs];
+        peak = std::max(peak, std::fabs(value));
+        reader.energy[channel] += double{value} * double{value};
+      }));
+  return reader;
+}
+
+Result<std::vector<double>> output_peaks(const LinearOp& op) {
+  std::vector<double> peaks(static_cast<std::size_t>(op.out.channels), 0.0);
+  MCOMPRESS_TRY(
+      each_weight(op, op.layout, [&](std::size_t, std::size_t, std::size_t channel, float weight) {
+        peaks[channel] = std::max(peaks[channel], std::fabs(double{weight}));
+      }));
+  return peaks;
+}
+
+ScaleChoice choose_scales(const ChoiceInput& input) {
+  const auto channels = static_cast<std::size_t>(input.channels);
+  std::vector<double> largest(channels, 0);
+  std::vector<double> square(channels, 0);
+  for (const ChannelStats* stats : input.quantized) {
+    for (std::size_t c = 0; c < channels; ++c) {
+      largest[c] = std::max({largest[c], -stats->minimum[c], stats->maximum[c]});
+      square[c] = std::max(square[c], std::sqrt(stats->mean_square[c]));
+    }
+  }
+  std::vector<double> column(channels, 0);
+  for (const ColumnReader& reader : input.readers) {
+    const std::size_t inputs = channels / static_cast<std::size_t>(reader.groups);
+    const std::size_t in_group =
+        static_cast<std::size_t>(reader.outputs) / static_cast<std::size_t>(reader.groups);
+    for (std::size_t i = 0; i < reader.peaks.size(); ++i) {
+      double& peak = column[i / inputs / in_group * inputs + i % inputs];
+      peak = std::max(peak, double{reader.peaks[i]});
+    }
+  }
+  ScaleChoice choice;
+  if (channels == 0 || input.quantized.empty()) return choice;
+  const std::vector<double> reached = largest;
+  for (std::vector<double>* numbers : {&largest, &square, &column}) keep_within_reach(*numbers);
+
+  const Judge judge(input);
+  const std::vector<double> ones(channels, 1.0);
+  const double before = judge.noise(ones);
+  double best = before;
+  const bool limited = !input.limits.empty();
+  const double top = *std::ranges::max_element(largest);
+  const auto consider = [&](std::vector<double> scales, std::string rule) {
+    // Where some factors are fixed the others are taken relative to the largest value.
+    double middle = 0;
+    for (const double s : scales) middle += std::log(s);
+    middle = limited ? 1 : std::exp(middle / static_cast<double>(channels));
+    for (std::size_t c = 0; c < channels; ++c) {
+      scales[c] /= middle;
+      if (reached[c] <= 0) scales[c] = 1;  // never used
+      if (limited) scales[c] = std::min(std::max(scales[c], input.limits[c]), 1.0);
+      if (!input.fixed.empty() && input.fixed[c]) scales[c] = 1;
+    }
+    const double noise = judge.noise(scales);
+    if (!(noise < best)) return;
+    best = noise;
+    choice.scales = std::move(scales);
+    choice.rule = std::move(rule);
+  };
+  for (const bool peaks : {true, false}) {
+    const std::vector<double>& activations = peaks ? largest : square;
+    const double unit = limited && peaks ? top : *std::ranges::max_element(activations);
+    const double heaviest = *std::ranges::max_element(column);
+    for (const Exponents& e : kExponents) {
+      if (limited && e.weights > 0) continue;
+      std::vector<double> scales(channels);
+      for (std::size_t c = 0; c < channels; ++c) {
+        scales[c] = std::pow(activations[c] / unit, e.activations) /
+                    std::pow(column[c] / heaviest, e.weights);
+      }
+      std::string rule = (peaks ? "largest^" : "rms^") + fixed(e.activations, 2);
+      if (e.weights > 0) rule += " / weights^" + fixed(e.weights, 2);
+      consider(std::move(scales), std::move(rule));
+    }
+  }
+  if (!input.maker_peaks.empty() && !limited) {
+    std::vector<double> made = input.maker_peaks;
+    keep_within_reach(made);
+    std::vector<double> scales(channels);
+    for (std::size_t c = 0; c < channels; ++c) scales[c] = std::sqrt(made[c] / column[c]);
+    consider(std::move(scales), "cross-layer weights");
+  }
+  if (!choice.scales.empty() && best > 0) choice.gain_db = 10 * std::log10(before / best);
+  return choice;
+}
+
+}  // namespace mcompress
