@@ -12,7 +12,7 @@ enum class PlaneMethod : std::uint8_t {
   kConstant = 1,  // one value throughout
   kHuffman = 2,
   kRansFull = 3,  // of formats before 4; read only
-  kSparse = 4,  // one value nearly throughout: gaps between the others, then those
+  kSparse = 4,    // one value nearly throughout: gaps between the others, then those
   kZstd = 5,
   kAdaptive = 6,  // probabilities learnt on the way, for what is small
   kRans = 7,

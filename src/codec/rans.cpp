@@ -205,9 +205,8 @@ bool decode_words(std::span<const std::uint32_t> slots, unsigned bits, RansState
   for (const std::uint8_t* end = out.data() + out.size(); state.to != end; ++i) {
     next(state.states[i % kRansStates]);
   }
-  return std::ranges::all_of(state.states, [tail](std::uint32_t x) {
-    return tail == 0 ? x == kRansLow : x <= kRansLow;
-  });
+  return std::ranges::all_of(
+      state.states, [tail](std::uint32_t x) { return tail == 0 ? x == kRansLow : x <= kRansLow; });
 }
 
 }  // namespace

@@ -375,8 +375,8 @@ class LayerPruning {
                     columns_, pattern_, way.scope, sparsity_);
     if (!by_inputs || way.independence >= 1) return mask;
     // Ways that differ in what is done afterwards share their mask.
-    const auto [known_mask, added] = exchanged_.try_emplace(
-        {g, way.method, way.scope, way.independence, way.shift});
+    const auto [known_mask, added] =
+        exchanged_.try_emplace({g, way.method, way.scope, way.independence, way.shift});
     if (!added) return known_mask->second;
     const GroupStatistics& known = statistics(g, way.shift);
     std::vector<double>& pull = pulls_[{g, way.shift}];
