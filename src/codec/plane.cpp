@@ -15,7 +15,7 @@ constexpr std::uint64_t kWorthPerMille = 2;
 // Adaptive coding decodes a bit at a time: up to here any byte it saves counts, and above one in so
 // many.
 constexpr std::size_t kSmallPlane = 16384;
-constexpr std::size_t kAdaptiveWorth = 256;
+constexpr std::size_t kAdaptiveWorth = 512;
 
 void put_plane(PlaneMethod method, Bytes body, Buffer& out) {
   out.push_back(static_cast<std::uint8_t>(method));
