@@ -65,6 +65,14 @@ std::size_t PruneRun::level_end(std::size_t begin) const {
   return end;
 }
 
+bool PruneRun::is_large() const {
+  double work = 0;
+  for (const PruneLayer& layer : layers_) {
+    work += static_cast<double>(layer.tensor.elements()) * static_cast<double>(layer.columns());
+  }
+  return work > kMostWaysWork;
+}
+
 Result<std::vector<double>> PruneRun::spread(double sparsity) {
   MCOMPRESS_ASSIGN(std::vector<double> shares, spread_all(sparsity));
   for (std::size_t i = 0; i < shares.size(); ++i) {
@@ -192,6 +200,7 @@ Result<std::vector<double>> PruneRun::model_gains() const {
   constexpr double kTried = 0.5;
   PruneRules plain;
   plain.method = PruneMethod::kMagnitude;
+  if (is_large()) plain.repair = PruneRepair::kBias;
   const auto measure = [&](std::size_t i, const PruneInput& input) -> Status {
     MCOMPRESS_ASSIGN(const std::vector<float> rows,
                      channel_vectors(layers_[i].tensor, layers_[i].view));
@@ -280,10 +289,6 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
   Editor edit(*trial, &onnx_catalog());
   LayerWriter writer(*trial, edit);
   std::vector<PrunedLayer> pruned(layers_.size());
-  double work = 0;
-  for (const PruneLayer& layer : layers_) {
-    work += static_cast<double>(layer.tensor.elements()) * static_cast<double>(layer.columns());
-  }
   ways_.resize(layers_.size());
   const auto prune_one = [&](std::size_t i, const PruneInput* input) -> Status {
     const PruneLayer& layer = layers_[i];
@@ -296,7 +301,7 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
     if (settings_.masks != nullptr && layer.dense_because.empty()) {
       given = in_vector_order(settings_.masks->at(layer.name), layer.view);
     }
-    const bool fewer = work > kMostWaysWork && before.empty();
+    const bool fewer = is_large() && before.empty();
     const std::vector<std::size_t> only = fewer ? ways_[i] : std::vector<std::size_t>();
     PrunedRows made = prune_layer(layer, rows, current, input, settings_.rules, sparsities[i],
                                   given, only, context_.executor());

@@ -65,6 +65,7 @@ class PruneRun {
   Status measure_errors();
   Result<std::vector<double>> model_gains() const;
   bool has_data() const { return context_.calibration_data() != nullptr; }
+  bool is_large() const;
   std::size_t level_end(std::size_t begin) const;
   double error_at(std::size_t layer, double sparsity) const;
 
