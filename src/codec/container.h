@@ -17,7 +17,7 @@
 
 namespace mcompress::codec {
 
-inline constexpr std::uint16_t kArchiveVersion = 3;  // 1 and 2 are read, too
+inline constexpr std::uint16_t kArchiveVersion = 4;  // those before it are read, too
 inline constexpr std::size_t kArchiveHeader = 16;
 inline constexpr std::size_t kArchiveTrailer = 32;
 inline constexpr std::uint32_t kNoFile = std::numeric_limits<std::uint32_t>::max();

@@ -145,7 +145,8 @@ HWY_INLINE HWY_ATTR hn::Vec<Lanes32> spread(Lanes32 d, hn::Mask<Lanes32> mask,
 }
 #endif
 
-HWY_ATTR void RansGroupsImpl(const std::uint32_t* slots, RansState& state) {
+template <int kBits>
+HWY_INLINE HWY_ATTR void rans_loop(const std::uint32_t* HWY_RESTRICT slots, RansState& state) {
   const Lanes32 d;
   const hn::RebindToSigned<Lanes32> di;
   using V = hn::Vec<Lanes32>;
@@ -156,15 +157,16 @@ HWY_ATTR void RansGroupsImpl(const std::uint32_t* slots, RansState& state) {
   std::uint8_t* to = state.to;
   V x[kVectors];
   for (std::size_t v = 0; v < kVectors; ++v) x[v] = hn::LoadU(d, state.states.data() + v * kLanes);
-  const V low = hn::Set(d, 4095U), bound = hn::Set(d, kRansLow);
+  const V slot = hn::Set(d, (1U << kBits) - 1), low = hn::Set(d, 4095U);
+  const V bound = hn::Set(d, kRansLow);
   constexpr std::ptrdiff_t kWords = 2 * static_cast<std::ptrdiff_t>(kRansStates);
   while (state.to_end - to >= static_cast<std::ptrdiff_t>(kRansStates) &&
          state.from_end - from >= kWords) {
 #pragma GCC unroll 8
     for (std::size_t v = 0; v < kVectors; ++v) {
-      const V entry = hn::GatherIndex(d, slots, hn::BitCast(di, hn::And(x[v], low)));
+      const V entry = hn::GatherIndex(d, slots, hn::BitCast(di, hn::And(x[v], slot)));
       const V frequency = hn::And(hn::ShiftRight<12>(entry), low);
-      V next = hn::Add(hn::Mul(hn::ShiftRight<12>(x[v]), frequency), hn::And(entry, low));
+      V next = hn::Add(hn::Mul(hn::ShiftRight<kBits>(x[v]), frequency), hn::And(entry, low));
       // A state is below 2^31, so that signed comparison, which every machine has, will do.
       const auto mask = hn::RebindMask(d, hn::Lt(hn::BitCast(di, next), hn::BitCast(di, bound)));
       const V words = spread(d, mask, from);
@@ -178,6 +180,12 @@ HWY_ATTR void RansGroupsImpl(const std::uint32_t* slots, RansState& state) {
   for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(x[v], d, state.states.data() + v * kLanes);
   state.from = from;
   state.to = to;
+}
+
+HWY_ATTR void RansGroupsImpl(const std::uint32_t* slots, unsigned bits, RansState& state) {
+  if (bits == 14) return rans_loop<14>(slots, state);
+  if (bits == 13) return rans_loop<13>(slots, state);
+  rans_loop<12>(slots, state);
 }
 
 template <class T, bool kRotate>
@@ -244,20 +252,21 @@ void huffman_decode_pairs(const std::uint32_t* pairs, unsigned bits, HuffmanLane
   HWY_DYNAMIC_DISPATCH(HuffmanPairsImpl)(pairs, bits, lanes);
 }
 
-void rans_decode_groups(const std::uint32_t* slots, RansState& state) {
+void rans_decode_groups(const std::uint32_t* slots, unsigned bits, RansState& state) {
   if constexpr (std::endian::native == std::endian::little) {
-    HWY_DYNAMIC_DISPATCH(RansGroupsImpl)(slots, state);
+    HWY_DYNAMIC_DISPATCH(RansGroupsImpl)(slots, bits, state);
   } else {
-    rans_decode_groups_plain(slots, state);
+    rans_decode_groups_plain(slots, bits, state);
   }
 }
 
-void rans_decode_groups_plain(const std::uint32_t* slots, RansState& state) {
+void rans_decode_groups_plain(const std::uint32_t* slots, unsigned bits, RansState& state) {
+  const std::uint32_t slot = (1U << bits) - 1;
   while (state.to_end - state.to >= static_cast<std::ptrdiff_t>(kRansStates) &&
          state.from_end - state.from >= 2 * static_cast<std::ptrdiff_t>(kRansStates)) {
     for (std::uint32_t& x : state.states) {
-      const std::uint32_t entry = slots[x & 4095];
-      x = (entry >> 12 & 4095) * (x >> 12) + (entry & 4095);
+      const std::uint32_t entry = slots[x & slot];
+      x = (entry >> 12 & 4095) * (x >> bits) + (entry & 4095);
       if (x < kRansLow) {
         x = x << 16 | state.from[0] | std::uint32_t{state.from[1]} << 8;
         state.from += 2;

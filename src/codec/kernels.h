@@ -31,11 +31,11 @@ struct RansState {
   std::uint8_t* to_end = nullptr;
 };
 
-// `slots`: 4096 entries: symbol << 24 | frequency << 12 | offset within the symbol. Whole groups of
-// 32 symbols only.
-void rans_decode_groups(const std::uint32_t* slots, RansState& state);
+// `slots`: 2^bits entries, bits 12, 13 or 14: symbol << 24 | frequency << 12 | offset within the
+// symbol. Whole groups of 32 symbols only.
+void rans_decode_groups(const std::uint32_t* slots, unsigned bits, RansState& state);
 // The same by plain arithmetic, for comparison in tests.
-void rans_decode_groups_plain(const std::uint32_t* slots, RansState& state);
+void rans_decode_groups_plain(const std::uint32_t* slots, unsigned bits, RansState& state);
 
 // Bytes of elements of 2, 4 or 8 bytes to planes and back: planes[b][i] = elements[i * width + b],
 // after turning each element left by one bit where `rotate` says so.

@@ -15,7 +15,7 @@ constexpr std::uint64_t kWorthPerMille = 2;
 // Adaptive coding decodes a bit at a time: up to here any byte it saves counts, and above one in so
 // many.
 constexpr std::size_t kSmallPlane = 16384;
-constexpr std::size_t kAdaptiveWorth = 256;
+constexpr std::size_t kAdaptiveWorth = 512;
 
 void put_plane(PlaneMethod method, Bytes body, Buffer& out) {
   out.push_back(static_cast<std::uint8_t>(method));
@@ -104,7 +104,7 @@ void encode_plane(Bytes symbols, const PlaneOptions& options, Buffer& out) {
 
   Best best{PlaneMethod::kRaw, {}, symbols.size()};
   const std::uint64_t worth = symbols.size() - symbols.size() * kWorthPerMille / 1000;
-  constexpr std::size_t kStateBytes = 128;
+  constexpr std::size_t kStateBytes = 28;  // beyond what they hold of the last symbols
   const Frequencies frequencies = rans_frequencies(counts);
   const Classes lengths = huffman_lengths(counts, kFastHuffmanBits);
   const std::uint64_t by_rans = rans_bytes(counts, frequencies) + kStateBytes;
@@ -164,6 +164,8 @@ bool decode_plane(ByteReader& in, std::span<std::uint8_t> out, bool sparse) {
       return true;
     case PlaneMethod::kHuffman:
       return huffman_decode(body, out);
+    case PlaneMethod::kRansFull:
+      return rans_decode_full(body, out);
     case PlaneMethod::kRans:
       return rans_decode(body, out);
     case PlaneMethod::kSparse:

@@ -11,10 +11,11 @@ enum class PlaneMethod : std::uint8_t {
   kRaw = 0,
   kConstant = 1,  // one value throughout
   kHuffman = 2,
-  kRans = 3,
-  kSparse = 4,  // one value nearly throughout: gaps between the others, then those
+  kRansFull = 3,  // of formats before 4; read only
+  kSparse = 4,    // one value nearly throughout: gaps between the others, then those
   kZstd = 5,
   kAdaptive = 6,  // probabilities learnt on the way, for what is small
+  kRans = 7,
 };
 
 // From this share of one value on, in percent, gaps between the others are tried.

@@ -53,7 +53,9 @@ def main():
             coded = {t["name"]: t["coded_bytes"] for t in json.loads(report.stdout)["tensors"]}
             cells = [(os.path.getsize(out), seconds)] + [packed_by(command, data) for command in PEERS.values()]
         smaller = seen = 0
-        tensors = onnx.load(model).graph.initializer
+        graph = onnx.load(model).graph
+        tensors = list(graph.initializer)
+        tensors += [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
         floats = zipnn_size(tensors)
         ours = sum(coded.get(t.name, 0) for t in tensors if t.data_type in (1, 10, 16) and len(t.raw_data) >= 1024)
         beside = f"{ours / floats[1]:.2%}, {floats[0] / floats[1]:.2%}" if floats and floats[1] else "-"

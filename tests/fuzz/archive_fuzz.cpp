@@ -29,7 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::vector<std::uint8_t> out(wanted), plain(wanted);
   const codec::Bytes coded(data + 2, size - 2);
   static_cast<void>(codec::huffman_decode(coded, out));
-  const bool fast = codec::rans_decode(coded, out);
-  if (fast != codec::rans_decode(coded, plain, true) || (fast && out != plain)) __builtin_trap();
+  for (const auto& decode : {codec::rans_decode, codec::rans_decode_full}) {
+    const bool fast = decode(coded, out, false);
+    if (fast != decode(coded, plain, true) || (fast && out != plain)) __builtin_trap();
+  }
   return 0;
 }

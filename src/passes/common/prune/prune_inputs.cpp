@@ -65,8 +65,10 @@ class LayerObserver {
     // What comes behind the last of them need not run.
     MCOMPRESS_ASSIGN(const auto before,
                      runtime->open(*prefix_of(original, options.observed), options));
-    MCOMPRESS_ASSIGN(const auto after,
-                     runtime->open(*prefix_of(pruned, options.observed), options));
+    std::unique_ptr<Session> after;  // null: the same model
+    if (&original != &pruned) {
+      MCOMPRESS_ASSIGN(after, runtime->open(*prefix_of(pruned, options.observed), options));
+    }
     DataSource& data = *context_.calibration_data();
     const std::int64_t total = data.count(), count = std::min(samples, total);
     for (std::int64_t s = 0; s < count; ++s) {
@@ -86,7 +88,11 @@ class LayerObserver {
         };
       };
       MCOMPRESS_TRY(before->observe(feeds, read_into(y)));
-      MCOMPRESS_TRY(after->observe(feeds, read_into(x)));
+      if (after != nullptr) {
+        MCOMPRESS_TRY(after->observe(feeds, read_into(x)));
+      } else {
+        x = y;
+      }
       // Too few samples: nothing is held out.
       const bool hold = count >= kHeldEach && s % kHeldEach == kHeldEach - 1;
       for (std::size_t i = 0; i < inputs_.size(); ++i) take(i, hold, y[i], x[i]);

@@ -133,11 +133,13 @@ class LayerPruning {
     again_ = !std::ranges::equal(original, current);
   }
 
-  PrunedRows run() {
+  PrunedRows run(std::span<const std::size_t> only) {
     std::optional<PrunedRows> best;
-    double best_error = 0;
-    for (const Way& way : ways()) {
-      std::optional<PrunedRows> made = prune(way);
+    std::vector<std::pair<double, std::size_t>> tried;  // error and number of a way
+    const std::vector<Way> all = ways();
+    for (std::size_t number = 0; number < all.size(); ++number) {
+      if (!only.empty() && std::ranges::find(only, number) == only.end()) continue;
+      std::optional<PrunedRows> made = prune(all[number]);
       if (!made) continue;
       const SparseOutputError error = judge(*made);
       if (error.signal > 0) {
@@ -146,12 +148,14 @@ class LayerPruning {
                               : kExactDb;
       }
       // Without samples to judge on the first way it is.
-      if (best && !(error.error < best_error)) continue;
-      best = std::move(made);
-      best_error = error.error;
+      const bool better = !best || error.error < std::ranges::min(tried).first;
+      tried.emplace_back(error.error, number);
+      if (better) best = std::move(made);
       if (!has_held()) break;
     }
     if (!best) best = prune(plain_way());
+    std::ranges::sort(tried);
+    for (const auto& [error, number] : tried) best->ways.push_back(number);
     const auto zeros = std::ranges::count(best->weights, 0.0F);
     best->sparsity = static_cast<double>(zeros) / static_cast<double>(best->weights.size());
     return std::move(*best);
@@ -370,14 +374,19 @@ class LayerPruning {
                                                          : weight_scores(v, columns_, energies),
                     columns_, pattern_, way.scope, sparsity_);
     if (!by_inputs || way.independence >= 1) return mask;
+    // Ways that differ in what is done afterwards share their mask.
+    const auto [known_mask, added] =
+        exchanged_.try_emplace({g, way.method, way.scope, way.independence, way.shift});
+    if (!added) return known_mask->second;
     const GroupStatistics& known = statistics(g, way.shift);
-    std::vector<double> pull;
-    if (!known.cross.empty()) {
+    std::vector<double>& pull = pulls_[{g, way.shift}];
+    if (pull.empty() && !known.cross.empty()) {
       pull = times_square(w, known.cross, columns_, executor_);
       const std::vector<double> own = times_square(v, known.gram, columns_, executor_);
       for (std::size_t i = 0; i < pull.size(); ++i) pull[i] -= own[i];
     }
     exchange_kept(v, columns_, {known.gram, pull, way.independence}, pattern_, executor_, mask);
+    known_mask->second = mask;
     return mask;
   }
 
@@ -520,6 +529,10 @@ class LayerPruning {
   bool again_ = false;
   double cost_ = 0;
   std::map<std::pair<std::size_t, bool>, std::unique_ptr<GroupStatistics>> statistics_;
+  std::map<std::pair<std::size_t, bool>, std::vector<double>> pulls_;
+  std::map<std::tuple<std::size_t, PruneMethod, SparsityScope, double, bool>,
+           std::vector<std::uint8_t>>
+      exchanged_;
   std::map<std::tuple<std::size_t, bool, double>, std::optional<GramFactor>> factors_;
 };
 
@@ -528,8 +541,9 @@ class LayerPruning {
 PrunedRows prune_layer(const PruneLayer& layer, std::span<const float> original,
                        std::span<const float> current, const PruneInput* input,
                        const PruneRules& rules, double sparsity,
-                       std::span<const std::uint8_t> given, const Executor& executor) {
-  return LayerPruning(layer, original, current, input, rules, sparsity, given, executor).run();
+                       std::span<const std::uint8_t> given, std::span<const std::size_t> only,
+                       const Executor& executor) {
+  return LayerPruning(layer, original, current, input, rules, sparsity, given, executor).run(only);
 }
 
 std::vector<double> pruning_errors(const PruneLayer& layer, std::span<const float> weights,

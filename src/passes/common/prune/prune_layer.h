@@ -44,15 +44,18 @@ struct PrunedRows {
   double sparsity = 0;
   // Of the layer's outputs on held-out samples, signal about its mean over error, dB.
   std::optional<double> output_db;
+  std::vector<std::size_t> ways;  // that were tried, by their numbers, the best first
 };
 
 // `original` and `current` are rows of the model as it came and as it is being pruned (the same in
 // the first step). `input`: what was seen of the layer; null: nothing, so that only magnitudes
-// count. `given`: a mask to keep to, or empty.
+// count. `given`: a mask to keep to, or empty. `only`: the ways to try, by the numbers that an
+// earlier call for this layer with the same rules gave them; empty: all.
 PrunedRows prune_layer(const PruneLayer& layer, std::span<const float> original,
                        std::span<const float> current, const PruneInput* input,
                        const PruneRules& rules, double sparsity,
-                       std::span<const std::uint8_t> given, const Executor& executor);
+                       std::span<const std::uint8_t> given, std::span<const std::size_t> only,
+                       const Executor& executor);
 
 // What a SparseGPT sweep costs the layer's outputs, as a share of their variance, at each of the
 // sparsities; with `by_scores` what Wanda's mask alone costs, on held-out rows. Empty when the

@@ -16,6 +16,10 @@ constexpr double kMostSparse = 0.98;
 constexpr std::int64_t kJudges = 32;
 // Sweeps at every sparsity are tried up to so many products in all, else scores have to do.
 constexpr double kMostSweepWork = 4e11;
+// Models with more products of weights and columns are pruned in every way once; later
+// trials take what was best for each layer then.
+constexpr double kMostWaysWork = 1e9;
+constexpr std::size_t kBestWays = 3;
 
 std::vector<std::uint8_t> in_vector_order(std::span<const std::uint8_t> mask,
                                           const WeightView& view) {
@@ -59,6 +63,14 @@ std::size_t PruneRun::level_end(std::size_t begin) const {
     ++end;
   }
   return end;
+}
+
+bool PruneRun::is_large() const {
+  double work = 0;
+  for (const PruneLayer& layer : layers_) {
+    work += static_cast<double>(layer.tensor.elements()) * static_cast<double>(layer.columns());
+  }
+  return work > kMostWaysWork;
 }
 
 Result<std::vector<double>> PruneRun::spread(double sparsity) {
@@ -188,19 +200,14 @@ Result<std::vector<double>> PruneRun::model_gains() const {
   constexpr double kTried = 0.5;
   PruneRules plain;
   plain.method = PruneMethod::kMagnitude;
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (errors_[i].empty()) continue;
-    context_.progress().update("measure layers", i, layers_.size(), "layers");
+  if (is_large()) plain.repair = PruneRepair::kBias;
+  const auto measure = [&](std::size_t i, const PruneInput& input) -> Status {
     MCOMPRESS_ASSIGN(const std::vector<float> rows,
                      channel_vectors(layers_[i].tensor, layers_[i].view));
     // The layer's own error of the same trial stands in the ratio: any mask will do.
-    PruneObservation how{kJudges};
-    MCOMPRESS_ASSIGN(const std::vector<PruneInput> inputs,
-                     observe_layers(model_, model_, layers_, i, i + 1, how, context_));
-    if (inputs.empty()) continue;
-    const PrunedRows made = prune_layer(layers_[i], rows, rows, &inputs.front(), plain, kTried, {},
-                                        context_.executor());
-    if (!made.output_db) continue;
+    const PrunedRows made =
+        prune_layer(layers_[i], rows, rows, &input, plain, kTried, {}, {}, context_.executor());
+    if (!made.output_db) return ok_status();
     MCOMPRESS_ASSIGN(const Tensor weights,
                      tensor_of_vectors(made.weights, layers_[i].view, layers_[i].tensor.dims(),
                                        context_.tensors()));
@@ -209,6 +216,20 @@ Result<std::vector<double>> PruneRun::model_gains() const {
     MCOMPRESS_TRY(LayerWriter(*trial, edit).write(layers_[i], weights, made.shift));
     MCOMPRESS_ASSIGN(const double sqnr, guard.sqnr_db(*trial));
     gains[i] = std::pow(10, (*made.output_db - sqnr) / 10);
+    return ok_status();
+  };
+  for (std::size_t begin = 0; begin < layers_.size();) {
+    context_.progress().update("measure layers", begin, layers_.size(), "layers");
+    const std::size_t end = level_end(begin);
+    PruneObservation how{kJudges};
+    MCOMPRESS_ASSIGN(const std::vector<PruneInput> inputs,
+                     observe_layers(model_, model_, layers_, begin, end, how, context_));
+    for (const PruneInput& input : inputs) {
+      for (const std::size_t i : input.layers) {
+        if (!errors_[i].empty()) MCOMPRESS_TRY(measure(i, input));
+      }
+    }
+    begin = end;
   }
   return gains;
 }
@@ -268,6 +289,7 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
   Editor edit(*trial, &onnx_catalog());
   LayerWriter writer(*trial, edit);
   std::vector<PrunedLayer> pruned(layers_.size());
+  ways_.resize(layers_.size());
   const auto prune_one = [&](std::size_t i, const PruneInput* input) -> Status {
     const PruneLayer& layer = layers_[i];
     MCOMPRESS_ASSIGN(const std::vector<float> rows, channel_vectors(layer.tensor, layer.view));
@@ -279,8 +301,14 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
     if (settings_.masks != nullptr && layer.dense_because.empty()) {
       given = in_vector_order(settings_.masks->at(layer.name), layer.view);
     }
+    const bool fewer = is_large() && before.empty();
+    const std::vector<std::size_t> only = fewer ? ways_[i] : std::vector<std::size_t>();
     PrunedRows made = prune_layer(layer, rows, current, input, settings_.rules, sparsities[i],
-                                  given, context_.executor());
+                                  given, only, context_.executor());
+    if (only.empty() && before.empty()) {
+      ways_[i] = std::move(made.ways);
+      ways_[i].resize(std::min(ways_[i].size(), kBestWays));
+    }
     PrunedLayer& result = pruned[i];
     MCOMPRESS_ASSIGN(result.weights, tensor_of_vectors(made.weights, layer.view,
                                                        layer.tensor.dims(), context_.tensors()));

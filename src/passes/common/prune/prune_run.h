@@ -65,6 +65,7 @@ class PruneRun {
   Status measure_errors();
   Result<std::vector<double>> model_gains() const;
   bool has_data() const { return context_.calibration_data() != nullptr; }
+  bool is_large() const;
   std::size_t level_end(std::size_t begin) const;
   double error_at(std::size_t layer, double sparsity) const;
 
@@ -75,6 +76,7 @@ class PruneRun {
   std::vector<double> grid_;                 // sparsities
   std::vector<std::vector<double>> errors_;  // by layer, at those; in units of the model's outputs
   std::vector<std::vector<double>> energies_;
+  std::vector<std::vector<std::size_t>> ways_;  // by layer, what was best in an earlier trial
 };
 
 // Writes layers into `model`, a clone of the planned one or itself.
