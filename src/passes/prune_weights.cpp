@@ -12,6 +12,7 @@
 
 #include "ir/walk.h"
 #include "mcompress/host.h"
+#include "mcompress/masks.h"
 #include "passes/common/constants.h"
 #include "passes/common/guard.h"
 #include "passes/common/integer/mixed_precision.h"
@@ -20,7 +21,6 @@
 #include "passes/common/prune/sparse_storage.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
-#include "support/mask_file.h"
 #include "support/text.h"
 #include "support/try.h"
 

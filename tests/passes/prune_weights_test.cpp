@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "mcompress/masks.h"
 #include "mcompress/mcompress.h"
-#include "support/mask_file.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
 
@@ -181,7 +181,7 @@ TEST(PruneWeights, RefusesWhatItCanNotDo) {
   EXPECT_EQ(code(R"({"method": "ria"})"), "no-calibration-data");
   EXPECT_EQ(code(R"({"weights": "int8", "storage": "gaps"})"), "storage-of-integers");
   EXPECT_EQ(code(R"({"weights": "int4", "block-size": 20})"), "block-size");
-  EXPECT_EQ(code(R"({"mask": ["nowhere.npz"]})"), "file-missing");
+  EXPECT_EQ(code(R"({"mask": ["nowhere.npz"]})"), "data-unreadable");
   const auto model = model_from_text(kNet);
   const auto run = run_passes_for("generic-qdq", *model, {R"(prune-weights:{"storage": "gaps"})"});
   ASSERT_FALSE(run->status.ok());

@@ -1,13 +1,16 @@
-#include "support/mask_file.h"
-
 #include <zip.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
+#include <span>
 #include <string_view>
+#include <utility>
 
+#include "calibration/npy_array.h"
+#include "calibration/npz.h"
 #include "mcompress/host.h"
+#include "mcompress/masks.h"
+#include "mcompress/tensor.h"
 #include "support/files.h"
 #include "support/try.h"
 
@@ -18,7 +21,8 @@ constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 36;
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::string_view kSuffix = ".npy";
 
-std::string shape_text(const std::vector<std::int64_t>& dims) {
+// "(64, 48)", as Python writes a tuple.
+std::string tuple_text(const std::vector<std::int64_t>& dims) {
   std::string text = "(";
   for (std::size_t i = 0; i < dims.size(); ++i) {
     text += std::to_string(dims[i]);
@@ -30,7 +34,7 @@ std::string shape_text(const std::vector<std::int64_t>& dims) {
 // Version 1.0 of the array format: magic, version, length, a dictionary padded to 64 bytes.
 std::string array_header(const std::vector<std::int64_t>& dims) {
   std::string text =
-      "{'descr': '|b1', 'fortran_order': False, 'shape': " + shape_text(dims) + ", }";
+      "{'descr': '|b1', 'fortran_order': False, 'shape': " + tuple_text(dims) + ", }";
   constexpr std::size_t kFixed = 10, kAlign = 64;
   const std::size_t total = (kFixed + text.size() + 1 + kAlign - 1) / kAlign * kAlign;
   text.append(total - kFixed - text.size() - 1, ' ');
@@ -55,65 +59,30 @@ Error broken(const std::string& path, std::string message, std::string subject =
 struct ZipCloser {
   void operator()(zip_t* zip) const { zip_discard(zip); }
 };
-struct ZipFileCloser {
-  void operator()(zip_file_t* file) const { zip_fclose(file); }
-};
 using ZipPtr = std::unique_ptr<zip_t, ZipCloser>;
 
-// One entry, whose array has to have these dimensions.
-Result<std::vector<std::uint8_t>> read_entry(zip_t* zip, zip_uint64_t index,
-                                             const std::string& path, const std::string& name,
-                                             const std::vector<std::int64_t>& dims) {
-  std::uint64_t count = 1;
-  for (const std::int64_t dim : dims) count *= static_cast<std::uint64_t>(dim);
-  const std::unique_ptr<zip_file_t, ZipFileCloser> file(zip_fopen_index(zip, index, 0));
-  if (file == nullptr) return broken(path, "the entry can not be read", name);
-  const auto read = [&](void* to, std::uint64_t length) {
-    return zip_fread(file.get(), to, length) == static_cast<zip_int64_t>(length);
+// An array of the archive, which has to have these dimensions.
+Result<std::vector<std::uint8_t>> read_mask(std::unique_ptr<ByteSource> entry,
+                                            const std::vector<std::int64_t>& dims) {
+  const auto refused = [](std::string message, std::string hint = {}) {
+    return Error(Code::kInput, "mask-file", std::move(message), {}, std::move(hint));
   };
-  char fixed[10];
-  if (!read(fixed, sizeof fixed) || std::string_view(fixed, kMagic.size()) != kMagic) {
-    return broken(path, "the entry is no array in the NPY format", name);
+  const std::uint64_t count = element_count(dims).value_or(0);
+  MCOMPRESS_ASSIGN(NpyArray array, NpyArray::open(std::move(entry), kMostFileBytes));
+  const NpyHeader& header = array.header();
+  if (!std::ranges::equal(header.shape, dims)) {
+    return refused(
+        "the mask has shape " + shape_text(header.shape) + ", the weight " + shape_text(dims),
+        "masks fit checkpoints of the same graph");
   }
-  std::size_t length = static_cast<unsigned char>(fixed[8]) |
-                       static_cast<std::size_t>(static_cast<unsigned char>(fixed[9])) << 8;
-  if (fixed[6] != 1) {
-    return broken(path,
-                  "the array has version " + std::to_string(int{fixed[6]}) +
-                      " of the NPY format, version 1 is read",
-                  name);
-  }
-  std::string text(length, '\0');
-  if (!read(text.data(), length)) return broken(path, "the array ends in its header", name);
-  const bool boolean = text.find("'|b1'") != std::string::npos;
-  const bool bytes =
-      text.find("'|u1'") != std::string::npos || text.find("'|i1'") != std::string::npos;
-  if (!boolean && !bytes) {
-    return broken(path, "the array holds neither booleans nor bytes", name,
-                  "a mask has a boolean for each weight");
-  }
-  if (text.find("'fortran_order': True") != std::string::npos && dims.size() > 1) {
-    return broken(path, "the array is in column-major order", name);
-  }
-  const std::size_t from = text.find("'shape': (");
-  const std::size_t to = from == std::string::npos ? from : text.find(')', from);
-  if (to == std::string::npos) return broken(path, "the array has no shape", name);
-  constexpr std::size_t kBeforeDims = 9;  // "'shape': "
-  std::string shape = text.substr(from + kBeforeDims, to - from - kBeforeDims + 1);
-  const auto plain = [](std::string all) {
-    std::erase(all, ' ');
-    return all;
-  };
-  if (plain(shape) != plain(shape_text(dims))) {
-    return broken(path, "the mask has shape " + shape + ", the weight " + shape_text(dims), name,
-                  "masks fit checkpoints of the same graph");
+  if (header.kind != NpyHeader::Kind::kNumber || header.item_bytes != 1) {
+    return refused("the array holds neither booleans nor bytes: " + array.type_text(),
+                   "a mask has a boolean for each weight");
   }
   std::vector<std::uint8_t> kept(count);
-  if (!read(kept.data(), count)) return broken(path, "the array ends early", name);
-  char more = 0;
-  if (zip_fread(file.get(), &more, 1) > 0) return broken(path, "the array goes on too long", name);
+  MCOMPRESS_TRY(array.read(0, std::as_writable_bytes(std::span(kept))));
   if (std::ranges::any_of(kept, [](std::uint8_t byte) { return byte > 1; })) {
-    return broken(path, "the mask holds numbers other than 0 and 1", name);
+    return refused("the mask holds numbers other than 0 and 1");
   }
   return kept;
 }
@@ -172,35 +141,27 @@ Status write_masks(const std::string& path, const std::vector<NamedMask>& masks)
 
 Result<std::map<std::string, std::vector<std::uint8_t>>> read_masks(
     const std::string& path, const std::map<std::string, std::vector<std::int64_t>>& dims) {
-  MCOMPRESS_ASSIGN(const std::string bytes, read_text_file(real_files(), path, kMostFileBytes));
-  zip_error_t error;
-  zip_error_init(&error);
-  zip_source_t* const source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
-  ZipPtr zip(source == nullptr ? nullptr : zip_open_from_source(source, ZIP_RDONLY, &error));
-  if (zip == nullptr) {
-    zip_source_free(source);
-    return broken(path, "no .npz archive: " + std::string(zip_error_strerror(&error)));
-  }
+  MCOMPRESS_ASSIGN(const std::shared_ptr<NpzArchive> archive, NpzArchive::open(path));
   std::map<std::string, std::vector<std::uint8_t>> masks;
   std::vector<std::string> names;
   names.reserve(dims.size());
   for (const auto& [name, unused] : dims) names.push_back(name);
-  const zip_int64_t count = zip_get_num_entries(zip.get(), 0);
-  for (zip_int64_t i = 0; i < count; ++i) {
-    const char* const stored = zip_get_name(zip.get(), static_cast<zip_uint64_t>(i), 0);
-    std::string name = stored != nullptr ? stored : "";
-    if (name.ends_with(kSuffix)) name.resize(name.size() - kSuffix.size());
-    const auto wanted = dims.find(name);
+  for (const NpzArchive::Entry& entry : archive->entries()) {
+    const auto wanted = dims.find(entry.name);
     if (wanted == dims.end()) {
-      const std::string close = nearest_name(name, names);
-      return broken(path, "the model has no weight of this name that is pruned", name,
+      const std::string close = nearest_name(entry.name, names);
+      return broken(path, "the model has no weight of this name that is pruned", entry.name,
                     close.empty() ? "masks fit checkpoints of the same graph"
                                   : "did you mean '" + close + "'?");
     }
-    MCOMPRESS_ASSIGN(
-        std::vector<std::uint8_t> kept,
-        read_entry(zip.get(), static_cast<zip_uint64_t>(i), path, name, wanted->second));
-    masks[name] = std::move(kept);
+    MCOMPRESS_ASSIGN(std::unique_ptr<ByteSource> bytes, archive->open_entry(entry));
+    auto kept = read_mask(std::move(bytes), wanted->second);
+    if (!kept.ok()) {
+      Error error = std::move(kept).error();
+      if (error.diagnostic.where.subject.empty()) error.diagnostic.where.subject = entry.name;
+      return std::move(error).in_file(path);
+    }
+    masks[entry.name] = std::move(*kept);
   }
   for (const std::string& name : names) {
     if (!masks.contains(name)) {
