@@ -43,7 +43,7 @@ refused "wrong.yaml:3:18: passes[0].min-elemnts: unknown option 'min-elemnts' (d
 refused "wrong.yaml:3:19: passes[0].min-elements: 0 is below 1" \
   $'passes:\n  - pass: quantize-weights\n    min-elements: 0\n'
 # Entries are counted as the file has them, whatever those before them stand for.
-refused "wrong.yaml:3:41: passes[1].min-elements: 0 is below 1" \
+refused "wrong.yaml:3:44: passes[1].min-elements: 0 is below 1" \
   $'passes:\n  - recipe: optimize\n  - {pass: quantize-weights, min-elements: 0}\n'
 refused "has to run after lift-constants" 'passes: [infer-shapes, fold-constants, lift-constants]'
 refused "wrong.yaml:1:9: target: unknown target 'generic-qd'" $'target: generic-qd\npasses: [lift-constants]\n'

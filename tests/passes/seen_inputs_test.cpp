@@ -56,20 +56,27 @@ class SeenInputsOfPasses : public ::testing::Test {
     services_.calibration_data = data_.get();
   }
 
-  // The model after one pass, which looks at 40 samples.
-  std::unique_ptr<Model> after(const Model& model, const std::string& pass, int threads,
-                               const std::string& key, std::int64_t value) {
+  std::unique_ptr<Model> after(const Model& model, const std::string& pass, const Datum& options,
+                               int threads = 1) {
     auto copy = model.clone();
     Recipe recipe;
-    recipe.steps = {{"lift-constants", Datum::map()}, {pass, Datum::map()}};
-    recipe.steps[1].options.set("samples", Datum::integer(40));
-    recipe.steps[1].options.set(key, Datum::integer(value));
+    for (const char* before : {"lift-constants", "infer-shapes", "raise-opset", "infer-shapes"}) {
+      recipe.steps.push_back({before, Datum::map()});
+    }
+    recipe.steps.push_back({pass, options});
     Services services = services_;
     services.threads = threads;
     Explain explain;
     const Status status = run_unheard(*copy, recipe, services, explain);
     EXPECT_TRUE(status.ok());
     return copy;
+  }
+  // Rounded by what 40 samples show of the inputs.
+  std::unique_ptr<Model> rounded(const Model& model, std::int64_t block, int threads = 1) {
+    Datum options = Datum::map();
+    options.set("samples", Datum::integer(40));
+    options.set("block-size", Datum::integer(block));
+    return after(model, "quantize-blocks", options, threads);
   }
 
   Services services_;
@@ -79,38 +86,46 @@ class SeenInputsOfPasses : public ::testing::Test {
 };
 
 TEST_F(SeenInputsOfPasses, ThreadsChangeNothing) {
-  const auto one = after(*original_, "cluster-weights", 1, "bits", 4);
-  const auto three = after(*original_, "cluster-weights", 3, "bits", 4);
+  Datum options = Datum::map();
+  options.set("samples", Datum::integer(40));
+  options.set("bits", Datum::integer(4));
+  const auto one = after(*original_, "cluster-weights", options, 1);
+  const auto three = after(*original_, "cluster-weights", options, 3);
   EXPECT_EQ(fingerprint(*one), fingerprint(*three));
-  EXPECT_NE(fingerprint(*one), fingerprint(*original_));
+  EXPECT_EQ(fingerprint(*rounded(*original_, 32, 1)), fingerprint(*rounded(*original_, 32, 3)));
   // The data count: without them the codes are others.
   services_.calibration_data = nullptr;
-  EXPECT_NE(fingerprint(*one), fingerprint(*after(*original_, "cluster-weights", 1, "bits", 4)));
+  EXPECT_NE(fingerprint(*one), fingerprint(*after(*original_, "cluster-weights", options)));
 }
 
 TEST_F(SeenInputsOfPasses, TheSameInputsAreLookedAtOnce) {
-  const auto fresh = after(*original_, "cluster-weights", 1, "bits", 3);
+  const auto fresh = rounded(*original_, 32);
   EXPECT_EQ(data_->asked, 40);
   SeenInputs seen;
   RememberingData remembering(*data_, seen);
   services_.calibration_data = &remembering;
-  const auto other_bits = after(*original_, "cluster-weights", 1, "bits", 5);
+  const auto other_blocks = rounded(*original_, 64);
   EXPECT_EQ(data_->asked, 80);
   EXPECT_EQ(seen.known.size(), 1U);
-  const auto again = after(*original_, "cluster-weights", 2, "bits", 3);
+  const auto again = rounded(*original_, 32, 2);
   EXPECT_EQ(data_->asked, 80);
   EXPECT_EQ(fingerprint(*fresh), fingerprint(*again));
+  EXPECT_NE(fingerprint(*fresh), fingerprint(*other_blocks));
 }
 
 TEST_F(SeenInputsOfPasses, OtherWeightsInFrontAreLookedAtAnew) {
+  Datum half = Datum::map();
+  half.set("sparsity", Datum::real(0.5));
+  half.set("method", Datum::string("magnitude"));
+  half.set("storage", Datum::string("dense"));
+  const auto pruned = after(*original_, "prune-weights", half);
+  EXPECT_NE(fingerprint(*pruned), fingerprint(*original_));
   SeenInputs seen;
   RememberingData remembering(*data_, seen);
   services_.calibration_data = &remembering;
-  const auto first = after(*original_, "cluster-weights", 1, "bits", 3);
-  const std::int64_t before = data_->asked;
-  // Inputs are what the rounded weights make of the samples, now.
-  const auto second = after(*first, "cluster-weights", 1, "bits", 2);
-  EXPECT_EQ(data_->asked, before + 40);
+  data_->asked = 0;
+  const auto first = rounded(*original_, 32), second = rounded(*pruned, 32);
+  EXPECT_EQ(data_->asked, 80);
   EXPECT_EQ(seen.known.size(), 2U);
 }
 
