@@ -7,7 +7,7 @@
 #include "mcompress/host.h"
 #include "mcompress/recipe.h"
 #include "product/product.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "try.h"
 #include "writing.h"
 

@@ -13,7 +13,7 @@
 #include "mcompress/precision.h"
 #include "mcompress/version.h"
 #include "outcome.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "summary.h"
 #include "target_choice.h"
 #include "try.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "mcompress/recipe.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "try.h"
 
 namespace mcompress::tools {

@@ -7,7 +7,7 @@
 
 #include "app.h"
 #include "compress.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 

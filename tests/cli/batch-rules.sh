@@ -45,7 +45,7 @@ sed -i 's/smallest-file/optimize/' rules/rules.yaml
 sed -i 's/\[Conv\]/[LSTM]/' rules/rules.yaml
 status=0
 "$MCOMPRESS" batch zoo rules/rules.yaml -o out 2>message || status=$?
-[[ $status == 3 ]] && grep -q '^cnn.onnx *no rule fits' message
+[[ $status == 3 ]] && grep -q '^cnn.onnx: no rule fits' message
 # Mistakes name line and column.
 wrong() {  # TEXT-OF-MESSAGE RULES
   local status=0

@@ -7,7 +7,7 @@
 
 #include "console.h"
 #include "mcompress/recipe.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 

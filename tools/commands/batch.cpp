@@ -25,7 +25,7 @@
 #include "mcompress/digest.h"
 #include "mcompress/host.h"
 #include "mcompress/version.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "try.h"
 
 namespace mcompress::tools {

@@ -9,7 +9,7 @@
 #include "mcompress/host.h"
 #include "mcompress/pipeline.h"
 #include "models.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "try.h"
 #include "work_options.h"
 

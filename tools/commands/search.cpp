@@ -11,7 +11,7 @@
 #include "mcompress/recipe.h"
 #include "mcompress/version.h"
 #include "patience.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 #include "search/search_judge.h"
 #include "search/search_memory.h"
 #include "search/search_report.h"

@@ -7,7 +7,7 @@
 #include "help/topics.h"
 #include "mcompress/pass.h"
 #include "mcompress/target.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 namespace {

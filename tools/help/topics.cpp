@@ -6,7 +6,7 @@
 #include "help/schemas.h"
 #include "mcompress/host.h"
 #include "mcompress/target.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 namespace {

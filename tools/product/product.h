@@ -13,7 +13,7 @@
 #include "console.h"
 #include "mcompress/recipe.h"
 #include "product/product_data.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 

@@ -4,7 +4,7 @@
 #include "mcompress/pass.h"
 #include "mcompress/recipe.h"
 #include "mcompress/target.h"
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 namespace mcompress::tools {
 namespace {

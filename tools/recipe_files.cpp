@@ -1,4 +1,4 @@
-#include "recipes/recipe_files.h"
+#include "recipe_files.h"
 
 #include <algorithm>
 #include <optional>
