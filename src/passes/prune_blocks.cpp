@@ -203,7 +203,7 @@ class PruneBlocks final : public Pass {
     Guard guard(*runtime, *context.calibration_data(), options_.samples);
     guard.leave_padding_out();
     const auto original = model.clone();
-    MCOMPRESS_TRY(guard.open_reference(nullptr, model));
+    MCOMPRESS_TRY(guard.open_reference(nullptr, model, &context.executor()));
     const double all = total_macs(model);
     std::map<std::string, ResidualBlock> stays;
     std::int64_t gone = 0;

@@ -320,7 +320,7 @@ class PruneWeights final : public Pass {
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     runtime_ = runtime;
     guard_.emplace(*runtime, *context.calibration_data(), kJudges);
-    return guard_->open_reference(context.reference(), model);
+    return guard_->open_reference(context.reference(), model, &context.executor());
   }
   bool measures() const {
     return options_.steps > 1 || options_.max_drop < 100 || options_.output_sqnr > 0 ||

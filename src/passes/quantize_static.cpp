@@ -393,7 +393,7 @@ class QuantizeStatic final : public Pass {
     Guard guard(*runtime, data,
                 held_out_samples(table, data, std::max(options_.guard_samples, kLeastSamples)));
     guard.limit_memory(context.memory_budget());
-    MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
+    MCOMPRESS_TRY(guard.open_reference(context.reference(), model, &context.executor()));
     tell_memory(context, "comparing outputs", guard.memory_plan(), guard.least_memory());
     return guard;
   }

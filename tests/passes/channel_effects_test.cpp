@@ -226,6 +226,17 @@ TEST(ChannelEffects, PaddingIsLeftOut) {
   EXPECT_LT(*all.sqnr_db(*padding), 0);
   EXPECT_EQ(*counted.sqnr_db(*padding), 200);
   EXPECT_LT(*counted.sqnr_db(*seen), 0);
+
+  // Samples side by side give the same figure to the last bit.
+  const auto nearly = model_from_text(text("{0.1, 0.3, 0, 0}"));
+  const double alone = *all.sqnr_db(*nearly);
+  EXPECT_GT(alone, 0);
+  for (const int threads : {1, 4}) {
+    const Executor executor(threads);
+    Guard together(*runtime, data, 2);
+    ASSERT_TRUE(together.open_reference(nullptr, *original, &executor).ok());
+    EXPECT_EQ(*together.sqnr_db(*nearly), alone);
+  }
 }
 
 }  // namespace

@@ -51,25 +51,36 @@ std::uint64_t Guard::Known::bytes() const {
   return bytes;
 }
 
-Result<Guard::Known> Guard::run_original(std::int64_t sample) const {
-  Known known;
-  MCOMPRESS_ASSIGN(known.feeds,
-                   data_.batch(sample, std::max<std::int64_t>(data_.fixed_batch(), 1)));
-  known.outputs.resize(outputs_.size());
-  const std::vector<bool> counted = padding_ ? std::vector<bool>() : counted_positions(known.feeds);
-  MCOMPRESS_TRY(original_->run(known.feeds, outputs_,
-                               [&](std::size_t output, const TensorView& view) -> Status {
-                                 std::vector<float>& values = known.outputs[output];
-                                 values.resize(view.bytes.size() / sizeof(float));
-                                 if (!values.empty())
-                                   std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
-                                 if (!counted.empty()) leave_out(counted, view.dims, values);
-                                 return ok_status();
-                               }));
-  return known;
+Result<std::vector<NamedTensor>> Guard::feeds_of(std::int64_t sample) const {
+  return data_.batch(sample, std::max<std::int64_t>(data_.fixed_batch(), 1));
 }
 
-Status Guard::open_reference(Session* original, const Model& model) {
+Status Guard::run_original(Known& known) const {
+  known.outputs.resize(outputs_.size());
+  const std::vector<bool> counted = padding_ ? std::vector<bool>() : counted_positions(known.feeds);
+  return original_->run(known.feeds, outputs_,
+                        [&](std::size_t output, const TensorView& view) -> Status {
+                          std::vector<float>& values = known.outputs[output];
+                          values.resize(view.bytes.size() / sizeof(float));
+                          if (!values.empty()) {
+                            std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+                          }
+                          if (!counted.empty()) leave_out(counted, view.dims, values);
+                          return ok_status();
+                        });
+}
+
+Status Guard::for_each_sample(std::size_t count,
+                              const std::function<Status(std::size_t)>& fn) const {
+  if (executor_ != nullptr && limit_ == 0) {
+    return executor_->try_parallel_for(count, 1, [&](std::size_t i, std::size_t) { return fn(i); });
+  }
+  for (std::size_t i = 0; i < count; ++i) MCOMPRESS_TRY(fn(i));
+  return ok_status();
+}
+
+Status Guard::open_reference(Session* original, const Model& model, const Executor* executor) {
+  executor_ = executor;
   // Under a limit only a session that counts will do.
   if (original == nullptr || (limit_ > 0 && !original->memory_use().ok())) {
     MCOMPRESS_ASSIGN(own_, runtime_.open(model, session_options()));
@@ -79,18 +90,34 @@ Status Guard::open_reference(Session* original, const Model& model) {
   for (const PortInfo& port : original->outputs()) {
     if (port.type.element == DataType::kFloat) outputs_.push_back(port.name);
   }
-  std::uint64_t bytes = 0;
-  for (const std::int64_t sample : samples_) {
-    MCOMPRESS_ASSIGN(Known known, run_original(sample));
-    bytes += known.bytes();
-    if (limit_ > 0 && run_ == 0) {
-      MCOMPRESS_ASSIGN(const MemoryUse use, original->memory_use());
-      run_ = with_room(use.peak_bytes) + known.bytes();
+  if (limit_ == 0) {
+    known_.resize(samples_.size());
+    for (std::size_t s = 0; s < samples_.size(); ++s) {
+      MCOMPRESS_ASSIGN(known_[s].feeds, feeds_of(samples_[s]));
     }
-    if (limit_ > 0 && bytes > rest_of(limit_, run_)) break;
-    known_.push_back(std::move(known));
+    MCOMPRESS_TRY(
+        for_each_sample(known_.size(), [this](std::size_t s) { return run_original(known_[s]); }));
+  } else {
+    MCOMPRESS_TRY(keep_what_fits());
   }
   if (known_.size() == samples_.size()) own_.reset();
+  return ok_status();
+}
+
+Status Guard::keep_what_fits() {
+  std::uint64_t bytes = 0;
+  for (const std::int64_t sample : samples_) {
+    Known known;
+    MCOMPRESS_ASSIGN(known.feeds, feeds_of(sample));
+    MCOMPRESS_TRY(run_original(known));
+    bytes += known.bytes();
+    if (run_ == 0) {
+      MCOMPRESS_ASSIGN(const MemoryUse use, original_->memory_use());
+      run_ = with_room(use.peak_bytes) + known.bytes();
+    }
+    if (bytes > rest_of(limit_, run_)) break;
+    known_.push_back(std::move(known));
+  }
   return ok_status();
 }
 
@@ -111,39 +138,50 @@ Result<double> Guard::sqnr_db(const Model& candidate) {
   return sqnr_db(*session);
 }
 
+Result<Guard::Sums> Guard::compare(Session& candidate, const Known& known) const {
+  Sums sums{std::vector<double>(outputs_.size(), 0), std::vector<double>(outputs_.size(), 0)};
+  MCOMPRESS_TRY(candidate.run(
+      known.feeds, outputs_, [&](std::size_t output, const TensorView& view) -> Status {
+        const std::vector<float>& expected = known.outputs[output];
+        if (view.bytes.size() != expected.size() * sizeof(float)) {
+          sums.noise[output] = std::nan("");
+          return ok_status();
+        }
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+          float value;
+          std::memcpy(&value, view.bytes.data() + i * sizeof(float), sizeof value);
+          // Where the original itself is not finite there is nothing to compare.
+          if (!std::isfinite(expected[i])) continue;
+          const double error = double{value} - expected[i];
+          sums.signal[output] += double{expected[i]} * expected[i];
+          sums.noise[output] += error * error;
+        }
+        return ok_status();
+      }));
+  return sums;
+}
+
 Result<double> Guard::sqnr_db(Session& candidate) const {
-  std::vector<double> signal(outputs_.size(), 0);
-  std::vector<double> noise(outputs_.size(), 0);
-  for (std::size_t s = 0; s < samples_.size(); ++s) {
+  std::vector<Sums> by_sample(samples_.size());
+  MCOMPRESS_TRY(for_each_sample(samples_.size(), [&](std::size_t s) -> Status {
     Known again;
     if (s >= known_.size()) {
-      MCOMPRESS_ASSIGN(again, run_original(samples_[s]));
+      MCOMPRESS_ASSIGN(again.feeds, feeds_of(samples_[s]));
+      MCOMPRESS_TRY(run_original(again));
     }
-    const Known& known = s < known_.size() ? known_[s] : again;
-    MCOMPRESS_TRY(candidate.run(
-        known.feeds, outputs_, [&](std::size_t output, const TensorView& view) -> Status {
-          const std::vector<float>& expected = known.outputs[output];
-          if (view.bytes.size() != expected.size() * sizeof(float)) {
-            noise[output] = std::nan("");
-            return ok_status();
-          }
-          for (std::size_t i = 0; i < expected.size(); ++i) {
-            float value;
-            std::memcpy(&value, view.bytes.data() + i * sizeof(float), sizeof value);
-            // Where the original itself is not finite there is nothing to compare.
-            if (!std::isfinite(expected[i])) continue;
-            const double error = double{value} - expected[i];
-            signal[output] += double{expected[i]} * expected[i];
-            noise[output] += error * error;
-          }
-          return ok_status();
-        }));
-  }
+    MCOMPRESS_ASSIGN(by_sample[s], compare(candidate, s < known_.size() ? known_[s] : again));
+    return ok_status();
+  }));
   double worst = kExactDb;
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
-    if (!std::isfinite(noise[i])) return -kExactDb;
-    if (noise[i] <= 0) continue;
-    const double db = signal[i] > 0 ? 10 * std::log10(signal[i] / noise[i]) : -kExactDb;
+    double signal = 0, noise = 0;
+    for (const Sums& sums : by_sample) {
+      signal += sums.signal[i];
+      noise += sums.noise[i];
+    }
+    if (!std::isfinite(noise)) return -kExactDb;
+    if (noise <= 0) continue;
+    const double db = signal > 0 ? 10 * std::log10(signal / noise) : -kExactDb;
     worst = std::min(worst, db);
   }
   return worst;

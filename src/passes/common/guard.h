@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,6 +10,7 @@
 
 #include "mcompress/calibration.h"
 #include "mcompress/runtime.h"
+#include "support/executor.h"
 
 namespace mcompress {
 
@@ -36,8 +38,10 @@ class Guard {
   // "4 of 16 samples kept with their outputs, ...".
   std::string memory_plan() const;
   // Runs `original` (null: a session of `model`, opened for this) and keeps its float outputs.
-  // Under a limit `original` may be asked again as long as this lives. Fails as the runtime does.
-  Status open_reference(Session* original, const Model& model);
+  // Under a limit `original` may be asked again as long as this lives. With an executor, which has
+  // to live as long, samples run side by side, which changes no figure; under a limit one by one.
+  // Fails as the runtime does.
+  Status open_reference(Session* original, const Model& model, const Executor* executor = nullptr);
   // Signal to quantization noise ratio over the samples, of the worst float output:
   // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
   Result<double> sqnr_db(const Model& candidate);
@@ -49,7 +53,16 @@ class Guard {
     std::vector<std::vector<float>> outputs;  // of the original
     std::uint64_t bytes() const;
   };
-  Result<Known> run_original(std::int64_t sample) const;
+  // What one sample adds to both sides of the ratio, by output.
+  struct Sums {
+    std::vector<double> signal, noise;
+  };
+  Result<std::vector<NamedTensor>> feeds_of(std::int64_t sample) const;
+  Status run_original(Known& known) const;
+  Status keep_what_fits();
+  Result<Sums> compare(Session& candidate, const Known& known) const;
+  // fn(0), fn(1), ... side by side where that is allowed.
+  Status for_each_sample(std::size_t count, const std::function<Status(std::size_t)>& fn) const;
   SessionOptions session_options() const;
 
   Runtime& runtime_;
@@ -61,6 +74,7 @@ class Guard {
   std::uint64_t limit_ = 0, run_ = 0;
   std::unique_ptr<Session> own_;
   Session* original_ = nullptr;
+  const Executor* executor_ = nullptr;
 };
 
 }  // namespace mcompress

@@ -75,7 +75,7 @@ class Effects {
     }
     MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
     guard_.emplace(*runtime, *context_.calibration_data(), request_.samples);
-    MCOMPRESS_TRY(guard_->open_reference(context_.reference(), model_));
+    MCOMPRESS_TRY(guard_->open_reference(context_.reference(), model_, &context_.executor()));
     return true;
   }
 

@@ -116,7 +116,7 @@ Result<std::vector<ChannelEffect>> channel_effects(const ChannelTrace& trace,
   DataSource& data = *context.calibration_data();
   Guard guard(*runtime, data, samples_between(data, options.fit_samples, options.samples));
   guard.leave_padding_out();
-  MCOMPRESS_TRY(guard.open_reference(nullptr, trace.model()));
+  MCOMPRESS_TRY(guard.open_reference(nullptr, trace.model(), &context.executor()));
   Trials trials(trace, scores, options, guard, context);
   for (std::size_t g = 0; g < effects.size(); ++g) {
     if (!why[g].empty()) continue;

@@ -109,7 +109,7 @@ Result<ClusterChoice> choose_clusters(Model& model, std::vector<ClusterUnit>& un
   if (context.calibration_data() != nullptr && units.size() <= kMostRuns) {
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     guard.emplace(*runtime, *context.calibration_data(), kGuardSamples);
-    MCOMPRESS_TRY(guard->open_reference(context.reference(), model));
+    MCOMPRESS_TRY(guard->open_reference(context.reference(), model, &context.executor()));
     choice.measured = true;
   }
   double elements = 0;

@@ -210,14 +210,14 @@ Status ClusterFitter::fit_to_outputs(double sqnr_db) {
   if (units_.empty()) return ok_status();
   MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
   Guard guard(*runtime, *context_.calibration_data(), kGuardSamples);
-  MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
+  MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_, &context_.executor()));
   MCOMPRESS_ASSIGN(const double before, guard.sqnr_db(model_));
   if (before < sqnr_db) {
     return fit_by_means("what was done before keeps " + fixed(before, 1) +
                         " dB of the outputs, and " + fixed(sqnr_db, 1) + " are asked for");
   }
   Guard rank(*runtime, *context_.calibration_data(), kRankSamples);
-  MCOMPRESS_TRY(rank.open_reference(context_.reference(), model_));
+  MCOMPRESS_TRY(rank.open_reference(context_.reference(), model_, &context_.executor()));
   MCOMPRESS_ASSIGN(const std::vector<double> relative, relative_steps(rank, *runtime));
   std::vector<std::size_t> all(units_.size());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;

@@ -107,7 +107,7 @@ class ScalingRun {
     double before = 0;
     if (options_.judge) {
       guard.limit_memory(context_.memory_budget());
-      MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_));
+      MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_, &context_.executor()));
       MCOMPRESS_ASSIGN(before, measure(guard));
     }
     const std::unique_ptr<Model> untouched = model_.clone();

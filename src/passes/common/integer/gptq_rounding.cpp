@@ -309,7 +309,7 @@ Status round_by_gptq_if_better(const Model& model, const StaticRecipe& recipe,
   constexpr std::int64_t kJudges = 64;
   Guard guard(*runtime, *context.calibration_data(), std::max(guard_samples, kJudges));
   guard.limit_memory(context.memory_budget());
-  MCOMPRESS_TRY(guard.open_reference(context.reference(), model));
+  MCOMPRESS_TRY(guard.open_reference(context.reference(), model, &context.executor()));
   const auto measure = [&]() -> Result<double> {
     const std::unique_ptr<Model> copy = model.clone();
     const StaticPlan plan = recipe.plan(copy->graph());

@@ -97,7 +97,7 @@ class PrecisionChoice {
     guard_.emplace(*runtime_, *data_, options_.asked() ? kAskedSamples : options_.guard_samples,
                    options_.asked() ? Guard::Samples::kFirst : Guard::Samples::kSpread);
     guard_->limit_memory(context_.memory_budget() / 2);  // the ranking needs memory beside it
-    MCOMPRESS_TRY(guard_->open_reference(context_.reference(), model_));
+    MCOMPRESS_TRY(guard_->open_reference(context_.reference(), model_, &context_.executor()));
     tell_memory(context_, "comparing choices of layers", guard_->memory_plan(),
                 guard_->least_memory());
     return ok_status();

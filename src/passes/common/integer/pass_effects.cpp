@@ -50,7 +50,7 @@ class PassLayers {
     }
     if (effects_.layers.empty()) return std::move(effects_);
     guard_.emplace(*services_.runtime, *data, kGuardSamples, Guard::Samples::kFirst);
-    MCOMPRESS_TRY(guard_->open_reference(nullptr, model_));
+    MCOMPRESS_TRY(guard_->open_reference(nullptr, model_, &executor_));
     MCOMPRESS_ASSIGN(const Figures all, judge({}));
     effects_.quantized_sqnr_db = effects_.kept_sqnr_db = all.sqnr;
     effects_.quantized_drop = effects_.kept_drop = all.drop;

@@ -196,7 +196,7 @@ Result<std::vector<double>> PruneRun::model_gains() const {
   std::vector<double> gains(layers_.size());
   MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
   Guard guard(*runtime, *context_.calibration_data(), kJudges);
-  MCOMPRESS_TRY(guard.open_reference(nullptr, model_));
+  MCOMPRESS_TRY(guard.open_reference(nullptr, model_, &context_.executor()));
   constexpr double kTried = 0.5;
   PruneRules plain;
   plain.method = PruneMethod::kMagnitude;
