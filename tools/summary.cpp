@@ -25,6 +25,8 @@ Table before_and_after(const Summary& summary) {
       const OutputError& output = summary.comparison->outputs[i];
       table.row({"SQNR of " + output.output, "", decibel_text(output.sqnr_db)});
     }
+  } else if (summary.quality == nullptr && summary.coverage.weights > 0 && !summary.planned) {
+    table.row({"outputs", "", "", "not compared: no data"});
   }
   if (summary.latency.size() == 2) {
     const double before = summary.latency[0].p50_ms, after = summary.latency[1].p50_ms;
