@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""How long a model takes that `pack --form onnx` wrote, beside the model it was made of: pack_latency.py BEFORE AFTER DATA.npz [SECONDS]
+"""How long a model takes that `pack --form onnx` wrote, beside the model it was made of.
+
+    python3 tests/bench/pack_latency.py BEFORE.onnx AFTER.onnx DATA.npz [--seconds N]
 
 One thread, its processor time, so that other work on the machine does not count; rounds of both in turn, sessions opened anew now and then. Prints
 the median of the rounds' ratios with its quartiles, and fails where outputs differ in a bit. Data are arrays of samples by input."""
+import argparse
 import statistics
 import sys
 import time
@@ -29,8 +32,14 @@ def median_time(model, feeds):
 
 
 def main():
-    files, data = sys.argv[1:3], np.load(sys.argv[3])
-    until = time.monotonic() + float(sys.argv[4] if len(sys.argv) > 4 else 10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before")
+    parser.add_argument("after")
+    parser.add_argument("data")
+    parser.add_argument("--seconds", type=float, default=10)
+    arguments = parser.parse_args()
+    files, data = [arguments.before, arguments.after], np.load(arguments.data)
+    until = time.monotonic() + arguments.seconds
     names = [value.name for value in session(files[0]).get_inputs()]
     samples = len(data[names[0]])
     feeds = [{name: data[name][i % samples][None] for name in names} for i in range(9)]
@@ -48,4 +57,5 @@ def main():
     print(f"{len(ratios)} rounds: {middle:.3f} times (quartiles {low:.3f} and {high:.3f})")
 
 
-main()
+if __name__ == "__main__":
+    main()
