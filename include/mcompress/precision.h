@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mcompress/calibration.h"
+#include "mcompress/forwarding_data.h"
 #include "mcompress/ir.h"
 #include "mcompress/pipeline.h"
 #include "mcompress/runtime.h"
@@ -97,25 +98,14 @@ Result<LayerEffects> measure_layers(const Model& prepared, const RecipeStep& ste
                                     const PrecisionGoal& goal, const Services& services);
 
 // Calibration data together with what results are judged by: the way of PrecisionServices to a
-// pass. Everything else is asked of the data inside.
-class JudgedData final : public DataSource {
+// pass.
+class JudgedData final : public ForwardingData {
  public:
   JudgedData(DataSource& data, const PrecisionServices& services)
-      : data_(data), services_(services) {}
+      : ForwardingData(data), services_(services) {}
   const PrecisionServices& services() const { return services_; }
 
-  std::int64_t count() const override { return data_.count(); }
-  std::uint64_t digest() const override { return data_.digest(); }
-  std::string description() const override { return data_.description(); }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
-    return data_.batch(first, count);
-  }
-  bool can_batch() const override { return data_.can_batch(); }
-  std::int64_t fixed_batch() const override { return data_.fixed_batch(); }
-  const Labels& labels() const override { return data_.labels(); }
-
  private:
-  DataSource& data_;
   const PrecisionServices& services_;
 };
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "mcompress/calibration.h"
+#include "mcompress/forwarding_data.h"
 
 namespace mcompress {
 
@@ -20,24 +20,13 @@ struct SeenInputs {
   std::map<std::uint64_t, Squares> known;
 };
 
-// The way of SeenInputs to a pass; everything else is asked of the data inside. Both outlive this.
-class RememberingData final : public DataSource {
+// The way of SeenInputs, which outlive this, to a pass.
+class RememberingData final : public ForwardingData {
  public:
-  RememberingData(DataSource& data, SeenInputs& seen) : data_(data), seen_(seen) {}
+  RememberingData(DataSource& data, SeenInputs& seen) : ForwardingData(data), seen_(seen) {}
   SeenInputs& seen() const { return seen_; }
 
-  std::int64_t count() const override { return data_.count(); }
-  std::uint64_t digest() const override { return data_.digest(); }
-  std::string description() const override { return data_.description(); }
-  Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
-    return data_.batch(first, count);
-  }
-  bool can_batch() const override { return data_.can_batch(); }
-  std::int64_t fixed_batch() const override { return data_.fixed_batch(); }
-  const Labels& labels() const override { return data_.labels(); }
-
  private:
-  DataSource& data_;
   SeenInputs& seen_;
 };
 

@@ -99,24 +99,15 @@ TEST_F(ScalingData, GptqRoundsTheGroupsOfAConvolution) {
 }
 
 // Counts how often samples are asked for.
-class CountedData final : public DataSource {
+class CountedData final : public ForwardingData {
  public:
-  explicit CountedData(DataSource& data) : data_(data) {}
-  std::int64_t count() const override { return data_.count(); }
-  std::uint64_t digest() const override { return data_.digest(); }
-  std::string description() const override { return data_.description(); }
+  using ForwardingData::ForwardingData;
   Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
     ++asked;
-    return data_.batch(first, count);
+    return ForwardingData::batch(first, count);
   }
-  bool can_batch() const override { return data_.can_batch(); }
-  std::int64_t fixed_batch() const override { return data_.fixed_batch(); }
-  const Labels& labels() const override { return data_.labels(); }
 
   int asked = 0;
-
- private:
-  DataSource& data_;
 };
 
 // Interrupts the search for scales in front of a group.

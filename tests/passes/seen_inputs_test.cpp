@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "mcompress/forwarding_data.h"
 #include "mcompress/mcompress.h"
 
 namespace mcompress {
@@ -18,23 +19,15 @@ const std::filesystem::path kDigitModel =
     std::filesystem::path(MCOMPRESS_SOURCE_DIR) / "models/digits";
 
 // Counts the samples that are asked for.
-class CountedData final : public DataSource {
+class CountedData final : public ForwardingData {
  public:
-  explicit CountedData(DataSource& data) : data_(data) {}
-  std::int64_t count() const override { return data_.count(); }
-  std::uint64_t digest() const override { return data_.digest(); }
-  std::string description() const override { return data_.description(); }
+  using ForwardingData::ForwardingData;
   Result<std::vector<NamedTensor>> batch(std::int64_t first, std::int64_t count) override {
     asked += count;
-    return data_.batch(first, count);
+    return ForwardingData::batch(first, count);
   }
-  bool can_batch() const override { return data_.can_batch(); }
-  const Labels& labels() const override { return data_.labels(); }
 
   std::int64_t asked = 0;
-
- private:
-  DataSource& data_;
 };
 
 class SeenInputsOfPasses : public ::testing::Test {
