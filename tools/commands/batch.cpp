@@ -115,8 +115,10 @@ class Batch final : public Command {
       return Error(Code::kOutput, "batch-folder", "can not be made: " + error.message(),
                    {state_.string(), {}, {}});
     }
-    if (!options_.merge) MCOMPRESS_TRY(lock());
-    if (!options_.merge) MCOMPRESS_TRY(list_models());
+    if (!options_.merge) {
+      MCOMPRESS_TRY(lock());
+      MCOMPRESS_TRY(list_models());
+    }
     MCOMPRESS_TRY(read_journals());
     std::vector<std::size_t> todo;
     std::size_t kept = 0;
