@@ -1,9 +1,9 @@
 // Calibration from a compressed file: time, and peak memory of the process by number of samples,
 // and the bare forward passes over the same samples for comparison. Each measurement is a process
 // of its own, since memory peaks never go down. MCOMPRESS_BENCH_MODEL and MCOMPRESS_BENCH_DATA
-// (npz) name a model and samples of one's own: what static quantization would look at is observed,
-// in all samples. `of_forward` is the share of the forward passes' samples per second of processor
-// time that calibration reaches.
+// (npz) name a model and samples of one's own: it is prepared as `mcompress calibrate` prepares it,
+// and what static quantization would look at is observed, in all samples. `of_forward` is the share
+// of the forward passes' samples per second of processor time that calibration reaches.
 //
 // `paired` puts both into one process, on one thread, and alternates them: machines that do other
 // work slow both alike. What is counted is processor time per sample, reading and unpacking the
@@ -12,6 +12,8 @@
 //                      calibration in the runs it chooses; both after their first run
 //   of_same_runs       forward passes in the same runs over calibration, both after their first run
 //   of_forward_opened  as of_forward with everything: opening, the first run, the table
+//   of_file            forward passes over all samples of the file over calibration as a user gets
+//                      it, which looks at as many of them as move the ranges; with everything
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -35,6 +37,7 @@
 #include <utility>
 #include <vector>
 
+#include "compress.h"
 #include "mcompress/calibration.h"
 #include "mcompress/io.h"
 #include "mcompress/pipeline.h"
@@ -148,9 +151,21 @@ enum class Work : std::uint8_t { kForward, kCalibrate };
 
 const char* model_file() { return std::getenv("MCOMPRESS_BENCH_MODEL"); }
 
-Result<std::unique_ptr<Model>> bench_model(Diagnostics& diagnostics) {
+Result<std::unique_ptr<Model>> bench_model(const std::shared_ptr<Runtime>& runtime,
+                                           Diagnostics& diagnostics) {
   if (model_file() == nullptr) return parse_model_text(model_text(), diagnostics);
-  return load_model(model_file(), {}, diagnostics);
+  auto model = load_model(model_file(), {}, diagnostics);
+  auto recipe = tools::builtin_recipe("quantize-static");
+  if (!model.ok() || !recipe.ok()) return model;
+  Services services;
+  services.runtime = runtime;
+  services.diagnostics = &diagnostics;
+  Explain unheard;
+  const Status prepared =
+      run_unheard(**model, tools::steps_before(std::move(recipe).value(), "quantize-static"),
+                  services, unheard);
+  if (!prepared.ok()) return Status(prepared).error();
+  return model;
 }
 
 std::vector<PortInfo> ports_of(const Model& model) {
@@ -162,11 +177,11 @@ std::vector<PortInfo> ports_of(const Model& model) {
   return ports;
 }
 
-Result<CalibrationTable> observe_all_samples(Runtime& runtime, Model& model, DataSource& data,
-                                             const CalibratorOptions& options,
-                                             Diagnostics& diagnostics, Progress& progress) {
+Result<CalibrationTable> observe_samples(Runtime& runtime, Model& model, DataSource& data,
+                                         const CalibratorOptions& options, std::int64_t samples,
+                                         Diagnostics& diagnostics, Progress& progress) {
   if (model_file() != nullptr) {
-    return calibrate_activations(model, default_target(), runtime, data, options, data.count(),
+    return calibrate_activations(model, default_target(), runtime, data, options, samples,
                                  diagnostics, progress);
   }
   CalibrationRequest request;
@@ -177,15 +192,15 @@ Result<CalibrationTable> observe_all_samples(Runtime& runtime, Model& model, Dat
 int run_file(const std::filesystem::path& path, int threads, Work what) {
   Diagnostics diagnostics;
   auto runtime = find_runtime("onnxruntime");
-  auto model = bench_model(diagnostics);
+  auto model = bench_model(*runtime, diagnostics);
   if (!runtime.ok() || !model.ok()) return 1;
   auto data = open_data(path, ports_of(**model), {}, diagnostics);
   if (!data.ok()) return 1;
   if (what == Work::kForward) return forward(**runtime, **model, **data, threads);
   CalibratorOptions options;
   options.threads = threads;
-  const auto table =
-      observe_all_samples(**runtime, **model, **data, options, diagnostics, silent_progress());
+  const auto table = observe_samples(**runtime, **model, **data, options, (*data)->count(),
+                                     diagnostics, silent_progress());
   return table.ok() ? 0 : 1;
 }
 
@@ -212,13 +227,13 @@ Result<PerSample> pass_forward(Runtime& runtime, const Model& model, DataSource&
 }
 
 struct Ratios {
-  double of_forward = 0, of_same_runs = 0, of_forward_opened = 0;
+  double of_forward = 0, of_same_runs = 0, of_forward_opened = 0, of_file = 0;
 };
 
 Result<Ratios> compare_paired(const std::filesystem::path& path, int rounds) {
   Diagnostics diagnostics;
   auto runtime = find_runtime("onnxruntime");
-  auto model = bench_model(diagnostics);
+  auto model = bench_model(*runtime, diagnostics);
   if (!runtime.ok()) return std::move(runtime).error();
   if (!model.ok()) return std::move(model).error();
   auto data = open_data(path, ports_of(**model), {}, diagnostics);
@@ -228,12 +243,19 @@ Result<Ratios> compare_paired(const std::filesystem::path& path, int rounds) {
   const std::int64_t all = (*data)->count();
   Samples singly, together;
   for (std::int64_t i = 0; i < all; ++i) singly.emplace_back(i, 1);
-  std::vector<double> forward, same, opened;
+  std::vector<double> forward, same, opened, file;
   for (int round = 0; round <= rounds; ++round) {
     Stopwatch watch;
-    auto table = observe_all_samples(**runtime, **model, **data, options, diagnostics, watch);
+    auto table = observe_samples(**runtime, **model, **data, options, all, diagnostics, watch);
     if (!table.ok()) return std::move(table).error();
     const PerSample ours = watch.stop();
+    const double started = processor_seconds();
+    if (auto enough =
+            observe_samples(**runtime, **model, **data, options, 0, diagnostics, silent_progress());
+        !enough.ok()) {
+      return std::move(enough).error();
+    }
+    const double by_default = processor_seconds() - started;
     together = table->observed;
     auto one = pass_forward(**runtime, **model, **data, singly);
     auto runs = pass_forward(**runtime, **model, **data, together);
@@ -243,12 +265,13 @@ Result<Ratios> compare_paired(const std::filesystem::path& path, int rounds) {
     forward.push_back(one->after_first / ours.after_first);
     same.push_back(runs->after_first / ours.after_first);
     opened.push_back(one->whole / ours.whole);
+    file.push_back(one->whole * static_cast<double>(all) / by_default);
   }
   const auto median = [](std::vector<double> x) {
     std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
     return x[x.size() / 2];
   };
-  return Ratios{median(forward), median(same), median(opened)};
+  return Ratios{median(forward), median(same), median(opened), median(file)};
 }
 
 // Processor seconds of the forward passes by samples and threads, to compare calibration with.
@@ -336,6 +359,7 @@ void paired(benchmark::State& state) {
   state.counters["of_forward"] = ratios.of_forward;
   state.counters["of_same_runs"] = ratios.of_same_runs;
   state.counters["of_forward_opened"] = ratios.of_forward_opened;
+  state.counters["of_file"] = ratios.of_file;
 }
 BENCHMARK(paired)
     ->ArgNames({"samples", "rounds"})
