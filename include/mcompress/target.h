@@ -63,9 +63,12 @@ struct OperatorRule {
   };
   std::string op_type;
   Kind kind = Kind::kWeighted;
-  std::int64_t since = 1;            // smallest opset at which the form is recognised
-  std::optional<bool> per_channel;   // of the weight; empty: as the target has it
-  bool skip_operand_only = false;    // of a residual Add only the branch that skips is quantized
+  std::int64_t since = 1;           // smallest opset at which the form is recognised
+  std::optional<bool> per_channel;  // of the weight; empty: as the target has it
+  bool skip_operand_only = false;   // of a residual Add only the branch that skips is quantized
+  // Where its input is restored from codes and its result quantized, the runtime rounds a float32
+  // weight to int8 by itself, with one scale for the whole tensor.
+  bool rounds_float_weights = false;
   std::vector<std::string> kernels;  // what the runtime makes of it: "com.microsoft:QLinearAdd"
   std::vector<TargetCase> cases;
   std::string why, source;

@@ -66,6 +66,9 @@ inline constexpr std::array<std::pair<std::string_view, BlockRule::Form>, 5> kBl
 inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetOperands = {
     {{"all", false}, {"skip-only", true}}};
 
+inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetFloatWeights = {
+    {{"kept", false}, {"rounded", true}}};
+
 inline constexpr std::array<std::pair<std::string_view, bool>, 2> kTargetPlacements = {
     {{"islands", false}, {"inputs", true}}};
 

@@ -147,6 +147,7 @@ Result<OperatorRule> parse_operator(const std::string& op_type, const Datum& dat
   MCOMPRESS_TRY(fields.whole("since", rule.since));
   MCOMPRESS_TRY(fields.flag("per-channel", rule.per_channel));
   MCOMPRESS_TRY(fields.choice("operands", kTargetOperands, rule.skip_operand_only));
+  MCOMPRESS_TRY(fields.choice("float-weights", kTargetFloatWeights, rule.rounds_float_weights));
   MCOMPRESS_TRY(fields.names("kernels", rule.kernels));
   MCOMPRESS_TRY(parse_cases(fields, what, rule.cases));
   MCOMPRESS_TRY(fields.text("why", rule.why));

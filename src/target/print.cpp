@@ -82,6 +82,9 @@ Datum operator_datum(const OperatorRule& rule) {
   map.set("since", Datum::integer(rule.since));
   set_flag(map, "per-channel", rule.per_channel);
   if (rule.skip_operand_only) map.set("operands", Datum::string(name_of(kTargetOperands, true)));
+  if (rule.rounds_float_weights) {
+    map.set("float-weights", Datum::string(name_of(kTargetFloatWeights, true)));
+  }
   set_names(map, "kernels", rule.kernels);
   set_cases(map, rule.cases);
   set_text(map, "why", rule.why);

@@ -423,6 +423,30 @@ TEST(TargetForms, EveryPlannedNodeBecomesAnIntegerKernelOfOnnxRuntime) {
   }
 }
 
+// The runtime rounds what is left in float32 between integers by itself, unless the form says no.
+TEST(TargetForms, ExcludedLayersRunInFloat32) {
+  const std::string text = text_of(
+      "(float[N,16,12,12] x) => (float[N,16,6,6] y)",
+      w("w1", {32, 16, 3, 3}) + ", " + w("w2", {32, 32, 3, 3}) + ", " + w("w3", {16, 32, 3, 3}),
+      "c1 = Conv(x, w1) r1 = Relu(c1) c2 = Conv(r1, w2) r2 = Relu(c2) y = Conv(r2, w3)");
+  Target target = default_target();
+  target.cost_model = false;  // not only what pays
+  const TempFolder folder;
+  const std::vector<std::string> passes = {"\"lift-constants\"", "\"infer-shapes\"",
+                                           R"({"pass": "quantize-static", "exclude": ["w2"]})"};
+  const Written written = write_for(target, text, passes, folder);
+  ASSERT_TRUE(written.status.ok()) << to_string(written.status.error().diagnostic);
+  const auto executed = written.runtime->executed_operators(*written.after, {});
+  ASSERT_TRUE(executed.ok());
+  std::map<std::string, std::int64_t> count(executed->begin(), executed->end());
+  EXPECT_EQ(count["QLinearConv"] + count["com.microsoft:QLinearConv"], 2);
+  EXPECT_EQ(count["Conv"] + count["com.microsoft.nchwc:Conv"], 1);
+  const auto kernels = count_integer_kernels(*written.runtime, *written.after, target);
+  ASSERT_TRUE(kernels.ok());
+  EXPECT_EQ(kernels->planned, 2);
+  EXPECT_EQ(kernels->integer, 2);
+}
+
 TEST(ExecutedKernels, AFormThatIsNotFusedIsNamed) {
   const auto written = model_from_text(
       "<ir_version: 8, opset_import: [\"\" : 17]> g (float[4,16] x) => (float[4,16] y) "

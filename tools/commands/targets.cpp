@@ -88,6 +88,11 @@ std::string how_in_integers(const Target& target, const OperatorRule& rule) {
   text += ", from opset " + std::to_string(rule.since);
   if (!rule.kernels.empty()) text += "; becomes " + joined(rule.kernels);
   if (!rule.why.empty()) text += "; " + rule.why;
+  if (rule.rounds_float_weights) {
+    text +=
+        "; left in float32 between integers, its weight is kept from being rounded by a scale "
+        "per channel of its input";
+  }
   return sourced(std::move(text), rule.source);
 }
 

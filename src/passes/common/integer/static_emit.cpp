@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 
+#include "passes/common/integer/float_layers.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -68,6 +69,7 @@ class Emitter {
       if (node.kind == OperatorRule::Kind::kWeighted) MCOMPRESS_TRY(quantize_weights_of(node));
     }
     for (Value* value : plan_.tensors) MCOMPRESS_TRY(quantize_activation(*value));
+    keep_float_layers(edit_, target_);
     return ok_status();
   }
 

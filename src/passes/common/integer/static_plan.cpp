@@ -354,28 +354,11 @@ class Planner {
     return total;
   }
 
-  // ONNX Runtime gives a Conv or Gemm between DequantizeLinear and QuantizeLinear an int8 weight by
-  // itself, with one scale for the whole tensor: such a node does not stay in float32, and is
-  // better off with the scales of its channels.
-  bool would_be_quantized_again(const IntegerNode& plan) const {
-    if (target_.runtime != "onnxruntime" || plan.kind != Kind::kWeighted) return false;
-    if (plan.node->is("MatMul")) return false;
-    const Value& data = *plan.node->input(0);
-    const Entry* producer = alive_producer(&data);
-    const bool restored =
-        producer != nullptr ? !leaves_in_float(producer->plan) : readers(data).integer;
-    const Readers read = readers(*plan.output);
-    return restored && read.integer && !read.real;
-  }
-
   bool drop_if_cheaper(const std::vector<std::size_t>& region, std::string_view why) {
     const double before = region_cost(region);
     for (const std::size_t i : region) entries_[i].alive = false;
-    const bool in_vain = std::any_of(region.begin(), region.end(), [&](std::size_t i) {
-      return would_be_quantized_again(entries_[i].plan);
-    });
     const double after = region_cost(region);
-    if (!in_vain && after < before - 1) {
+    if (after < before - 1) {
       for (const std::size_t i : region) reason_[i] = why;
       return true;
     }
