@@ -83,7 +83,9 @@ class ClusterWeights final : public Pass {
                    "the error of each")
             .field("output-sqnr", &Options::output_sqnr,
                    "with data: entries at even distances, as many as there may be, the widest that "
-                   "keep the outputs that close; 0: k-means")
+                   "keep the outputs that close, on a fifth of the samples that nothing is fitted "
+                   "to; 0: "
+                   "k-means")
             .unit("dB")
             .range(0, 100)
             .field("keep-zero", &Options::keep_zero,

@@ -19,6 +19,7 @@
 #include "passes/common/prune/prune_run.h"
 #include "passes/common/prune/prune_store.h"
 #include "passes/common/prune/sparse_storage.h"
+#include "passes/common/sample_split.h"
 #include "passes/common/selection.h"
 #include "passes/passes.h"
 #include "support/text.h"
@@ -106,8 +107,9 @@ class PruneWeights final : public Pass {
                    "not asked for")
             .range(0, 100)
             .field("output-sqnr", &Options::output_sqnr,
-                   "with data: as much of the sparsity as keeps the outputs that close, nothing "
-                   "where none does; 0: all of it")
+                   "with data: as much of the sparsity as keeps the outputs that close, on a fifth "
+                   "of the "
+                   "samples that nothing is fitted to; nothing where none does; 0: all of it")
             .unit("dB")
             .range(0, 100)
             .field("steps", &Options::steps,
@@ -319,7 +321,9 @@ class PruneWeights final : public Pass {
     if (context.calibration_data() == nullptr || !measures()) return ok_status();
     MCOMPRESS_ASSIGN(Runtime * runtime, context.runtime());
     runtime_ = runtime;
-    guard_.emplace(*runtime, *context.calibration_data(), kJudges);
+    DataSource& data = *context.calibration_data();
+    guard_.emplace(*runtime, data, SampleSplit(data, settings_.samples).judging(kJudges));
+    settings_.judged = true;
     return guard_->open_reference(context.reference(), model, &context.executor());
   }
   bool measures() const {

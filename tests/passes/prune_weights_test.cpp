@@ -506,10 +506,11 @@ TEST_F(PruneDigits, TakesAsMuchAsKeepsTheOutputs) {
       }
       const double share = std::get<double>(last.find("sparsity")->value());
       EXPECT_LE(share, 0.605);
-      // The samples of the trials are half of these.
+      // Trials are judged on a fifth of the samples; of the others, which the repair is fitted to,
+      // more is left.
       EXPECT_GT(sqnr_db(*made.model), wanted - 1) << scope;
       if (share < 0.55) {
-        EXPECT_LT(sqnr_db(*made.model), wanted + 3) << scope;
+        EXPECT_LT(sqnr_db(*made.model), wanted + 6) << scope;
       }
       if (wanted == 8.0) {
         EXPECT_NEAR(share, 0.6, 0.01) << scope;

@@ -8,6 +8,7 @@
 #include "ir/prefix.h"
 #include "mcompress/seen_inputs.h"
 #include "numeric/kernels.h"
+#include "passes/common/sample_split.h"
 #include "support/executor.h"
 #include "support/hash.h"
 #include "support/try.h"
@@ -148,7 +149,12 @@ Status observe_rows(const Model& model, const std::vector<UnitInput>& inputs,
   // What comes behind the last of them need not run.
   const std::unique_ptr<Model> prefix = prefix_of(model, session_options.observed);
   MCOMPRESS_ASSIGN(const auto session, runtime->open(*prefix, session_options));
-  const std::int64_t total = data.count(), count = std::min(how.samples, total);
+  const SampleSplit split(data, how.samples);
+  std::vector<std::int64_t> places;
+  for (std::int64_t s = 0; s < split.count(); ++s) {
+    if (!how.leave_judging || !split.judges(s)) places.push_back(s);
+  }
+  const auto count = static_cast<std::int64_t>(places.size());
   const auto look = [&](const std::vector<NamedTensor>& feeds, std::int64_t s,
                         const ReceiveRows& take) {
     std::vector<std::vector<float>> rows;  // by group
@@ -169,29 +175,30 @@ Status observe_rows(const Model& model, const std::vector<UnitInput>& inputs,
     });
   };
   const std::int64_t at_once = samples_at_once(inputs, first, how, count, context);
-  for (std::int64_t s = 0; s < count; s += at_once) {
+  for (std::int64_t begin = 0; begin < count; begin += at_once) {
     if (context.progress().cancelled()) {
       return Error(Code::kCancelled, "cancelled", "interrupted while inputs were observed");
     }
     if (at_once == 1) {
-      MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      const std::int64_t s = places[static_cast<std::size_t>(begin)];
+      MCOMPRESS_ASSIGN(const auto feeds, split.read(data, s));
       MCOMPRESS_TRY(look(feeds, s, receive));
       continue;
     }
     // Side by side, and handed out in the order of the samples.
-    const auto wave = static_cast<std::size_t>(std::min(at_once, count - s));
+    const auto wave = static_cast<std::size_t>(std::min(at_once, count - begin));
+    const std::int64_t* const of_wave = places.data() + begin;
     std::vector<std::vector<NamedTensor>> feeds(wave);
     std::vector<std::vector<std::pair<std::size_t, std::vector<float>>>> seen(wave);
     for (std::size_t k = 0; k < wave; ++k) {
-      MCOMPRESS_ASSIGN(feeds[k], data.sample((s + static_cast<std::int64_t>(k)) * total / count));
+      MCOMPRESS_ASSIGN(feeds[k], split.read(data, of_wave[k]));
     }
     MCOMPRESS_TRY(
         context.executor().try_parallel_for(wave, 1, [&](std::size_t k, std::size_t) -> Status {
-          return look(feeds[k], s + static_cast<std::int64_t>(k),
-                      [&, k](std::size_t i, std::vector<float>& rows) {
-                        seen[k].emplace_back(i, std::move(rows));
-                        rows.clear();
-                      });
+          return look(feeds[k], of_wave[k], [&, k](std::size_t i, std::vector<float>& rows) {
+            seen[k].emplace_back(i, std::move(rows));
+            rows.clear();
+          });
         }));
     for (auto& of_sample : seen) {
       for (auto& [i, rows] : of_sample) receive(i, rows);

@@ -33,7 +33,8 @@ struct UnitInput {
 std::vector<UnitInput> unit_inputs(const std::vector<BlockUnit>& units, bool grouped = false);
 
 struct ObservedRows {
-  std::int64_t samples = 64;  // of the calibration data, spread evenly
+  std::int64_t samples = 64;   // of the calibration data, spread evenly
+  bool leave_judging = false;  // what judges (SampleSplit) is not looked at
   // Rows wanted of all samples together, for an input of so many columns.
   std::function<std::int64_t(std::size_t columns)> wanted;
 };

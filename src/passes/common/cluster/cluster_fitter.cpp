@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "passes/common/blocks/input_grams.h"
+#include "passes/common/sample_split.h"
 #include "support/text.h"
 #include "support/try.h"
 
@@ -121,6 +122,7 @@ Result<std::vector<std::unique_ptr<GramMatrix>>> ClusterFitter::observe(
   std::vector<std::unique_ptr<GramMatrix>> grams(part.size());
   ObservedRows how;
   how.samples = how_.samples;
+  how.leave_judging = judged_;
   how.wanted = [](std::size_t columns) {
     return static_cast<std::int64_t>(std::max<std::size_t>(2048, 2 * columns));
   };
@@ -209,14 +211,17 @@ Status ClusterFitter::fit_by_means(const std::string& why) {
 Status ClusterFitter::fit_to_outputs(double sqnr_db) {
   if (units_.empty()) return ok_status();
   MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
-  Guard guard(*runtime, *context_.calibration_data(), kGuardSamples);
+  DataSource& data = *context_.calibration_data();
+  const SampleSplit split(data, how_.samples);
+  judged_ = true;
+  Guard guard(*runtime, data, split.judging(kGuardSamples));
   MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_, &context_.executor()));
   MCOMPRESS_ASSIGN(const double before, guard.sqnr_db(model_));
   if (before < sqnr_db) {
     return fit_by_means("what was done before keeps " + fixed(before, 1) +
                         " dB of the outputs, and " + fixed(sqnr_db, 1) + " are asked for");
   }
-  Guard rank(*runtime, *context_.calibration_data(), kRankSamples);
+  Guard rank(*runtime, data, split.judging(kRankSamples));
   MCOMPRESS_TRY(rank.open_reference(context_.reference(), model_, &context_.executor()));
   MCOMPRESS_ASSIGN(const std::vector<double> relative, relative_steps(rank, *runtime));
   std::vector<std::size_t> all(units_.size());

@@ -34,8 +34,9 @@ class ClusterFitter {
   Status fit();
   // Entries at even distances, at most `clusters` of them, the widest whose outputs stay
   // `sqnr_db` above the error. Distances of weights are such that one more bit gains as much
-  // everywhere: the effect of each weight on the outputs is measured. Needs data. Where no
-  // distances hold, or the model as it is does not, fit().
+  // everywhere: the effect of each weight on the outputs is measured. Outputs are those on samples
+  // that nothing is fitted to. Needs data. Where no distances hold, or the model as it is does not,
+  // fit().
   Status fit_to_outputs(double sqnr_db);
 
   struct Fitted {
@@ -67,6 +68,7 @@ class ClusterFitter {
   std::vector<UnitInput> inputs_;
   std::vector<std::unique_ptr<GramMatrix>> grams_;  // of all inputs, where they fit in memory
   std::vector<Fitted> fitted_;
+  bool judged_ = false;            // on samples that nothing may be fitted to
   std::vector<double> narrowest_;  // distances whose entries reach the largest weight
   std::optional<double> reached_db_;
 };

@@ -7,6 +7,7 @@
 
 #include "ir/prefix.h"
 #include "passes/common/blocks/input_grams.h"
+#include "passes/common/sample_split.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -15,7 +16,6 @@ namespace {
 constexpr std::size_t kMostColumns = 8192, kMostCross = 4096;
 constexpr std::size_t kHeldRows = 1024;
 constexpr std::size_t kRowsAtOnce = 512;
-constexpr std::int64_t kHeldEach = 5;
 
 using Lists = std::vector<std::vector<float>>;
 
@@ -47,7 +47,7 @@ class LayerObserver {
     }
   }
 
-  Status run(const Model& original, const Model& pruned, std::int64_t samples) {
+  Status run(const Model& original, const Model& pruned, const PruneObservation& how) {
     if (inputs_.empty()) return ok_status();
     SessionOptions options;
     std::vector<std::vector<std::size_t>> readers;  // of each observed value
@@ -70,12 +70,13 @@ class LayerObserver {
       MCOMPRESS_ASSIGN(after, runtime->open(*prefix_of(pruned, options.observed), options));
     }
     DataSource& data = *context_.calibration_data();
-    const std::int64_t total = data.count(), count = std::min(samples, total);
+    const SampleSplit split(data, how.samples);
+    const std::int64_t count = split.count();
     for (std::int64_t s = 0; s < count; ++s) {
       if (context_.progress().cancelled()) {
         return Error(Code::kCancelled, "cancelled", "interrupted while inputs were observed");
       }
-      MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
+      MCOMPRESS_ASSIGN(const auto feeds, split.read(data, s));
       std::vector<Lists> y(inputs_.size()), x(inputs_.size());
       const auto read_into = [&](std::vector<Lists>& lists) {
         return [&, count](std::size_t slot, const TensorView& view) {
@@ -93,9 +94,9 @@ class LayerObserver {
       } else {
         x = y;
       }
-      // Too few samples: nothing is held out.
-      const bool hold = count >= kHeldEach && s % kHeldEach == kHeldEach - 1;
-      for (std::size_t i = 0; i < inputs_.size(); ++i) take(i, hold, y[i], x[i]);
+      for (std::size_t i = 0; i < inputs_.size(); ++i) {
+        take(i, split.judges(s), how.judged, y[i], x[i]);
+      }
     }
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       for (std::size_t g = 0; g < inputs_[i].groups.size(); ++g) flush(i, g, 1);
@@ -112,7 +113,7 @@ class LayerObserver {
     return layers_[inputs_[input].layers.front()];
   }
 
-  void take(std::size_t i, bool hold, const Lists& y, const Lists& x) {
+  void take(std::size_t i, bool hold, bool judged, const Lists& y, const Lists& x) {
     // A value that does not exist on this way through the graph, or is not finite.
     if (x.empty() || y.size() != x.size()) return;
     for (std::size_t g = 0; g < x.size(); ++g) {
@@ -124,6 +125,7 @@ class LayerObserver {
         group.held_x.insert(group.held_x.end(), x[g].begin(), x[g].end());
         continue;
       }
+      if (hold && judged) continue;
       auto& [wait_y, wait_x] = waiting_[i];
       wait_y[g].insert(wait_y[g].end(), y[g].begin(), y[g].end());
       wait_x[g].insert(wait_x[g].end(), x[g].begin(), x[g].end());
@@ -165,7 +167,7 @@ Result<std::vector<PruneInput>> observe_layers(const Model& original, const Mode
                                                std::size_t begin, std::size_t end,
                                                const PruneObservation& how, PassContext& context) {
   LayerObserver observer(layers, begin, end, context);
-  MCOMPRESS_TRY(observer.run(original, pruned, how.samples));
+  MCOMPRESS_TRY(observer.run(original, pruned, how));
   return observer.take_inputs();
 }
 

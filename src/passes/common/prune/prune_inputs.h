@@ -26,6 +26,8 @@ struct PruneInput {
 
 struct PruneObservation {
   std::int64_t samples = 512;  // of the calibration data, spread evenly; each fifth is held out
+  // Of what is held out, nothing is fitted to, not even rows that there is no more room for.
+  bool judged = false;
 };
 
 // Runs both models on the calibration data, which must be there, and looks at the inputs of layers

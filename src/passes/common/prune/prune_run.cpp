@@ -100,7 +100,7 @@ Result<std::vector<double>> PruneRun::global_shares(double sparsity) const {
   if (weighed) {
     for (std::size_t begin = 0; begin < layers_.size();) {
       const std::size_t end = level_end(begin);
-      PruneObservation how{settings_.samples};
+      const PruneObservation how{settings_.samples, settings_.judged};
       MCOMPRESS_ASSIGN(const std::vector<PruneInput> inputs,
                        observe_layers(model_, model_, layers_, begin, end, how, context_));
       for (const PruneInput& input : inputs) {
@@ -162,7 +162,7 @@ Status PruneRun::measure_errors() {
   for (std::size_t begin = 0; begin < layers_.size();) {
     context_.progress().update("measure layers", begin, layers_.size(), "layers");
     const std::size_t end = level_end(begin);
-    PruneObservation how{settings_.samples};
+    const PruneObservation how{settings_.samples, settings_.judged};
     MCOMPRESS_ASSIGN(const std::vector<PruneInput> inputs,
                      observe_layers(model_, model_, layers_, begin, end, how, context_));
     for (const PruneInput& input : inputs) {
@@ -221,7 +221,7 @@ Result<std::vector<double>> PruneRun::model_gains() const {
   for (std::size_t begin = 0; begin < layers_.size();) {
     context_.progress().update("measure layers", begin, layers_.size(), "layers");
     const std::size_t end = level_end(begin);
-    PruneObservation how{kJudges};
+    const PruneObservation how{kJudges};
     MCOMPRESS_ASSIGN(const std::vector<PruneInput> inputs,
                      observe_layers(model_, model_, layers_, begin, end, how, context_));
     for (const PruneInput& input : inputs) {
@@ -329,7 +329,7 @@ Result<std::vector<PrunedLayer>> PruneRun::prune(const std::vector<double>& spar
     const std::size_t end = level_end(begin);
     std::vector<PruneInput> inputs;
     if (looks) {
-      PruneObservation how{settings_.samples};
+      const PruneObservation how{settings_.samples, settings_.judged};
       MCOMPRESS_ASSIGN(inputs, observe_layers(model_, *trial, layers_, begin, end, how, context_));
     }
     std::vector<bool> done(end - begin);

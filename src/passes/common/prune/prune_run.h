@@ -23,6 +23,7 @@ struct PruneSettings {
   };
   Spread spread = Spread::kEven;
   std::int64_t samples = 512;
+  bool judged = false;       // on samples that nothing may be fitted to (SampleSplit)
   std::int64_t levels = 16;  // parts of the network, one after the other
   std::uint64_t statistics_bytes = std::uint64_t{768} << 20;
   // Masks to keep to, by name of the weight: a byte for each element, as it lies in the weight.
