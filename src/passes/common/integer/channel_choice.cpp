@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 
+#include "numeric/noise_kernels.h"
 #include "numeric/patches.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -123,12 +124,13 @@ class Judge {
     for (const ColumnReader& reader : input.readers) {
       for (std::size_t c = 0; c < channels_; ++c) energy_[c] += reader.energy[c];
     }
+    for (const ChannelStats* stats : input.quantized) tiles_.push_back(in_tiles(stats->rows));
   }
 
   double noise(std::span<const double> scales) const {
     double total = 0;
-    for (const ChannelStats* stats : input_.quantized) {
-      total += activation_noise(*stats, scales);
+    for (std::size_t i = 0; i < tiles_.size(); ++i) {
+      total += activation_noise(*input_.quantized[i], tiles_[i], scales);
     }
     const double values = static_cast<double>(input_.quantized.size());
     for (const ColumnReader& reader : input_.readers) {
@@ -138,7 +140,24 @@ class Judge {
   }
 
  private:
-  double activation_noise(const ChannelStats& stats, std::span<const double> scales) const {
+  static std::size_t tiles_of(std::size_t rows) {
+    return (rows + kernel::kRowTile - 1) / kernel::kRowTile;
+  }
+
+  std::vector<float> in_tiles(const std::vector<float>& rows) const {
+    const std::size_t count = rows.size() / channels_;
+    std::vector<float> tiles(tiles_of(count) * kernel::kRowTile * channels_);
+    for (std::size_t r = 0; r < count; ++r) {
+      const std::size_t first = r / kernel::kRowTile * channels_ * kernel::kRowTile;
+      for (std::size_t c = 0; c < channels_; ++c) {
+        tiles[first + c * kernel::kRowTile + r % kernel::kRowTile] = rows[r * channels_ + c];
+      }
+    }
+    return tiles;
+  }
+
+  double activation_noise(const ChannelStats& stats, const std::vector<float>& tiles,
+                          std::span<const double> scales) const {
     double low = 0;
     double high = 0;
     for (std::size_t c = 0; c < channels_; ++c) {
@@ -153,24 +172,19 @@ class Judge {
       factors[c] = static_cast<float>(1 / scales[c]);
       weights[c] = static_cast<float>(scales[c] * scales[c] * energy_[c]);
     }
+    const std::size_t number = tiles_of(rows);
+    std::vector<float> errors(number * kernel::kRowTile);
     double best = std::numeric_limits<double>::infinity();
     for (const double share : {1.0, 0.8, 0.6, 0.45, 0.33}) {
-      const auto step = static_cast<float>((high - low) * share / 255);
-      const float lowest = std::nearbyint(static_cast<float>(low * share) / step);
-      const float per_step = 1 / step;
+      kernel::RowRounding rounding;
+      rounding.factors = factors.data();
+      rounding.weights = weights.data();
+      rounding.step = static_cast<float>((high - low) * share / 255);
+      rounding.lowest = std::nearbyint(static_cast<float>(low * share) / rounding.step);
+      rounding.highest = rounding.lowest + 255.0F;
+      kernel::rounded_row_errors(tiles.data(), number, channels_, rounding, errors.data());
       double sum = 0;
-      for (std::size_t r = 0; r < rows; ++r) {
-        const float* row = stats.rows.data() + r * channels_;
-        float of_row = 0;
-        for (std::size_t c = 0; c < channels_; ++c) {
-          const float x = row[c] * factors[c];
-          constexpr float kMagic = 12582912.0F;  // rounds what is below 2^22 to a whole number
-          const float bounded = std::min(std::max(x * per_step, lowest), lowest + 255.0F);
-          const float error = ((bounded + kMagic) - kMagic) * step - x;
-          of_row += error * error * weights[c];
-        }
-        sum += double{of_row};
-      }
+      for (std::size_t r = 0; r < rows; ++r) sum += double{errors[r]};
       best = std::min(best, sum / static_cast<double>(rows));
     }
     return best;
@@ -192,10 +206,8 @@ class Judge {
     double total = 0;
     for (std::size_t o = 0; o < outputs; ++o) {
       const std::size_t group = o / (outputs / groups);
-      double peak = 0;
-      for (std::size_t i = 0; i < inputs; ++i) {
-        peak = std::max(peak, double{reader.peaks[o * inputs + i]} * scales[group * inputs + i]);
-      }
+      const double peak = kernel::largest_product(reader.peaks.data() + o * inputs,
+                                                  scales.data() + group * inputs, inputs);
       const double step = peak / input_.weight_steps;
       total += step * step / 12 * static_cast<double>(reader.taps) * energy[group];
     }
@@ -205,6 +217,7 @@ class Judge {
   const ChoiceInput& input_;
   std::size_t channels_;
   std::vector<double> energy_;
+  std::vector<std::vector<float>> tiles_;  // the rows of each quantized value, as the kernel wants
 };
 
 struct Exponents {
@@ -298,7 +311,7 @@ Result<std::vector<double>> output_peaks(const LinearOp& op) {
   return peaks;
 }
 
-ScaleChoice choose_scales(const ChoiceInput& input) {
+ScaleChoice choose_scales(const ChoiceInput& input, const Executor& executor) {
   const auto channels = static_cast<std::size_t>(input.channels);
   std::vector<double> largest(channels, 0);
   std::vector<double> square(channels, 0);
@@ -323,12 +336,15 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
   const std::vector<double> reached = largest;
   for (std::vector<double>* numbers : {&largest, &square, &column}) keep_within_reach(*numbers);
 
-  const Judge judge(input);
-  const std::vector<double> ones(channels, 1.0);
-  const double before = judge.noise(ones);
-  double best = before;
   const bool limited = !input.limits.empty();
   const double top = *std::ranges::max_element(largest);
+  struct Candidate {
+    std::vector<double> scales;
+    std::string rule;
+    double noise = 0;
+  };
+  std::vector<Candidate> candidates;
+  candidates.push_back({std::vector<double>(channels, 1.0), {}});
   const auto consider = [&](std::vector<double> scales, std::string rule) {
     // Where some factors are fixed the others are taken relative to the largest value.
     double middle = 0;
@@ -340,11 +356,7 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
       if (limited) scales[c] = std::min(std::max(scales[c], input.limits[c]), 1.0);
       if (!input.fixed.empty() && input.fixed[c]) scales[c] = 1;
     }
-    const double noise = judge.noise(scales);
-    if (!(noise < best)) return;
-    best = noise;
-    choice.scales = std::move(scales);
-    choice.rule = std::move(rule);
+    candidates.push_back({std::move(scales), std::move(rule)});
   };
   for (const bool peaks : {true, false}) {
     const std::vector<double>& activations = peaks ? largest : square;
@@ -368,6 +380,18 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
     std::vector<double> scales(channels);
     for (std::size_t c = 0; c < channels; ++c) scales[c] = std::sqrt(made[c] / column[c]);
     consider(std::move(scales), "cross-layer weights");
+  }
+  const Judge judge(input);
+  executor.parallel_for(candidates.size(), 1, [&](std::size_t i, std::size_t) {
+    candidates[i].noise = judge.noise(candidates[i].scales);
+  });
+  const double before = candidates.front().noise;
+  double best = before;
+  for (Candidate& candidate : candidates) {
+    if (!(candidate.noise < best)) continue;
+    best = candidate.noise;
+    choice.scales = std::move(candidate.scales);
+    choice.rule = std::move(candidate.rule);
   }
   if (!choice.scales.empty() && best > 0) choice.gain_db = 10 * std::log10(before / best);
   return choice;
