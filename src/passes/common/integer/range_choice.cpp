@@ -244,7 +244,7 @@ Result<std::unique_ptr<Session>> RangeChoice::keep_best(const Emit& emit, Guard&
   bool side_by_side = context.memory_budget() == 0;
   for (Trial& trial : trials) {
     MCOMPRESS_TRY(emit_trial(emit, trial));
-    if (trial.model != nullptr) {
+    if (&trial == trials.data() && trial.model != nullptr) {
       side_by_side = side_by_side && initializer_bytes(*trial.model) <= kFewBytes;
     }
     if (side_by_side) continue;
