@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
+#include <optional>
 
 #include "numeric/noise_kernels.h"
 #include "numeric/patches.h"
@@ -88,6 +92,97 @@ class ChannelWatch {
   ChannelStats stats_;
   double seen_ = 0;
   bool broken_ = false;
+};
+
+// Runs that go on at the same time see each value in the order of their samples.
+class Turns {
+ public:
+  Turns(std::size_t values, std::size_t samples) : next_(values, 0), ended_(samples, false) {}
+
+  // Returns when every earlier sample has passed the value or has ended.
+  void await(std::size_t value, std::size_t sample) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] {
+      std::size_t& next = next_[value];
+      while (next < sample && ended_[next]) ++next;
+      return next >= sample;
+    });
+  }
+  void pass(std::size_t value, std::size_t sample) {
+    const std::lock_guard lock(mutex_);
+    next_[value] = std::max(next_[value], sample + 1);
+    changed_.notify_all();
+  }
+  void end(std::size_t sample) {
+    const std::lock_guard lock(mutex_);
+    ended_[sample] = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::size_t> next_;  // by value, the sample whose turn it is
+  std::vector<bool> ended_;
+};
+
+// Shows the values of some samples to their watches, on some threads.
+class ChannelRuns {
+ public:
+  ChannelRuns(Session& session, DataSource& data, std::vector<ChannelWatch>& watches,
+              std::int64_t count)
+      : session_(session),
+        data_(data),
+        watches_(watches),
+        count_(count),
+        turns_(watches.size(), static_cast<std::size_t>(count)) {}
+
+  // The failure of the earliest sample counts.
+  Status run(const Executor& executor, int threads) {
+    executor.parallel_for(static_cast<std::size_t>(threads), 1, [this](std::size_t, std::size_t) {
+      for (std::int64_t s = next_++; s < count_ && !failed_; s = next_++) {
+        Status status = observe(s);
+        turns_.end(static_cast<std::size_t>(s));
+        if (status.ok()) continue;
+        const std::lock_guard lock(mutex_);
+        if (!failed_ || s < failed_sample_) failure_ = std::move(status).error();
+        failed_sample_ = failed_ ? std::min(failed_sample_, s) : s;
+        failed_ = true;
+      }
+    });
+    if (failed_) return std::move(*failure_);
+    return ok_status();
+  }
+
+ private:
+  Status observe(std::int64_t s) {
+    std::vector<NamedTensor> feeds;
+    {
+      const std::lock_guard lock(mutex_);
+      MCOMPRESS_ASSIGN(feeds, data_.sample(s * data_.count() / count_));
+    }
+    const auto sample = static_cast<std::size_t>(s);
+    return session_.observe(feeds, [&](std::size_t slot, const TensorView& view) {
+      turns_.await(slot, sample);
+      const bool both = count_ == 1;
+      const std::int64_t holders = std::max<std::int64_t>(count_ / 2, 1);
+      if (both || s % 2 == 0) watches_[slot].see(view, 0, s);
+      if (both || s % 2 == 1) watches_[slot].see(view, (kRows + holders - 1) / holders, s);
+      turns_.pass(slot, sample);
+      return ok_status();
+    });
+  }
+
+  Session& session_;
+  DataSource& data_;
+  std::vector<ChannelWatch>& watches_;
+  std::int64_t count_;
+  Turns turns_;
+  std::atomic<std::int64_t> next_ = 0;  // taken in order: what waits, waits for what is running
+  std::mutex mutex_;
+  std::atomic<bool> failed_ = false;
+  std::int64_t failed_sample_ = 0;
+  std::optional<Error> failure_;
 };
 
 // f(output, input channel, |W|) over the elements of a weight.
@@ -259,18 +354,11 @@ Result<ChannelStatsMap> observe_channels(
     watches.emplace_back(from_end);
   }
   MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
-  const std::int64_t total = data.count();
-  const std::int64_t count = std::min(samples, total);
-  for (std::int64_t s = 0; s < count; ++s) {
-    MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
-    MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
-      const bool both = count == 1;
-      const std::int64_t holders = std::max<std::int64_t>(count / 2, 1);
-      if (both || s % 2 == 0) watches[slot].see(view, 0, s);
-      if (both || s % 2 == 1) watches[slot].see(view, (kRows + holders - 1) / holders, s);
-      return ok_status();
-    }));
-  }
+  constexpr int kMostRuns = 4;  // at once: each holds what the model needs
+  const int threads =
+      options.count_memory ? 1 : std::clamp(context.executor().threads(), 1, kMostRuns);
+  MCOMPRESS_TRY(ChannelRuns(*session, data, watches, std::min(samples, data.count()))
+                    .run(context.executor(), threads));
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (watches[i].sound()) map.emplace(values[i].first, watches[i].take());
   }

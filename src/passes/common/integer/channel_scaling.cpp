@@ -159,10 +159,6 @@ class ScalingRun {
                                                    : "equalize";
     ReportScope& step = context_.report().item("steps", name);
     const std::int64_t runs_before = verdicts_.runs();
-    double before = 0;
-    if (options_.judge) {
-      MCOMPRESS_ASSIGN(before, verdicts_.before(model_));
-    }
     const std::unique_ptr<Model> untouched = model_.clone();
     const std::size_t decisions = context_.explain().all().size();
     MCOMPRESS_ASSIGN(stats_, observe_channels(model_, context_, watched(), options_.samples));
@@ -175,6 +171,7 @@ class ScalingRun {
     for (const Insertion& insertion : inserts_) MCOMPRESS_TRY(insert(insertion));
     context_.report().count(options_.insert ? "inserted" : "scaled", scaled_);
     if (options_.judge && scaled_ + absorbed_ > 0) {
+      MCOMPRESS_ASSIGN(const double before, verdicts_.before(*untouched));
       MCOMPRESS_ASSIGN(const double after, verdicts_.after(model_));
       const bool kept = after > before + kLeastGain;
       context_.diagnostics().note(
