@@ -141,7 +141,7 @@ class PipelineRun {
     const std::size_t decisions = explain_.all().size();
     const Datum passes = passes_so_far();
     const std::size_t dumps = dumps_;
-    const Status status = converge(group, false, [&] {
+    Status status = converge(group, false, [&] {
       if (reference.valid() || !applied_since(decisions)) return;
       reference = std::async(std::launch::async, [&] { guard_->remember(*start); });
     });
