@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <future>
 #include <system_error>
 
 #include "gates.h"
@@ -21,9 +22,8 @@
 namespace mcompress::tools {
 namespace {
 
-using Options = CompressOptions;
-
 constexpr std::int64_t kProofSamples = 16;
+constexpr std::uint64_t kLarge = 256 << 20;  // bytes of a model
 
 class Compression {
  public:
@@ -321,8 +321,7 @@ class Compression {
   // The checker, the runtime, and the original beside the result on what data there is.
   Status prove() {
     if (!options_.verify) {
-      if (job_.command != "explain")
-        console_.say("not verified: --no-verify");  // it has no such flag
+      if (job_.command != "explain") console_.say("not verified: --no-verify");
       return ok_status();
     }
     if (Status sound = check_model(model()); !sound.ok()) {
@@ -336,6 +335,9 @@ class Compression {
       console_.show(found);
     }
     const int threads = static_cast<int>(options_.threads);
+    auto counting = std::async(opens_two() ? std::launch::async : std::launch::deferred, [this] {
+      return count_integer_kernels(*runtime_, model(), target_->target());
+    });
     const bool will_run =
         calib_ != nullptr || eval_ != nullptr || options_.bench || job_.translates;
     after_.emplace(*runtime_, model(), options_.output.empty() ? "result" : options_.output,
@@ -350,17 +352,18 @@ class Compression {
       return sound_or_ours(std::move(error));
     }
     if (job_.translates) MCOMPRESS_TRY(prove_equal(**opened));
-    MCOMPRESS_TRY(count_kernels());
     DataSource* data = calib_ != nullptr ? calib_.get() : eval_.get();
     if (data != nullptr && data->count() > 0) {
       MCOMPRESS_ASSIGN(Session * reference, before_->session());
       CompareOptions compare;
       compare.limit = std::max(kProofSamples, data->fixed_batch());
+      compare.threads = options_.memory_budget > 0 ? 1 : static_cast<int>(options_.jobs);
       MCOMPRESS_ASSIGN(comparison_,
                        compare_outputs(*reference, **opened, *data, compare, console_));
-      root().set("comparison", to_datum(*comparison_));
       console_.show(warnings_about(*comparison_));
     }
+    MCOMPRESS_TRY(count_kernels(counting));
+    if (comparison_) root().set("comparison", to_datum(*comparison_));
     if (eval_ != nullptr) {
       MCOMPRESS_ASSIGN(
           quality_,
@@ -382,11 +385,16 @@ class Compression {
     return ok_status();
   }
 
+  // Whether the result may be in two sessions at once.
+  bool opens_two() const {
+    const bool counts = target_->target().runtime == "onnxruntime";
+    return counts && options_.memory_budget == 0 && loaded_.size.total() < kLarge;
+  }
+
   // Which of the nodes that were meant for integers the runtime executes so.
-  Status count_kernels() {
-    const Target& target = target_->target();
-    if (target.runtime != "onnxruntime") return ok_status();
-    auto counted_kernels = count_integer_kernels(*runtime_, model(), target);
+  Status count_kernels(std::future<Result<IntegerKernels>>& counting) {
+    if (target_->target().runtime != "onnxruntime") return ok_status();
+    auto counted_kernels = counting.get();
     if (!counted_kernels.ok()) {
       if (counted_kernels.error().code != Code::kUnsupported) {
         return std::move(counted_kernels).error();
@@ -425,7 +433,6 @@ class Compression {
                                  {options_.output, {}, {}}));
     }
     comparison_ = std::move(*found);
-    root().set("comparison", to_datum(*comparison_));
     return ok_status();
   }
 
@@ -530,12 +537,7 @@ class Compression {
     root().set("recipe", print_recipe(recipe_, builtin_passes()));
     add_coverage(coverage_, root().child("coverage"));
     add_decisions(explain_, root());
-    for (std::size_t i = 0; i < latency_.size(); ++i) {
-      ReportScope& scope = root().child("latency").child(i == 0 ? "before" : "after");
-      scope.seconds("p50", latency_[i].p50_ms / 1e3);
-      scope.seconds("p90", latency_[i].p90_ms / 1e3);
-      scope.seconds("load", latency_[i].load_ms / 1e3);
-    }
+    add_latency(latency_, root());
     report_.add_diagnostics(diagnostics_);
   }
 
@@ -560,7 +562,7 @@ class Compression {
   }
 
   Job job_;
-  const Options& options_;
+  const CompressOptions& options_;
   Console& console_;
   LoadedModel loaded_;
   std::unique_ptr<Model> original_;

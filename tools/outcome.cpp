@@ -255,6 +255,15 @@ std::string kernels_text(const IntegerKernels& kernels, bool all) {
   return text;
 }
 
+void add_latency(std::span<const BenchTimes> times, ReportScope& report) {
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    ReportScope& scope = report.child("latency").child(i == 0 ? "before" : "after");
+    scope.seconds("p50", times[i].p50_ms / 1e3);
+    scope.seconds("p90", times[i].p90_ms / 1e3);
+    scope.seconds("load", times[i].load_ms / 1e3);
+  }
+}
+
 void add_kernels(const IntegerKernels& kernels, ReportScope& scope) {
   scope.count("planned", kernels.planned);
   scope.count("integer", kernels.integer);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ void add_decisions(const Explain& explain, ReportScope& scope);
 // "12 of 12 planned nodes run in integers: QLinearConv 9, ...", then a line per node that does not.
 std::string kernels_text(const IntegerKernels& kernels, bool all);
 void add_kernels(const IntegerKernels& kernels, ReportScope& scope);
+// As "latency", before and after.
+void add_latency(std::span<const BenchTimes> times, ReportScope& report);
 // All decisions as a table: tensor, form, SQNR, bytes, reason.
 Table decision_table(const Explain& explain);
 // The steps that passes reported (the lists "steps" of a report's "passes"): runs of the model,

@@ -49,9 +49,10 @@ struct Comparison {
 struct CompareOptions {
   std::vector<std::string> outputs;  // empty: every output that both sessions have
   std::int64_t limit = 0;            // first N samples; 0: all
+  int threads = 1;                   // samples at once, which changes no figure; 0: as processors
 };
 
-// Runs both sessions on the same samples, one by one, and accumulates errors without keeping
+// Runs both sessions on the same samples and accumulates errors without keeping
 // results; samples that do not fill a batch of fixed size are left out. Fails with kInput when an
 // output is missing.
 Result<Comparison> compare_outputs(Session& reference, Session& candidate, DataSource& data,

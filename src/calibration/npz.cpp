@@ -4,6 +4,7 @@
 #include <zip.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -171,14 +172,16 @@ class ZipEntryBytes final : public ByteSource {
       return ok_status();
     }
     if (out.empty()) return ok_status();
-    MCOMPRESS_TRY(go_to(offset));
-    MCOMPRESS_TRY(read_on(out));
+    Cursor& cursor = nearest(offset);
+    cursor.used = ++turn_;
+    MCOMPRESS_TRY(go_to(cursor, offset));
+    MCOMPRESS_TRY(read_on(cursor, out));
     // At the end the library compares checksums; it does so when it is asked for more.
-    if (position_ == entry_.bytes) {
+    if (cursor.position == entry_.bytes) {
       std::byte extra{};
-      const zip_int64_t got = zip_fread(file_.get(), &extra, 1);
-      if (got < 0) return failure();
-      file_.reset();
+      const zip_int64_t got = zip_fread(cursor.file.get(), &extra, 1);
+      if (got < 0) return failure(cursor);
+      cursor.file.reset();
       if (got > 0) {
         kept_.clear();
         return bad("zip-entry-longer", "more bytes than the " + std::to_string(entry_.bytes) +
@@ -189,46 +192,69 @@ class ZipEntryBytes final : public ByteSource {
   }
 
  private:
-  Status go_to(std::uint64_t offset) {
-    if (file_ != nullptr && stored_ && position_ != offset) {
-      if (zip_fseek(file_.get(), static_cast<zip_int64_t>(offset), SEEK_SET) != 0) return failure();
-      position_ = offset;
+  // A place up to which the entry was unpacked.
+  struct Cursor {
+    ZipFile file;  // null: not begun, or read to the end
+    std::uint64_t position = 0;
+    std::uint64_t used = 0;
+  };
+
+  // Behind which the least has to be unpacked; else the one that was not used the longest. Threads
+  // that each read a part of the samples come back to theirs in turn.
+  Cursor& nearest(std::uint64_t offset) {
+    Cursor* best = nullptr;
+    for (Cursor& cursor : cursors_) {
+      const bool before = cursor.file != nullptr && (stored_ || cursor.position <= offset);
+      if (before && (best == nullptr || cursor.position > best->position)) best = &cursor;
+    }
+    return best != nullptr ? *best
+                           : *std::ranges::min_element(cursors_, {}, [](const Cursor& cursor) {
+                               return cursor.file != nullptr ? cursor.used : 0;
+                             });
+  }
+
+  Status go_to(Cursor& cursor, std::uint64_t offset) {
+    if (cursor.file != nullptr && stored_ && cursor.position != offset) {
+      if (zip_fseek(cursor.file.get(), static_cast<zip_int64_t>(offset), SEEK_SET) != 0) {
+        return failure(cursor);
+      }
+      cursor.position = offset;
       return ok_status();
     }
-    if (file_ == nullptr || position_ > offset) {
-      file_.reset(zip_fopen_index(zip_->archive.get(), entry_.index, 0));
-      if (file_ == nullptr) {
+    if (cursor.file == nullptr || cursor.position > offset) {
+      cursor.file.reset(zip_fopen_index(zip_->archive.get(), entry_.index, 0));
+      if (cursor.file == nullptr) {
         return zip_->failure("zip-entry-unreadable", zip_strerror(zip_->archive.get()));
       }
-      position_ = 0;
-      if (stored_ && offset != 0) return go_to(offset);
+      cursor.position = 0;
+      if (stored_ && offset != 0) return go_to(cursor, offset);
     }
-    std::vector<std::byte> skipped(std::min<std::uint64_t>(offset - position_, 64 << 10));
-    while (position_ < offset) {
-      const std::uint64_t step = std::min<std::uint64_t>(skipped.size(), offset - position_);
-      MCOMPRESS_TRY(read_on(std::span(skipped).first(static_cast<std::size_t>(step))));
+    std::vector<std::byte> skipped(std::min<std::uint64_t>(offset - cursor.position, 64 << 10));
+    while (cursor.position < offset) {
+      const std::uint64_t step = std::min<std::uint64_t>(skipped.size(), offset - cursor.position);
+      MCOMPRESS_TRY(read_on(cursor, std::span(skipped).first(static_cast<std::size_t>(step))));
     }
     return ok_status();
   }
-  Status read_on(std::span<std::byte> out) {
+  Status read_on(Cursor& cursor, std::span<std::byte> out) {
     while (!out.empty()) {
-      const zip_int64_t got = zip_fread(file_.get(), out.data(), out.size());
-      if (got < 0) return failure();
-      if (got == 0) return ends_early(position_, out.size(), position_);
-      if (!stored_ && position_ == kept_.size() && kept_.size() < kKeptBytes) {
+      const zip_int64_t got = zip_fread(cursor.file.get(), out.data(), out.size());
+      if (got < 0) return failure(cursor);
+      if (got == 0) return ends_early(cursor.position, out.size(), cursor.position);
+      if (!stored_ && cursor.position == kept_.size() && kept_.size() < kKeptBytes) {
         kept_.reserve(std::min<std::uint64_t>(entry_.bytes, kKeptBytes));
         const auto room =
             std::min<std::uint64_t>(static_cast<std::uint64_t>(got), kKeptBytes - kept_.size());
         kept_.insert(kept_.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(room));
       }
-      position_ += static_cast<std::uint64_t>(got);
+      cursor.position += static_cast<std::uint64_t>(got);
       out = out.subspan(static_cast<std::size_t>(got));
     }
     return ok_status();
   }
-  Error failure() {
-    Error error = zip_->failure("zip-entry-damaged", zip_file_strerror(file_.get()));
-    file_.reset();
+  Error failure(Cursor& cursor) {
+    Error error = zip_->failure("zip-entry-damaged", zip_file_strerror(cursor.file.get()));
+    cursor.file.reset();
     kept_.clear();  // what came before the damage was not checked yet
     return error;
   }
@@ -236,8 +262,8 @@ class ZipEntryBytes final : public ByteSource {
   ZipHandle zip_;
   NpzArchive::Entry entry_;
   bool stored_;
-  ZipFile file_;  // null: not begun, or read to the end
-  std::uint64_t position_ = 0;
+  std::array<Cursor, 4> cursors_;
+  std::uint64_t turn_ = 0;
   // What was unpacked first is often wanted again, and going back would unpack it all once more.
   static constexpr std::size_t kKeptBytes = 2 << 20;
   std::vector<std::byte> kept_;

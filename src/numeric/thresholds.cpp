@@ -7,6 +7,7 @@
 
 #include "numeric/fixed_math.h"
 #include "numeric/kernels.h"
+#include "numeric/noise_kernels.h"
 
 namespace mcompress {
 namespace {
@@ -122,40 +123,48 @@ class Divergence {
  public:
   explicit Divergence(const Columns& columns) : columns_(columns) {
     cumulative_.assign(columns.counts.size() + 1, 0);
+    filled_.assign(columns.counts.size() + 1, 0);
     own_.assign(columns.counts.size(), 0.0);
     const double total = static_cast<double>(columns.total);
     for (std::size_t i = 0; i < columns.counts.size(); ++i) {
       cumulative_[i + 1] = cumulative_[i] + columns.counts[i];
+      filled_[i + 1] = filled_[i] + (columns.counts[i] > 0 ? 1 : 0);
       own_[i] = self_information(columns.counts[i], total);
     }
   }
 
   // Sum of p log2(p / q) over the bins where p > 0; infinite when there is no mass inside.
-  double operator()(std::size_t begin, std::size_t end, std::size_t levels) const {
+  double operator()(std::size_t begin, std::size_t end, std::size_t levels) {
     const std::vector<std::uint64_t>& counts = columns_.counts;
     const std::uint64_t below = cumulative_[begin];
     const std::uint64_t above = cumulative_.back() - cumulative_[end];
     const std::uint64_t inside = cumulative_[end] - cumulative_[begin];
     if (inside == 0) return std::numeric_limits<double>::infinity();
     const double total = static_cast<double>(cumulative_.back());
-    std::uint64_t support = 0;
+    std::uint64_t support = filled_[end] - filled_[begin];
     const std::size_t width = end - begin;
-    for (std::size_t i = begin; i < end; ++i) support += counts[i] > 0 ? 1 : 0;
     // The end bins take the mass that was clipped.
     support += counts[begin] == 0 && below > 0 ? 1 : 0;
     support += counts[end - 1] == 0 && above > 0 ? 1 : 0;
     constexpr double kMix = 1.0 / 4096.0;
     const double uniform = kMix / static_cast<double>(support);
-    double sum = 0.0;
+    const auto border = [&](std::size_t level) { return begin + level * width / levels; };
+    // What stands for a bin of each level, and the logarithms of these.
+    expected_.resize(levels);
+    logarithms_.resize(levels);
     for (std::size_t level = 0; level < levels; ++level) {
-      const std::size_t from = begin + level * width / levels;
-      const std::size_t to = begin + (level + 1) * width / levels;
-      std::uint64_t non_empty = 0;
-      for (std::size_t i = from; i < to; ++i) non_empty += counts[i] > 0 ? 1 : 0;
+      const std::size_t from = border(level), to = border(level + 1);
+      const std::uint64_t non_empty = filled_[to] - filled_[from];
       const double share =
           non_empty == 0 ? 0.0
                          : (1.0 - kMix) * static_cast<double>(cumulative_[to] - cumulative_[from]) /
                                (static_cast<double>(inside) * static_cast<double>(non_empty));
+      expected_[level] = share + uniform;
+    }
+    kernel::log2_each(expected_.data(), levels, logarithms_.data());
+    double sum = 0.0;
+    for (std::size_t level = 0; level < levels; ++level) {
+      const std::size_t from = border(level), to = border(level + 1);
       std::uint64_t mass = cumulative_[to] - cumulative_[from];
       double information = 0.0;
       for (std::size_t i = from; i < to; ++i) information += own_[i];
@@ -170,7 +179,7 @@ class Divergence {
         }
       }
       sum += information;
-      if (mass > 0) sum -= static_cast<double>(mass) / total * fixed_log2(share + uniform);
+      if (mass > 0) sum -= static_cast<double>(mass) / total * logarithms_[level];
     }
     return sum;
   }
@@ -183,8 +192,9 @@ class Divergence {
   }
 
   const Columns& columns_;
-  std::vector<std::uint64_t> cumulative_;
-  std::vector<double> own_;  // p log2 p of each bin
+  std::vector<std::uint64_t> cumulative_, filled_;  // values, and bins with any, below each bin
+  std::vector<double> own_;                         // p log2 p of each bin
+  std::vector<double> expected_, logarithms_;       // by level
 };
 
 // The candidate ends between `nearest` and `farthest` bins away, 128 of them at most, the farthest
@@ -286,7 +296,7 @@ Range entropy_range(const Histogram& histogram, QuantType type, RangeShape shape
   const std::size_t levels = std::size_t{1} << (symmetric ? type.bits - 1 : type.bits);
   const std::size_t size = columns.counts.size();
   if (size <= levels) return full;
-  const Divergence divergence(columns);
+  Divergence divergence(columns);
   const auto zero = static_cast<std::size_t>(-columns.first);
   std::size_t begin = 0, end = size;
   double best = divergence(begin, end, levels);
@@ -314,10 +324,13 @@ Range entropy_range(const Histogram& histogram, QuantType type, RangeShape shape
       }
     }
   };
-  const int rounds = symmetric ? 1 : 2;
-  for (int round = 0; round < rounds; ++round) {
+  move_end();
+  move_begin();
+  // Again where the other end has moved since: the same candidates would be no better.
+  if (!symmetric && begin > 0) {
+    const std::size_t end_before = end;
     move_end();
-    move_begin();
+    if (end != end_before) move_begin();
   }
   const double lo = begin == 0 ? static_cast<double>(full.lo)
                                : columns.low_edge(columns.first + static_cast<std::int64_t>(begin));

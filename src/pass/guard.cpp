@@ -207,6 +207,7 @@ void NumericGuard::remember(const Model& model) {
   outputs_.clear();
   reference_.clear();
   fused_reference_.clear();
+  fused_model_.reset();
   why_no_reference_.clear();
   opens_ = false;
   if (draws_random_numbers(model)) {
@@ -235,11 +236,13 @@ void NumericGuard::remember(const Model& model) {
     auto measured = run_once(**session, outputs_, std::move(sample).value());
     if (measured.ok()) reference_.push_back(std::move(measured).value());
   }
-  if (restores_codes(model)) remember_fused(model);
+  if (restores_codes(model)) fused_model_ = model.clone();
 }
 
-void NumericGuard::remember_fused(const Model& model) {
-  auto session = open(model, true);
+void NumericGuard::remember_fused() {
+  if (fused_model_ == nullptr) return;
+  const std::unique_ptr<Model> model = std::move(fused_model_);
+  auto session = open(*model, true);
   if (!session.ok()) return;
   for (const Run& run : reference_) {
     auto fused = run_once(**session, outputs_, run.feeds);
@@ -257,14 +260,16 @@ std::string NumericGuard::broken_by(Session& candidate, const std::vector<Run>& 
   return {};
 }
 
-Verdict NumericGuard::compare(const Model& candidate) {
+Verdict NumericGuard::compare(const Model& candidate, const std::function<void()>& remembered) {
   Verdict verdict;
   verdict.sites = 1;
+  const bool possible = remembered || opens_ || !reference_.empty();
+  auto session = possible ? open(candidate) : std::unique_ptr<Session>();
+  if (remembered) remembered();
   if (!opens_ && reference_.empty()) {
     verdict.why_not = why_no_reference_;
     return verdict;
   }
-  auto session = open(candidate);
   if (!session.ok()) {
     verdict.broken = "the runtime refuses it: " + session.error().diagnostic.message;
     return verdict;
@@ -275,10 +280,11 @@ Verdict NumericGuard::compare(const Model& candidate) {
   }
   verdict.checked = 1;
   verdict.broken = broken_by(**session, reference_);
-  if (!verdict.holds() && !fused_reference_.empty() && computes_on_codes(candidate)) {
-    auto fused = open(candidate, true);
-    if (fused.ok()) verdict.broken = broken_by(**fused, fused_reference_);
-  }
+  if (verdict.holds() || !computes_on_codes(candidate)) return verdict;
+  remember_fused();
+  if (fused_reference_.empty()) return verdict;
+  auto fused = open(candidate, true);
+  if (fused.ok()) verdict.broken = broken_by(**fused, fused_reference_);
   return verdict;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ class NumericGuard {
   void remember(const Model& model);
   // Why the calibration data could not be read for that; empty: they could.
   const std::optional<Error>& unreadable() const { return unreadable_; }
-  Verdict compare(const Model& candidate);
+  // `remembered`: where remember() runs at the same time, returns when it has ended.
+  Verdict compare(const Model& candidate, const std::function<void()>& remembered = nullptr);
 
   // What changed between two states of one model (see changes_between).
   Verdict compare_sites(const Model& before, const Model& after);
@@ -49,7 +51,7 @@ class NumericGuard {
   };
   // What is too far away from one of the runs, or fails; empty: nothing.
   std::string broken_by(Session& candidate, const std::vector<Run>& runs) const;
-  void remember_fused(const Model& model);
+  void remember_fused();
   static Result<Run> run_once(Session& session, std::span<const std::string> outputs,
                               std::vector<NamedTensor> feeds);
   Result<Run> run_made_up(Session& session, std::span<const std::string> outputs);
@@ -68,8 +70,10 @@ class NumericGuard {
   std::vector<std::string> outputs_;
   std::vector<Run> reference_;
   // The same by the runtime's own fusions; only of models that restore and quantize activations. A
-  // code that is rounded the other way is no error of a pass that does what the runtime does.
+  // code that is rounded the other way is no error of a pass that does what the runtime does. Found
+  // when the first comparison needs it, from `fused_model_`.
   std::vector<Run> fused_reference_;
+  std::unique_ptr<Model> fused_model_;
   std::string why_no_reference_;
   std::optional<Error> unreadable_;
   bool opens_ = false;  // the runtime takes the model to be compared with

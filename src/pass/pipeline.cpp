@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <future>
 #include <optional>
 
@@ -134,17 +135,23 @@ class PipelineRun {
   Status guarded(const StepGroup& group) {
     if (mode_ != GuardMode::kModel) return converge(group, mode_ == GuardMode::kSite);
     auto start = model_.clone();
-    // The passes only read tensors, which never change: the model as it was can run beside them.
-    auto reference = std::async(std::launch::async, [&] { guard_->remember(*start); });
+    // The passes only read tensors, which never change: the model as it was can run beside them,
+    // from the first change on.
+    std::future<void> reference;
     const std::size_t decisions = explain_.all().size();
     const Datum passes = passes_so_far();
     const std::size_t dumps = dumps_;
-    const Status status = converge(group, false);
-    reference.wait();
+    Status status = converge(group, false, [&] {
+      if (reference.valid() || !applied_since(decisions)) return;
+      reference = std::async(std::launch::async, [&] { guard_->remember(*start); });
+    });
+    if (!reference.valid()) return status;
+    const bool side_by_side = status.ok() && services_.memory_budget == 0;
+    if (!side_by_side) reference.wait();
     MCOMPRESS_TRY(status);
+    const Verdict verdict =
+        guard_->compare(model_, side_by_side ? [&] { reference.wait(); } : std::function<void()>());
     if (guard_->unreadable()) return *guard_->unreadable();
-    if (!applied_since(decisions)) return ok_status();
-    const Verdict verdict = guard_->compare(model_);
     if (verdict.holds()) {
       add(verdict);
       return ok_status();
@@ -170,7 +177,9 @@ class PipelineRun {
                        [](const Decision& decision) { return decision.applied; });
   }
 
-  Status converge(const StepGroup& group, bool check_each) {
+  // `ran`: called after every step.
+  Status converge(const StepGroup& group, bool check_each,
+                  const std::function<void()>& ran = nullptr) {
     const std::size_t decisions = explain_.all().size();
     Worklist worklist(group.cleans);
     for (std::size_t place = 0; worklist.next(place);) {
@@ -182,12 +191,15 @@ class PipelineRun {
       Outcome outcome =
           check_each ? guarded_step(step, mode_ == GuardMode::kModel, turn) : run_step(step, turn);
       MCOMPRESS_TRY(outcome.status);
+      if (ran) ran();
       // Types are no edit, but others may now see what they could not: they look again.
       const bool learned = infers && known_about_types(model_.graph()) != known;
       worklist.ran(place, outcome.changed || learned, info_of(step).idempotent);
       if (outcome.banned) worklist.ban(place);
     }
-    return in_functions(group, check_each);
+    MCOMPRESS_TRY(in_functions(group, check_each));
+    if (ran) ran();
+    return ok_status();
   }
 
   // The same steps in the bodies of functions. Those are compared as part of the whole model only:

@@ -56,7 +56,8 @@ class Equalize final : public Pass {
     ChannelScalingOptions scaling;
     scaling.judge = judge;
     scaling.absorb = options_.absorb_bias;
-    return scale_channels(model, context, Selection(options_.include, options_.exclude), scaling);
+    return scale_channels(model, context, Selection(options_.include, options_.exclude),
+                          std::span(&scaling, 1));
   }
 
  private:

@@ -181,9 +181,11 @@ class QuantizeStatic final : public Pass {
     MCOMPRESS_TRY(choose_ranges(model, context, selection, plan_options));
     if (wants_gptq(context.target()) && context.calibration_data() != nullptr) {
       MCOMPRESS_TRY(round_weights(model, context, selection, plan_options));
+      opened_.session.reset();
     }
     if (needs_guard(context)) {
       MCOMPRESS_TRY(guard(model, context, selection, plan_options));
+      opened_.session.reset();
       if (only_measures(context)) return ok_status();
     }
     MCOMPRESS_TRY(correct_biases(model, context, selection, plan_options));
@@ -338,8 +340,14 @@ class QuantizeStatic final : public Pass {
     if (plan.nodes.empty()) return ok_status();
     MCOMPRESS_TRY(ranges_->judge(*copy, plan, context));
     MCOMPRESS_ASSIGN(Guard guard, reference_guard(*copy, *quiet.table, context));
-    MCOMPRESS_TRY(ranges_->keep_best(
-        [&] { return sqnr_of(*copy, context, selection, quiet, guard); }, context.report()));
+    const auto emit = [&]() -> Result<std::unique_ptr<Model>> {
+      MCOMPRESS_ASSIGN(StaticTrial attempt, trial(*copy, context, selection, quiet));
+      if (attempt.integer_nodes == 0) attempt.model.reset();
+      return std::move(attempt.model);
+    };
+    MCOMPRESS_ASSIGN(opened_.session, ranges_->keep_best(emit, guard, context));
+    opened_.keep_float = quiet.keep_float;
+    opened_.scales = emit_options(plan, *quiet.table, context.target()).scales;
     forget_other_scales(plan);
     return ok_status();
   }
@@ -415,6 +423,10 @@ class QuantizeStatic final : public Pass {
     MCOMPRESS_TRY(emit_static(plan, context.target(), written, edit, context.tensors(),
                               context.executor(), decisions));
     if (alone) trial.own = written_output(plan, *alone);
+    if (!alone && opened_.session != nullptr && options.keep_float == opened_.keep_float &&
+        written.scales == opened_.scales) {
+      trial.session = std::move(opened_.session);
+    }
     for (const Decision& decision : decisions.all()) {
       if (decision.sqnr_db) trial.weight_sqnr[decision.subject] = *decision.sqnr_db;
     }
@@ -471,9 +483,17 @@ class QuantizeStatic final : public Pass {
                : restore_precision(model, context, plan, scales, emit, wanted, chosen);
   }
 
+  // A session of what some options give, opened before: once.
+  struct Opened {
+    std::unique_ptr<Session> session;
+    std::set<std::uint32_t> keep_float;
+    std::map<std::uint32_t, ActivationScale> scales;
+  };
+
   Options options_;
   Effort effort_;
   std::optional<RangeChoice> ranges_;
+  Opened opened_;
   BiasShifts bias_shifts_;
   RoundedWeights rounded_;
 };

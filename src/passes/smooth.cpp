@@ -57,7 +57,8 @@ class Smooth final : public Pass {
     MCOMPRESS_ASSIGN(const bool may, may_change_calibrated_model(model, context));
     if (!may) return ok_status();
     const Selection selection(options_.include, options_.exclude);
-    ChannelScalingOptions scaling;
+    std::vector<ChannelScalingOptions> runs(1);
+    ChannelScalingOptions& scaling = runs.front();
     scaling.normalized = true;
     scaling.judge = judge;
     if (effort_of(options_.effort) != Effort::kBest) {
@@ -65,10 +66,11 @@ class Smooth final : public Pass {
       scaling.judges = kQuickSamples;
     }
     // What costs nothing when the model runs comes first and is judged by itself.
-    MCOMPRESS_TRY(scale_channels(model, context, selection, scaling));
-    if (!options_.smooth_insert) return ok_status();
-    scaling.insert = true;
-    return scale_channels(model, context, selection, scaling);
+    if (options_.smooth_insert) {
+      runs.push_back(runs.front());
+      runs.back().insert = true;
+    }
+    return scale_channels(model, context, selection, runs);
   }
 
  private:

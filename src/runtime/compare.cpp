@@ -2,12 +2,14 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 #include "mcompress/evaluate.h"
 #include "numeric/error.h"
 #include "runtime/decisions.h"
 #include "runtime/feeds.h"
+#include "support/executor.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -22,6 +24,18 @@ struct Track {
   OutputError error;
   ErrorAccumulator total;
   std::int64_t equal_rows = 0;
+
+  // Of samples that come later.
+  void add(const Track& other) {
+    total.merge(other.total);
+    equal_rows += other.equal_rows;
+    error.rows += other.error.rows;
+    error.differing_shapes += other.error.differing_shapes;
+    if (other.error.worst_sqnr_db < error.worst_sqnr_db) {
+      error.worst_sqnr_db = other.error.worst_sqnr_db;
+      error.worst_sample = other.error.worst_sample;
+    }
+  }
 };
 
 std::vector<std::string> common_outputs(const Session& reference, const Session& candidate) {
@@ -68,6 +82,16 @@ Status add_sample(std::int64_t sample, const Tensor& reference, const TensorView
   return ok_status();
 }
 
+Status compare_sample(Session& reference, Session& candidate, const std::vector<std::string>& names,
+                      std::int64_t sample, const Result<std::vector<NamedTensor>>& feeds,
+                      std::vector<Track>& tracks) {
+  if (!feeds.ok()) return feeds.error();
+  MCOMPRESS_ASSIGN(const auto expected, reference.run(*feeds, names));
+  return candidate.run(*feeds, names, [&](std::size_t i, const TensorView& view) {
+    return add_sample(sample, expected[i], view, tracks[i]);
+  });
+}
+
 OutputError finish(Track& track) {
   const ErrorStats stats = track.total.stats();
   OutputError& error = track.error;
@@ -94,24 +118,36 @@ Result<Comparison> compare_outputs(Session& reference, Session& candidate, DataS
   }
   MCOMPRESS_TRY(check_fetch(reference.outputs(), names));
   MCOMPRESS_TRY(check_fetch(candidate.outputs(), names));
-  std::vector<Track> tracks(names.size());
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    tracks[i].error.output = names[i];
-    tracks[i].error.worst_sqnr_db = std::numeric_limits<double>::infinity();
-  }
+  const auto new_tracks = [&] {
+    std::vector<Track> tracks(names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      tracks[i].error.output = names[i];
+      tracks[i].error.worst_sqnr_db = std::numeric_limits<double>::infinity();
+    }
+    return tracks;
+  };
   Comparison result;
   result.samples = options.limit > 0 ? std::min(options.limit, data.count()) : data.count();
   const std::int64_t step = std::max<std::int64_t>(data.fixed_batch(), 1);
   result.samples -= result.samples % step;
-  for (std::int64_t sample = 0; sample < result.samples; sample += step) {
+  std::mutex reading;
+  const auto read = [&](std::int64_t sample) -> Result<std::vector<NamedTensor>> {
+    const std::lock_guard lock(reading);
     if (progress.cancelled()) return Error(Code::kCancelled, "cancelled", "stopped on request");
     progress.update("compare", static_cast<std::uint64_t>(sample),
                     static_cast<std::uint64_t>(result.samples), "samples");
-    MCOMPRESS_ASSIGN(const auto feeds, data.batch(sample, step));
-    MCOMPRESS_ASSIGN(const auto expected, reference.run(feeds, names));
-    MCOMPRESS_TRY(candidate.run(feeds, names, [&](std::size_t i, const TensorView& view) {
-      return add_sample(sample, expected[i], view, tracks[i]);
-    }));
+    return data.batch(sample, step);
+  };
+  std::vector<std::vector<Track>> parts(static_cast<std::size_t>(result.samples / step));
+  const Executor executor(options.threads);
+  MCOMPRESS_TRY(executor.try_parallel_for(parts.size(), 1, [&](std::size_t part, std::size_t) {
+    const std::int64_t sample = static_cast<std::int64_t>(part) * step;
+    parts[part] = new_tracks();
+    return compare_sample(reference, candidate, names, sample, read(sample), parts[part]);
+  }));
+  std::vector<Track> tracks = new_tracks();
+  for (const std::vector<Track>& part : parts) {
+    for (std::size_t i = 0; i < tracks.size(); ++i) tracks[i].add(part[i]);
   }
   for (Track& track : tracks) result.outputs.push_back(finish(track));
   return result;

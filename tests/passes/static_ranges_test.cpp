@@ -16,6 +16,7 @@
 #include "support/arrays.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
+#include "support/sessions.h"
 
 namespace mcompress::testing {
 namespace {
@@ -70,6 +71,7 @@ struct Wish {
   std::string target = "generic-qdq";
   Datum options = Datum::map();
   int threads = 1;
+  std::shared_ptr<Runtime> runtime = find_runtime("onnxruntime").value();
 };
 
 Datum texts(const std::vector<std::string>& items) {
@@ -90,8 +92,7 @@ std::unique_ptr<Quantized> quantized(const std::string& text, std::vector<std::i
   dims.insert(dims.begin(), count);
   const TempFolder folder;
   write_npz(folder / "data.npz", {{"x", npy_floats(dims, values)}});
-  const auto runtime = find_runtime("onnxruntime").value();
-  const auto session = runtime->open(*result->before, {}).value();
+  const auto session = wish.runtime->open(*result->before, {}).value();
   auto data = open_data(folder / "data.npz", session->inputs(), {}, result->diagnostics);
   EXPECT_TRUE(data.ok());
   if (!data.ok()) return result;
@@ -102,7 +103,7 @@ std::unique_ptr<Quantized> quantized(const std::string& text, std::vector<std::i
   recipe.steps.push_back({"quantize-static", wish.options});
   recipe.steps.push_back({"eliminate-dead", Datum::map()});
   Services services;
-  services.runtime = runtime;
+  services.runtime = wish.runtime;
   services.calibration_data = data->get();
   services.diagnostics = &result->diagnostics;
   services.threads = wish.threads;
@@ -319,6 +320,21 @@ TEST(StaticEffort, EachLevelReportsItsSteps) {
                 result->number("steps", "bias-correction", "sqnr_db_before"));
     }
   }
+}
+
+// What the choice of ranges has opened is what the check of the whole plan measures.
+TEST(StaticEffort, ThePlanIsOpenedOnce) {
+  const std::vector<float> data = chain_data();
+  std::vector<int> opened;
+  for (const int guard : {0, 20}) {
+    const auto runtime = std::make_shared<CountingRuntime>();
+    Wish wish;
+    wish.runtime = runtime;
+    wish.options.set("guard-sqnr", Datum::integer(guard));
+    quantized(chain(), kChainDims, data, wish);
+    opened.push_back(runtime->opened);
+  }
+  EXPECT_EQ(opened[1], opened[0] + 1);  // the original, to compare with
 }
 
 // ------------------------------------------------------------------------------------ weights

@@ -61,6 +61,30 @@ class FakeSession : public Session {
 };
 
 // `count` samples; sample i is row i of an array of `width` floats.
+// ONNX Runtime, with the sessions of models that were opened numbered.
+class CountingRuntime final : public Runtime {
+ public:
+  std::string_view name() const override { return real_->name(); }
+  Result<std::unique_ptr<Session>> open(const Model& model,
+                                        const SessionOptions& options) override {
+    ++opened;
+    return real_->open(model, options);
+  }
+  Result<std::unique_ptr<Session>> open_file(const std::filesystem::path& path,
+                                             const SessionOptions& options) override {
+    return real_->open_file(path, options);
+  }
+  Result<std::vector<std::pair<std::string, std::int64_t>>> executed_operators(
+      const Model& model, const SessionOptions& options) override {
+    return real_->executed_operators(model, options);
+  }
+
+  std::atomic<int> opened = 0;
+
+ private:
+  std::shared_ptr<Runtime> real_ = find_runtime("onnxruntime").value();
+};
+
 class FakeData : public DataSource {
  public:
   FakeData(std::vector<float> values, std::int64_t width)

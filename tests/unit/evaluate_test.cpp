@@ -345,6 +345,30 @@ TEST(Compare, FindsTheWorstSample) {
   EXPECT_FALSE(result.outputs[0].argmax_agreement.has_value());
 }
 
+TEST(Compare, ThreadsChangeNoFigure) {
+  FakeSession reference = echo({2}), candidate = echo({2}, 1.01F, 0.003F);
+  std::vector<float> values;
+  for (int i = 0; i < 64; ++i) values.push_back(std::sin(static_cast<float>(i)) / 3);
+  FakeData data(values, 2);
+  CompareOptions options;
+  const Comparison one =
+      compare_outputs(reference, candidate, data, options, silent_progress()).value();
+  options.threads = 4;
+  const Comparison four =
+      compare_outputs(reference, candidate, data, options, silent_progress()).value();
+  ASSERT_EQ(one.outputs.size(), 1U);
+  EXPECT_EQ(one.samples, 32);
+  EXPECT_EQ(four.samples, 32);
+  EXPECT_EQ(four.outputs[0].values, 64);
+  EXPECT_EQ(four.outputs[0].sqnr_db, one.outputs[0].sqnr_db);
+  EXPECT_EQ(four.outputs[0].cosine, one.outputs[0].cosine);
+  EXPECT_EQ(four.outputs[0].max_abs_error, one.outputs[0].max_abs_error);
+  EXPECT_EQ(four.outputs[0].worst_sample, one.outputs[0].worst_sample);
+  EXPECT_EQ(four.outputs[0].worst_sqnr_db, one.outputs[0].worst_sqnr_db);
+  EXPECT_EQ(four.outputs[0].rows, 32);
+  EXPECT_EQ(four.outputs[0].argmax_agreement, one.outputs[0].argmax_agreement);
+}
+
 TEST(Compare, CountsWhatCanNotBeCompared) {
   FakeSession reference = echo({2});
   FakeSession candidate({"y"}, [](std::span<const NamedTensor> feeds) {

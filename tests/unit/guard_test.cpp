@@ -15,6 +15,7 @@
 #include "support/json.h"
 #include "support/models.h"
 #include "support/pass_fixture.h"
+#include "support/sessions.h"
 
 namespace mcompress {
 namespace {
@@ -131,7 +132,7 @@ class GuardTest : public ::testing::Test {
     for (std::string& pass : passes) recipe.steps.push_back({std::move(pass), Datum::map()});
     Services services;
     services.diagnostics = &diagnostics;
-    services.runtime = find_runtime("onnxruntime").value();
+    services.runtime = runtime;
     PipelineOptions options;
     options.guard = mode;
     const Status status =
@@ -162,6 +163,7 @@ class GuardTest : public ::testing::Test {
         y = Tanh(scaled)
         z = Add(k, k)
       })");
+  std::shared_ptr<testing::CountingRuntime> runtime = std::make_shared<testing::CountingRuntime>();
   PassRegistry registry;
   Diagnostics diagnostics;
   Explain explain;
@@ -301,6 +303,33 @@ TEST_F(GuardTest, OffMeansOff) {
   execute({"wrong"}, GuardMode::kOff);
   EXPECT_EQ(weight("v"), 3.5f);
   EXPECT_EQ(guard_facts(), "none");
+}
+
+TEST_F(GuardTest, ModelsAreOpenedWhereSomethingHasChanged) {
+  add("idle", [](Model&, PassContext&) {});
+  add_right_one("right");
+  execute({"idle"}, GuardMode::kModel);
+  EXPECT_EQ(runtime->opened, 0);
+  execute({"idle", "right"}, GuardMode::kModel);
+  EXPECT_EQ(runtime->opened, 2);  // before and after
+}
+
+// With the fusions of the runtime only what differs as it is written.
+TEST_F(GuardTest, QuantizedModelsThatAgreeAreNotOpenedAgain) {
+  model = testing::model_from_text(R"(
+      <ir_version: 8, opset_import: ["" : 13]>
+      g (float[2] x) => (float[2] y)
+      <float s = {0.02}, uint8 o = {128}, float[2] w = {1, 2}> {
+        q = QuantizeLinear(x, s, o)
+        sum = DequantizeLinear(q, s, o)
+        once = Neg(sum)
+        twice = Neg(once)
+        y = Mul(twice, w)
+      })");
+  add_right_one("right");
+  execute({"right"}, GuardMode::kModel);
+  EXPECT_NE(guard_facts().find(R"("checked": 1, "undone": [])"), std::string::npos);
+  EXPECT_EQ(runtime->opened, 2);
 }
 
 TEST_F(GuardTest, RandomNumbersCanNotBeCompared) {

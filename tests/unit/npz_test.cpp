@@ -214,6 +214,35 @@ TEST(Npz, RandomAccessInBothPackings) {
   }
 }
 
+// As threads that each read a part of the samples do.
+TEST(Npz, SeveralPlacesInTurn) {
+  const TempFolder folder;
+  constexpr std::size_t kCount = 1'500'000;  // more than is kept unpacked
+  const std::vector<float> values = ramp(kCount);
+  for (const Packing packing : {Packing::kStored, Packing::kDeflated}) {
+    testing::write_npz(folder / "a.npz", {{"x", npy("<f4", {kCount}, values)}}, packing);
+    auto archive = NpzArchive::open(folder / "a.npz");
+    ASSERT_TRUE(archive.ok()) << to_string(archive.error().diagnostic);
+    auto bytes = (*archive)->open_entry((*archive)->entries()[0]);
+    ASSERT_TRUE(bytes.ok());
+    auto array = NpyArray::open(std::move(bytes).value(), kLimit);
+    ASSERT_TRUE(array.ok()) << to_string(array.error().diagnostic);
+    std::vector<float> got(1000);
+    const auto check = [&](std::size_t first) {
+      ASSERT_TRUE(array->read(first * 4, std::as_writable_bytes(std::span(got))).ok()) << first;
+      EXPECT_TRUE(std::equal(got.begin(), got.end(), values.begin() + static_cast<long>(first)))
+          << first;
+    };
+    for (std::size_t step = 0; step < 5; ++step) {
+      for (std::size_t place = 0; place < 6; ++place) check(place * 240'000 + step * 7000);
+    }
+    check(kCount - 1000);  // to the end, and back
+    check(kCount - 9000);
+    check(kCount - 1000);
+    check(0);
+  }
+}
+
 TEST(Npz, DamageIsFoundByTheChecksum) {
   const TempFolder folder;
   const std::string content = npy("<f4", {5000}, ramp(5000));

@@ -132,9 +132,13 @@ std::string Guard::memory_plan() const {
          " samples kept with their outputs, the others run again; a run takes " + memory_text(run_);
 }
 
+Result<std::unique_ptr<Session>> Guard::open(const Model& candidate) const {
+  return runtime_.open(candidate, session_options());
+}
+
 Result<double> Guard::sqnr_db(const Model& candidate) {
   if (outputs_.empty() || samples_.empty()) return kExactDb;
-  MCOMPRESS_ASSIGN(const auto session, runtime_.open(candidate, session_options()));
+  MCOMPRESS_ASSIGN(const auto session, open(candidate));
   return sqnr_db(*session);
 }
 

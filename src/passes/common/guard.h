@@ -42,6 +42,8 @@ class Guard {
   // to live as long, samples run side by side, which changes no figure; under a limit one by one.
   // Fails as the runtime does.
   Status open_reference(Session* original, const Model& model, const Executor* executor = nullptr);
+  // A session of `candidate` as sqnr_db(candidate) would open it.
+  Result<std::unique_ptr<Session>> open(const Model& candidate) const;
   // Signal to quantization noise ratio over the samples, of the worst float output:
   // 10 log10(sum ref^2 / sum (ref - out)^2); 200 when equal, -200 when an output is not finite.
   Result<double> sqnr_db(const Model& candidate);

@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
+#include <optional>
 
+#include "numeric/noise_kernels.h"
 #include "numeric/patches.h"
 #include "support/text.h"
 #include "support/try.h"
@@ -89,6 +94,97 @@ class ChannelWatch {
   bool broken_ = false;
 };
 
+// Runs that go on at the same time see each value in the order of their samples.
+class Turns {
+ public:
+  Turns(std::size_t values, std::size_t samples) : next_(values, 0), ended_(samples, false) {}
+
+  // Returns when every earlier sample has passed the value or has ended.
+  void await(std::size_t value, std::size_t sample) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] {
+      std::size_t& next = next_[value];
+      while (next < sample && ended_[next]) ++next;
+      return next >= sample;
+    });
+  }
+  void pass(std::size_t value, std::size_t sample) {
+    const std::lock_guard lock(mutex_);
+    next_[value] = std::max(next_[value], sample + 1);
+    changed_.notify_all();
+  }
+  void end(std::size_t sample) {
+    const std::lock_guard lock(mutex_);
+    ended_[sample] = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::size_t> next_;  // by value, the sample whose turn it is
+  std::vector<bool> ended_;
+};
+
+// Shows the values of some samples to their watches, on some threads.
+class ChannelRuns {
+ public:
+  ChannelRuns(Session& session, DataSource& data, std::vector<ChannelWatch>& watches,
+              std::int64_t count)
+      : session_(session),
+        data_(data),
+        watches_(watches),
+        count_(count),
+        turns_(watches.size(), static_cast<std::size_t>(count)) {}
+
+  // The failure of the earliest sample counts.
+  Status run(const Executor& executor, int threads) {
+    executor.parallel_for(static_cast<std::size_t>(threads), 1, [this](std::size_t, std::size_t) {
+      for (std::int64_t s = next_++; s < count_ && !failed_; s = next_++) {
+        Status status = observe(s);
+        turns_.end(static_cast<std::size_t>(s));
+        if (status.ok()) continue;
+        const std::lock_guard lock(mutex_);
+        if (!failed_ || s < failed_sample_) failure_ = std::move(status).error();
+        failed_sample_ = failed_ ? std::min(failed_sample_, s) : s;
+        failed_ = true;
+      }
+    });
+    if (failed_) return std::move(*failure_);
+    return ok_status();
+  }
+
+ private:
+  Status observe(std::int64_t s) {
+    std::vector<NamedTensor> feeds;
+    {
+      const std::lock_guard lock(mutex_);
+      MCOMPRESS_ASSIGN(feeds, data_.sample(s * data_.count() / count_));
+    }
+    const auto sample = static_cast<std::size_t>(s);
+    return session_.observe(feeds, [&](std::size_t slot, const TensorView& view) {
+      turns_.await(slot, sample);
+      const bool both = count_ == 1;
+      const std::int64_t holders = std::max<std::int64_t>(count_ / 2, 1);
+      if (both || s % 2 == 0) watches_[slot].see(view, 0, s);
+      if (both || s % 2 == 1) watches_[slot].see(view, (kRows + holders - 1) / holders, s);
+      turns_.pass(slot, sample);
+      return ok_status();
+    });
+  }
+
+  Session& session_;
+  DataSource& data_;
+  std::vector<ChannelWatch>& watches_;
+  std::int64_t count_;
+  Turns turns_;
+  std::atomic<std::int64_t> next_ = 0;  // taken in order: what waits, waits for what is running
+  std::mutex mutex_;
+  std::atomic<bool> failed_ = false;
+  std::int64_t failed_sample_ = 0;
+  std::optional<Error> failure_;
+};
+
 // f(output, input channel, |W|) over the elements of a weight.
 template <class F>
 Status each_weight(const LinearOp& op, const WeightLayout& layout, F&& f) {
@@ -123,12 +219,13 @@ class Judge {
     for (const ColumnReader& reader : input.readers) {
       for (std::size_t c = 0; c < channels_; ++c) energy_[c] += reader.energy[c];
     }
+    for (const ChannelStats* stats : input.quantized) tiles_.push_back(in_tiles(stats->rows));
   }
 
   double noise(std::span<const double> scales) const {
     double total = 0;
-    for (const ChannelStats* stats : input_.quantized) {
-      total += activation_noise(*stats, scales);
+    for (std::size_t i = 0; i < tiles_.size(); ++i) {
+      total += activation_noise(*input_.quantized[i], tiles_[i], scales);
     }
     const double values = static_cast<double>(input_.quantized.size());
     for (const ColumnReader& reader : input_.readers) {
@@ -138,7 +235,24 @@ class Judge {
   }
 
  private:
-  double activation_noise(const ChannelStats& stats, std::span<const double> scales) const {
+  static std::size_t tiles_of(std::size_t rows) {
+    return (rows + kernel::kRowTile - 1) / kernel::kRowTile;
+  }
+
+  std::vector<float> in_tiles(const std::vector<float>& rows) const {
+    const std::size_t count = rows.size() / channels_;
+    std::vector<float> tiles(tiles_of(count) * kernel::kRowTile * channels_);
+    for (std::size_t r = 0; r < count; ++r) {
+      const std::size_t first = r / kernel::kRowTile * channels_ * kernel::kRowTile;
+      for (std::size_t c = 0; c < channels_; ++c) {
+        tiles[first + c * kernel::kRowTile + r % kernel::kRowTile] = rows[r * channels_ + c];
+      }
+    }
+    return tiles;
+  }
+
+  double activation_noise(const ChannelStats& stats, const std::vector<float>& tiles,
+                          std::span<const double> scales) const {
     double low = 0;
     double high = 0;
     for (std::size_t c = 0; c < channels_; ++c) {
@@ -153,24 +267,19 @@ class Judge {
       factors[c] = static_cast<float>(1 / scales[c]);
       weights[c] = static_cast<float>(scales[c] * scales[c] * energy_[c]);
     }
+    const std::size_t number = tiles_of(rows);
+    std::vector<float> errors(number * kernel::kRowTile);
     double best = std::numeric_limits<double>::infinity();
     for (const double share : {1.0, 0.8, 0.6, 0.45, 0.33}) {
-      const auto step = static_cast<float>((high - low) * share / 255);
-      const float lowest = std::nearbyint(static_cast<float>(low * share) / step);
-      const float per_step = 1 / step;
+      kernel::RowRounding rounding;
+      rounding.factors = factors.data();
+      rounding.weights = weights.data();
+      rounding.step = static_cast<float>((high - low) * share / 255);
+      rounding.lowest = std::nearbyint(static_cast<float>(low * share) / rounding.step);
+      rounding.highest = rounding.lowest + 255.0F;
+      kernel::rounded_row_errors(tiles.data(), number, channels_, rounding, errors.data());
       double sum = 0;
-      for (std::size_t r = 0; r < rows; ++r) {
-        const float* row = stats.rows.data() + r * channels_;
-        float of_row = 0;
-        for (std::size_t c = 0; c < channels_; ++c) {
-          const float x = row[c] * factors[c];
-          constexpr float kMagic = 12582912.0F;  // rounds what is below 2^22 to a whole number
-          const float bounded = std::min(std::max(x * per_step, lowest), lowest + 255.0F);
-          const float error = ((bounded + kMagic) - kMagic) * step - x;
-          of_row += error * error * weights[c];
-        }
-        sum += double{of_row};
-      }
+      for (std::size_t r = 0; r < rows; ++r) sum += double{errors[r]};
       best = std::min(best, sum / static_cast<double>(rows));
     }
     return best;
@@ -192,10 +301,8 @@ class Judge {
     double total = 0;
     for (std::size_t o = 0; o < outputs; ++o) {
       const std::size_t group = o / (outputs / groups);
-      double peak = 0;
-      for (std::size_t i = 0; i < inputs; ++i) {
-        peak = std::max(peak, double{reader.peaks[o * inputs + i]} * scales[group * inputs + i]);
-      }
+      const double peak = kernel::largest_product(reader.peaks.data() + o * inputs,
+                                                  scales.data() + group * inputs, inputs);
       const double step = peak / input_.weight_steps;
       total += step * step / 12 * static_cast<double>(reader.taps) * energy[group];
     }
@@ -205,6 +312,7 @@ class Judge {
   const ChoiceInput& input_;
   std::size_t channels_;
   std::vector<double> energy_;
+  std::vector<std::vector<float>> tiles_;  // the rows of each quantized value, as the kernel wants
 };
 
 struct Exponents {
@@ -246,18 +354,11 @@ Result<ChannelStatsMap> observe_channels(
     watches.emplace_back(from_end);
   }
   MCOMPRESS_ASSIGN(const auto session, runtime->open(model, options));
-  const std::int64_t total = data.count();
-  const std::int64_t count = std::min(samples, total);
-  for (std::int64_t s = 0; s < count; ++s) {
-    MCOMPRESS_ASSIGN(const auto feeds, data.sample(s * total / count));
-    MCOMPRESS_TRY(session->observe(feeds, [&](std::size_t slot, const TensorView& view) {
-      const bool both = count == 1;
-      const std::int64_t holders = std::max<std::int64_t>(count / 2, 1);
-      if (both || s % 2 == 0) watches[slot].see(view, 0, s);
-      if (both || s % 2 == 1) watches[slot].see(view, (kRows + holders - 1) / holders, s);
-      return ok_status();
-    }));
-  }
+  constexpr int kMostRuns = 4;  // at once: each holds what the model needs
+  const int threads =
+      options.count_memory ? 1 : std::clamp(context.executor().threads(), 1, kMostRuns);
+  MCOMPRESS_TRY(ChannelRuns(*session, data, watches, std::min(samples, data.count()))
+                    .run(context.executor(), threads));
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (watches[i].sound()) map.emplace(values[i].first, watches[i].take());
   }
@@ -298,7 +399,7 @@ Result<std::vector<double>> output_peaks(const LinearOp& op) {
   return peaks;
 }
 
-ScaleChoice choose_scales(const ChoiceInput& input) {
+ScaleChoice choose_scales(const ChoiceInput& input, const Executor& executor) {
   const auto channels = static_cast<std::size_t>(input.channels);
   std::vector<double> largest(channels, 0);
   std::vector<double> square(channels, 0);
@@ -323,12 +424,15 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
   const std::vector<double> reached = largest;
   for (std::vector<double>* numbers : {&largest, &square, &column}) keep_within_reach(*numbers);
 
-  const Judge judge(input);
-  const std::vector<double> ones(channels, 1.0);
-  const double before = judge.noise(ones);
-  double best = before;
   const bool limited = !input.limits.empty();
   const double top = *std::ranges::max_element(largest);
+  struct Candidate {
+    std::vector<double> scales;
+    std::string rule;
+    double noise = 0;
+  };
+  std::vector<Candidate> candidates;
+  candidates.push_back({std::vector<double>(channels, 1.0), {}});
   const auto consider = [&](std::vector<double> scales, std::string rule) {
     // Where some factors are fixed the others are taken relative to the largest value.
     double middle = 0;
@@ -340,11 +444,7 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
       if (limited) scales[c] = std::min(std::max(scales[c], input.limits[c]), 1.0);
       if (!input.fixed.empty() && input.fixed[c]) scales[c] = 1;
     }
-    const double noise = judge.noise(scales);
-    if (!(noise < best)) return;
-    best = noise;
-    choice.scales = std::move(scales);
-    choice.rule = std::move(rule);
+    candidates.push_back({std::move(scales), std::move(rule)});
   };
   for (const bool peaks : {true, false}) {
     const std::vector<double>& activations = peaks ? largest : square;
@@ -368,6 +468,18 @@ ScaleChoice choose_scales(const ChoiceInput& input) {
     std::vector<double> scales(channels);
     for (std::size_t c = 0; c < channels; ++c) scales[c] = std::sqrt(made[c] / column[c]);
     consider(std::move(scales), "cross-layer weights");
+  }
+  const Judge judge(input);
+  executor.parallel_for(candidates.size(), 1, [&](std::size_t i, std::size_t) {
+    candidates[i].noise = judge.noise(candidates[i].scales);
+  });
+  const double before = candidates.front().noise;
+  double best = before;
+  for (Candidate& candidate : candidates) {
+    if (!(candidate.noise < best)) continue;
+    best = candidate.noise;
+    choice.scales = std::move(candidate.scales);
+    choice.rule = std::move(candidate.rule);
   }
   if (!choice.scales.empty() && best > 0) choice.gain_db = 10 * std::log10(before / best);
   return choice;

@@ -11,6 +11,7 @@
 
 #include "mcompress/pass.h"
 #include "passes/common/integer/channel_scales.h"
+#include "support/executor.h"
 
 namespace mcompress {
 
@@ -61,7 +62,7 @@ struct ChoiceInput {
   std::vector<bool> fixed;          // or empty
   double weight_steps = 127;        // codes on one side of zero
 };
-ScaleChoice choose_scales(const ChoiceInput& input);
+ScaleChoice choose_scales(const ChoiceInput& input, const Executor& executor);
 
 // Largest |W| per output channel.
 Result<std::vector<double>> output_peaks(const LinearOp& op);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "numeric/quantize.h"
@@ -54,6 +55,7 @@ Result<double> plain_static_sqnr(const Model& model, PassContext& context,
   Diagnostics quiet;
   CalibratorOptions calibrator;
   calibrator.memory_budget = context.memory_budget();
+  calibrator.threads = context.executor().threads();
   MCOMPRESS_ASSIGN(const CalibrationTable table,
                    calibrate(*runtime, *copy, data, static_calibration_request(widest, 0),
                              calibrator, quiet, context.progress()));
@@ -77,11 +79,73 @@ Result<double> plain_static_sqnr(const Model& model, PassContext& context,
   return guard.sqnr_db(*copy);
 }
 
+// What says how good the quantized model is, of one model as it changes.
+class Verdicts {
+ public:
+  // Ranges from one half of the data, the verdict from the other: factors bring every channel to
+  // the end of the range, and what new data does there is what has to be known.
+  Verdicts(PassContext& context, const Selection& selection, std::int64_t samples)
+      : context_(context),
+        selection_(selection),
+        even_(*context.calibration_data(), 0),
+        odd_(*context.calibration_data(), 1),
+        judges_(samples) {}
+
+  // Of the model as it stands. What was found of it before is known still.
+  Result<double> before(const Model& model) {
+    MCOMPRESS_TRY(open(model));
+    if (!standing_) {
+      MCOMPRESS_ASSIGN(standing_, measure(model));
+    }
+    return *standing_;
+  }
+  // Of the model changed; open() was called by before().
+  Result<double> after(const Model& model) { return measure(model); }
+  // The model stays as it was when after() gave this.
+  void keep(double sqnr) { standing_ = sqnr; }
+  // Runs of the model so far.
+  std::int64_t runs() const { return runs_; }
+
+ private:
+  Status open(const Model& model) {
+    if (guard_) return ok_status();
+    MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
+    DataSource& all = *context_.calibration_data();
+    constexpr std::int64_t kFewest = 8;
+    const bool halves = all.count() >= kFewest && all.fixed_batch() <= 1;
+    ranges_ = halves ? static_cast<DataSource*>(&even_) : &all;
+    guard_.emplace(*runtime, halves ? static_cast<DataSource&>(odd_) : all, judges_);
+    guard_->limit_memory(context_.memory_budget());
+    runs_ += judged();
+    return guard_->open_reference(context_.reference(), model, &context_.executor());
+  }
+
+  Result<double> measure(const Model& model) {
+    runs_ += 2 * judged();  // calibration and trial
+    return plain_static_sqnr(model, context_, selection_, *ranges_, *guard_);
+  }
+
+  std::int64_t judged() const { return std::min(judges_, context_.calibration_data()->count()); }
+
+  PassContext& context_;
+  const Selection& selection_;
+  EveryOther even_, odd_;
+  std::int64_t judges_;
+  DataSource* ranges_ = nullptr;
+  std::optional<Guard> guard_;
+  std::optional<double> standing_;
+  std::int64_t runs_ = 0;
+};
+
 class ScalingRun {
  public:
   ScalingRun(Model& model, PassContext& context, const Selection& selection,
-             const ChannelScalingOptions& options)
-      : model_(model), context_(context), selection_(selection), options_(options) {}
+             const ChannelScalingOptions& options, Verdicts& verdicts)
+      : model_(model),
+        context_(context),
+        selection_(selection),
+        options_(options),
+        verdicts_(verdicts) {}
 
   Status run() {
     const auto start = std::chrono::steady_clock::now();
@@ -90,26 +154,11 @@ class ScalingRun {
                             static_cast<std::int64_t>(groups_.size() + inserts_.size()));
     context_.report().count(options_.insert ? "inserted" : "scaled", 0);
     if (groups_.empty() && inserts_.empty()) return ok_status();
-    MCOMPRESS_ASSIGN(Runtime * runtime, context_.runtime());
-    // Ranges from one half of the data, the verdict from the other: factors bring every channel to
-    // the end of the range, and what new data does there is what has to be known.
-    DataSource& all = *context_.calibration_data();
-    constexpr std::int64_t kFewest = 8;
-    const bool halves = all.count() >= kFewest && all.fixed_batch() <= 1;
-    EveryOther even(all, 0);
-    EveryOther odd(all, 1);
-    ranges_ = halves ? static_cast<DataSource*>(&even) : &all;
-    Guard guard(*runtime, halves ? static_cast<DataSource&>(odd) : all, options_.judges);
     const std::string name = options_.insert       ? "smooth-insert"
                              : options_.normalized ? "smooth"
                                                    : "equalize";
     ReportScope& step = context_.report().item("steps", name);
-    double before = 0;
-    if (options_.judge) {
-      guard.limit_memory(context_.memory_budget());
-      MCOMPRESS_TRY(guard.open_reference(context_.reference(), model_, &context_.executor()));
-      MCOMPRESS_ASSIGN(before, measure(guard));
-    }
+    const std::int64_t runs_before = verdicts_.runs();
     const std::unique_ptr<Model> untouched = model_.clone();
     const std::size_t decisions = context_.explain().all().size();
     MCOMPRESS_ASSIGN(stats_, observe_channels(model_, context_, watched(), options_.samples));
@@ -122,7 +171,8 @@ class ScalingRun {
     for (const Insertion& insertion : inserts_) MCOMPRESS_TRY(insert(insertion));
     context_.report().count(options_.insert ? "inserted" : "scaled", scaled_);
     if (options_.judge && scaled_ + absorbed_ > 0) {
-      MCOMPRESS_ASSIGN(const double after, measure(guard));
+      MCOMPRESS_ASSIGN(const double before, verdicts_.before(*untouched));
+      MCOMPRESS_ASSIGN(const double after, verdicts_.after(model_));
       const bool kept = after > before + kLeastGain;
       context_.diagnostics().note(
           name, name + " scaled the channels of " + std::to_string(scaled_) +
@@ -132,7 +182,9 @@ class ScalingRun {
       step.number("sqnr_db_before", before);
       step.number("sqnr_db_after", after);
       step.flag("kept", kept);
-      if (!kept) {
+      if (kept) {
+        verdicts_.keep(after);
+      } else {
         model_.swap(*untouched);
         context_.report().count(options_.insert ? "inserted" : "scaled", 0);
         if (options_.absorb) context_.report().count("absorbed", 0);
@@ -145,9 +197,7 @@ class ScalingRun {
       }
     }
     const std::int64_t samples = context_.calibration_data()->count();
-    // Judging takes the reference, and calibration and trial before and after.
-    step.count("runs", std::min(options_.samples, samples) +
-                           (options_.judge ? 5 * std::min(options_.judges, samples) : 0));
+    step.count("runs", std::min(options_.samples, samples) + verdicts_.runs() - runs_before);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     step.seconds("took", taken.count());
     return ok_status();
@@ -158,10 +208,6 @@ class ScalingRun {
     Value* value = nullptr;
     std::vector<LinearOp> readers;
   };
-
-  Result<double> measure(Guard& guard) {
-    return plain_static_sqnr(model_, context_, selection_, *ranges_, guard);
-  }
 
   void find_sites() {
     PlanOptions widest;
@@ -273,7 +319,7 @@ class ScalingRun {
         }
       }
     }
-    const ScaleChoice choice = choose_scales(input);
+    const ScaleChoice choice = choose_scales(input, context_.executor());
     if (choice.scales.empty() || choice.gain_db < options_.least_gain_db) {
       skip(label(group), "no factors would lower the noise of what reads it by " +
                              fixed(options_.least_gain_db, 2) + " dB");
@@ -371,7 +417,7 @@ class ScalingRun {
       skip(name, "the model makes another number of channels than its types tell");
       return ok_status();
     }
-    const ScaleChoice choice = choose_scales(input);
+    const ScaleChoice choice = choose_scales(input, context_.executor());
     if (choice.scales.empty() || choice.gain_db < options_.least_insert_db) {
       skip(name, "no factors would lower the noise of what reads it by " +
                      fixed(options_.least_insert_db, 2) + " dB, which a Mul would have to");
@@ -396,11 +442,11 @@ class ScalingRun {
   PassContext& context_;
   const Selection& selection_;
   const ChannelScalingOptions& options_;
+  Verdicts& verdicts_;
   std::set<const Value*> quantized_;
   std::vector<ScaleGroup> groups_;
   std::vector<Insertion> inserts_;
   ChannelStatsMap stats_;
-  DataSource* ranges_ = nullptr;
   std::int64_t scaled_ = 0;  // groups, or inserted products
   std::int64_t absorbed_ = 0;
   std::vector<double> applied_;  // factors of the present group
@@ -409,8 +455,13 @@ class ScalingRun {
 }  // namespace
 
 Status scale_channels(Model& model, PassContext& context, const Selection& selection,
-                      const ChannelScalingOptions& options) {
-  return ScalingRun(model, context, selection, options).run();
+                      std::span<const ChannelScalingOptions> runs) {
+  if (runs.empty()) return ok_status();
+  Verdicts verdicts(context, selection, runs.front().judges);
+  for (const ChannelScalingOptions& options : runs) {
+    MCOMPRESS_TRY(ScalingRun(model, context, selection, options, verdicts).run());
+  }
+  return ok_status();
 }
 
 Result<bool> may_change_calibrated_model(const Model& model, PassContext& context) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "mcompress/pass.h"
 #include "passes/common/selection.h"
@@ -21,16 +22,17 @@ struct ChannelScalingOptions {
   bool judge = true;
   std::int64_t samples = 128;  // of the calibration data that are looked at, at most
   // Held-out samples that judge, at most. A few with large errors make up most of a ratio: many are
-  // needed to compare two.
+  // needed to compare two. Of several runs over a model the first one's number.
   std::int64_t judges = 64;
 };
 
-// Finds the groups, looks at their values on the calibration data, of which there must be some, and
-// applies factors. Reports "groups", "scaled" and, with `absorb`, "absorbed", or "products" and
-// "inserted"; and one of the "steps", named like the pass or "smooth-insert", with its cost and,
-// with `judge`, what it brought and whether it was "kept". Fails as the runtime and the data do.
+// For each of `runs` in turn: finds the groups, looks at their values on the calibration data, of
+// which there must be some, and applies factors. Reports "groups", "scaled" and, with `absorb`,
+// "absorbed", or "products" and "inserted"; and one of the "steps", named like the pass or
+// "smooth-insert", with its cost and, with `judge`, what it brought and whether it was "kept".
+// Fails as the runtime and the data do.
 Status scale_channels(Model& model, PassContext& context, const Selection& selection,
-                      const ChannelScalingOptions& options);
+                      std::span<const ChannelScalingOptions> runs);
 
 // Whether the run has data and no table: a table describes the model as it was. Explains when not.
 Result<bool> may_change_calibrated_model(const Model& model, PassContext& context);

@@ -166,7 +166,7 @@ class PrecisionChoice {
       std::string pattern = pattern_of(ranking_[place]);
       if (!pattern.empty() && leaves_weights()) patterns.push_back(std::move(pattern));
     }
-    MCOMPRESS_ASSIGN(const StaticTrial attempt, emit_(trial, std::nullopt));
+    MCOMPRESS_ASSIGN(StaticTrial attempt, emit_(trial, std::nullopt));
     for (const auto& [weight, decibel] : attempt.weight_sqnr) weight_sqnr_[weight] = decibel;
     ++trials_;
     context_.progress().update("mixed precision", static_cast<std::uint64_t>(trials_),
@@ -178,11 +178,15 @@ class PrecisionChoice {
     if (options_.asked()) {
       if (services_ != nullptr && services_->finish) {
         MCOMPRESS_TRY(services_->finish(*attempt.model, patterns));
+        attempt.session.reset();
       }
     } else if (attempt.integer_nodes == 0) {
       return figures;
     }
-    MCOMPRESS_ASSIGN(const auto session, runtime_->open(*attempt.model, guard_session()));
+    std::unique_ptr<Session> session = std::move(attempt.session);
+    if (session == nullptr) {
+      MCOMPRESS_ASSIGN(session, guard_->open(*attempt.model));
+    }
     MCOMPRESS_ASSIGN(figures.sqnr, guard_->sqnr_db(*session));
     const double least = options_.asked() ? options_.min_sqnr : options_.guard_sqnr;
     figures.holds = figures.sqnr >= least;
@@ -387,13 +391,6 @@ class PrecisionChoice {
     }
     scope.count("restored_layers", number);
     if (whole_) scope.flag("whole_weights", true);
-  }
-
-  SessionOptions guard_session() const {
-    SessionOptions options;
-    options.optimisation = Optimisation::kAll;  // the kernels an application would run
-    options.count_memory = context_.memory_budget() > 0;
-    return options;
   }
 
   const Model& model_;

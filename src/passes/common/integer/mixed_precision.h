@@ -24,6 +24,7 @@ namespace mcompress {
 // A static plan written into a copy of the model.
 struct StaticTrial {
   std::unique_ptr<Model> model;
+  std::unique_ptr<Session> session;  // of the model, as Guard::open() makes it; may be null
   std::size_t integer_nodes = 0;
   const Value* own = nullptr;                 // what the node that is alone makes, as written
   std::map<std::string, double> weight_sqnr;  // dB, by name of the weight

@@ -11,8 +11,11 @@
 namespace mcompress {
 namespace {
 
+constexpr double kExactDb = 200;
 constexpr int kLevels = 256;
 constexpr double kDefaultBudget = 256 << 20;  // bytes
+// Of weights: as many models are opened at once.
+constexpr std::uint64_t kFewBytes = 32 << 20;
 // By how much one method for all tensors has to be better: outputs on some samples tell less than
 // every layer does.
 constexpr double kClearlyBetterDb = 1;
@@ -45,6 +48,14 @@ std::int64_t samples_for(double elements) {
   const double wanted = kEnoughElements / elements;
   return static_cast<std::int64_t>(
       std::clamp(wanted, static_cast<double>(kLeast), static_cast<double>(kMost)));
+}
+
+std::uint64_t initializer_bytes(Model& model) {
+  std::uint64_t bytes = 0;
+  for (const Value* value : model.graph().initializers()) {
+    if (value->initializer() != nullptr) bytes += value->initializer()->byte_size();
+  }
+  return bytes;
 }
 
 // The first is the widest.
@@ -153,13 +164,20 @@ Status RangeChoice::judge(const Model& model, const StaticPlan& plan, PassContex
   for (const Value* tensor : plan.tensors) {
     if (plan.root(tensor->id()) == tensor->id()) roots.emplace(tensor->id(), tensor);
   }
-  std::vector<JudgedTensor> tensors;
+  std::vector<std::pair<const Value*, const ValueStats*>> known;
   for (const Value* tensor : plan.tensors) {
     const auto root = roots.find(tensor->id());
     const ValueStats* stats = table_.find(tensor->name());
-    if (root == roots.end() || stats == nullptr || stats->count == 0) continue;
-    JudgedTensor judged{tensor, candidates(*stats)};
-    if (judged.candidates.size() > 1) tensors.push_back(std::move(judged));
+    if (root != roots.end() && stats != nullptr && stats->count > 0)
+      known.emplace_back(tensor, stats);
+  }
+  std::vector<std::vector<RangeCandidate>> found(known.size());
+  context.executor().parallel_for(known.size(), 1, [&](std::size_t i, std::size_t) {
+    found[i] = candidates(*known[i].second);
+  });
+  std::vector<JudgedTensor> tensors;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (found[i].size() > 1) tensors.push_back({known[i].first, std::move(found[i])});
   }
   const double budget =
       context.memory_budget() > 0 ? static_cast<double>(context.memory_budget()) : kDefaultBudget;
@@ -194,33 +212,67 @@ Status RangeChoice::judge(const Model& model, const StaticPlan& plan, PassContex
   return ok_status();
 }
 
-Status RangeChoice::keep_best(const Measure& measure, ReportScope& report) {
-  if (judged_.empty()) return ok_status();
-  StepCost cost(report, "ranges-whole-model");
-  MCOMPRESS_ASSIGN(const double judged, measure());
-  double best = judged;
-  std::optional<RangeMethod> better;
-  std::int64_t runs = 1;
-  for (const NamedMethod& other : kMethods) {
-    if (other.method != RangeMethod::kMse && other.method != RangeMethod::kMinMax) continue;
-    forced_ = other.method;
-    MCOMPRESS_ASSIGN(const double reached, measure());
-    ++runs;
-    if (reached > std::max(best, judged + kClearlyBetterDb)) {
-      best = reached;
-      better = other.method;
-    }
+Status RangeChoice::emit_trial(const Emit& emit, Trial& trial) {
+  forced_ = trial.method;
+  MCOMPRESS_ASSIGN(trial.model, emit());
+  return ok_status();
+}
+
+Status RangeChoice::open_trial(const Guard& guard, Trial& trial) {
+  if (trial.model == nullptr) return ok_status();
+  MCOMPRESS_ASSIGN(trial.session, guard.open(*trial.model));
+  trial.model.reset();
+  return ok_status();
+}
+
+Status RangeChoice::measure_trial(Guard& guard, Trial& trial) {
+  trial.reached = kExactDb;
+  if (trial.session != nullptr) {
+    MCOMPRESS_ASSIGN(trial.reached, guard.sqnr_db(*trial.session));
   }
-  forced_ = better;
-  cost.add_runs(runs);
+  return ok_status();
+}
+
+Result<std::unique_ptr<Session>> RangeChoice::keep_best(const Emit& emit, Guard& guard,
+                                                        PassContext& context) {
+  if (judged_.empty()) return std::unique_ptr<Session>();
+  ReportScope& report = context.report();
+  StepCost cost(report, "ranges-whole-model");
+  std::array<Trial, 3> trials;
+  trials[1].method = RangeMethod::kMinMax;
+  trials[2].method = RangeMethod::kMse;
+  bool side_by_side = context.memory_budget() == 0;
+  for (Trial& trial : trials) {
+    MCOMPRESS_TRY(emit_trial(emit, trial));
+    if (&trial == trials.data() && trial.model != nullptr) {
+      side_by_side = side_by_side && initializer_bytes(*trial.model) <= kFewBytes;
+    }
+    if (side_by_side) continue;
+    MCOMPRESS_TRY(open_trial(guard, trial));
+    MCOMPRESS_TRY(measure_trial(guard, trial));
+    trial.session.reset();
+  }
+  if (side_by_side) {
+    MCOMPRESS_TRY(context.executor().try_parallel_for(
+        trials.size(), 1,
+        [&](std::size_t i, std::size_t) { return open_trial(guard, trials[i]); }));
+    for (Trial& trial : trials) MCOMPRESS_TRY(measure_trial(guard, trial));
+  }
+  const double judged = trials.front().reached;
+  Trial* best = &trials.front();
+  for (Trial& trial : trials) {
+    if (trial.reached > std::max(best->reached, judged + kClearlyBetterDb)) best = &trial;
+  }
+  forced_ = best->method;
+  cost.add_runs(static_cast<std::int64_t>(trials.size()));
   cost.before_db(judged);
-  cost.after_db(best);
+  cost.after_db(best->reached);
   std::string_view name = "judged";
   for (const NamedMethod& method : kMethods) {
-    if (better == method.method) name = method.name;
+    if (forced_ == method.method) name = method.name;
   }
   report.text("ranges_kept", name);
-  return ok_status();
+  return std::move(best->session);
 }
 
 QuantParams RangeChoice::params_of(const Value& root, bool whole) {

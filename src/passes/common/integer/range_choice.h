@@ -12,6 +12,7 @@
 
 #include "mcompress/calibration.h"
 #include "mcompress/pass.h"
+#include "passes/common/guard.h"
 #include "passes/common/integer/effort.h"
 #include "passes/common/integer/range_judge.h"
 #include "passes/common/integer/static_emit.h"
@@ -48,11 +49,13 @@ class RangeChoice {
   // 0.1 dB of it the widest. Does nothing without data. Fails as the runtime does.
   Status judge(const Model& model, const StaticPlan& plan, PassContext& context);
 
-  // One method for the whole model can still be better than the best of each tensor: `measure`
-  // gives the signal to noise ratio of the model's outputs under the present ranges, for the
-  // judged ones and then for others. Judged ones stay unless another method is 1 dB better.
-  using Measure = std::function<Result<double>()>;
-  Status keep_best(const Measure& measure, ReportScope& report);
+  // One method for the whole model can still be better than the best of each tensor: `emit` gives
+  // the model under the present ranges, for the judged ones and then for others, and `guard` the
+  // signal to noise ratio of its outputs. Judged ones stay unless another method is 1 dB better.
+  // Small models are open side by side unless memory is limited. Returns the session of the one
+  // that stays, null where there is none to keep. Fails as `emit` and the runtime do.
+  using Emit = std::function<Result<std::unique_ptr<Model>>()>;  // null: all of it is float32
+  Result<std::unique_ptr<Session>> keep_best(const Emit& emit, Guard& guard, PassContext& context);
 
   // By value id, for every tensor of the plan. The tensors of `whole` get their minimum and
   // maximum, whatever was judged.
@@ -60,6 +63,15 @@ class RangeChoice {
                                                   const std::set<std::uint32_t>& whole = {});
 
  private:
+  struct Trial {
+    std::optional<RangeMethod> method;  // none: the judged ranges
+    std::unique_ptr<Model> model;
+    std::unique_ptr<Session> session;
+    double reached = 0;
+  };
+  Status emit_trial(const Emit& emit, Trial& trial);
+  static Status open_trial(const Guard& guard, Trial& trial);
+  static Status measure_trial(Guard& guard, Trial& trial);
   QuantParams params_of(const Value& root, bool whole);
   QuantParams params_of(const ValueRange& range) const;
   // Widest first, no two alike.

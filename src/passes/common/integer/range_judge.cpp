@@ -243,12 +243,21 @@ class RangeJudge {
 
   Status judge_group(std::size_t first, std::size_t last) {
     SessionOptions observing;
+    std::vector<std::pair<const Value*, Reader*>> parts;
     for (std::size_t i = first; i < last; ++i) {
       observing.observed.emplace_back(tensors_[i].root->name());
-      for (Reader& reader : readers_[i]) MCOMPRESS_TRY(open(*tensors_[i].root, reader));
+      for (Reader& reader : readers_[i]) {
+        if (reader.effect == Effect::kPart) parts.emplace_back(tensors_[i].root, &reader);
+      }
     }
     observing.count_memory = limited_;
-    MCOMPRESS_ASSIGN(const auto session, runtime_->open(model_, observing));
+    std::unique_ptr<Session> session;
+    MCOMPRESS_TRY(context_.executor().try_parallel_for(
+        parts.size() + 1, 1, [&](std::size_t i, std::size_t) -> Status {
+          if (i > 0) return open(*parts[i - 1].first, *parts[i - 1].second);
+          MCOMPRESS_ASSIGN(session, runtime_->open(model_, observing));
+          return ok_status();
+        }));
     std::vector<std::vector<Ratios>> found(samples_.size());  // [sample][tensor of the group]
     std::size_t alone = 0;
     if (limited_ && !samples_.empty()) {
@@ -355,7 +364,6 @@ class RangeJudge {
   }
 
   Status open(const Value& root, Reader& reader) {
-    if (reader.effect != Effect::kPart) return ok_status();
     PartInput input{&root, DataType::kFloat, {}};
     input.any_shape = true;
     const auto part =

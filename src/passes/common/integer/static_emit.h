@@ -18,6 +18,7 @@ namespace mcompress {
 struct ActivationScale {
   float scale = 1;
   std::int32_t zero_point = 0;  // uint8 0..255, int8 -128..127
+  bool operator==(const ActivationScale&) const = default;
 };
 
 // Weights that were rounded before, by the id of their node and the scale of what it reads: the
