@@ -78,7 +78,9 @@ TEST(DropNanGuards, ConstantMasksThatLeaveANumberInEachRow) {
 TEST(DropNanGuards, WhatMayBeMaskedStays) {
   for (std::string_view body :
        {"s = Add(s0, mask)", "m = Where(seen, zero, none) s = Add(s0, m)", "s = Div(s0, mask)",
-        "m = Expand(mask, same) s = Add(s0, m)", "l = Log(mask) s = Add(s0, l)"}) {
+        "m = Expand(mask, same) s = Add(s0, m)", "l = Log(mask) s = Add(s0, l)",
+        "m = Where(seen, zero, lowest) a = Add(s0, m) s = Add(a, m)",
+        "m = Where(seen, zero, lowest) h = Cast<to=10>(m) f = Cast<to=1>(h) s = Add(s0, f)"}) {
     const auto checked = guard(std::string(body) + std::string(kGuard), 17,
                                ", float none = {-inf}, int64[4] same = {1, 2, 3, 3}");
     EXPECT_EQ(removed(checked), 0) << body;

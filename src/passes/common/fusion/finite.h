@@ -7,9 +7,10 @@
 
 namespace mcompress {
 
-// No element is infinite or NaN as long as the inputs of the model are neither and nothing
-// overflows. A floating input that gets here without a product on the way may be such a mask: false
-// for it, and for whatever is not known.
+// Of float32: no element is infinite or NaN as long as the inputs of the model are neither and what
+// it computes in products stays below 1e30. A floating input that gets here without a product on
+// the way may be a mask of infinities: false for it, and for whatever is not known. Two masks of
+// the lowest number that are added may become infinite.
 bool is_finite(const Value* value);
 
 // Each row along the axis (from the end: 1 is the last) holds a finite number, under the same
