@@ -10,15 +10,17 @@
 //   Softmax(q k^T / 8 + mask) v by heads, with   =>   Attention<num_heads, scale = 1/8>(
 //     q, k, v from x by constant matrices               x, [wq wk wv], [bq bk bv], , , mask)
 //     q, k, v from other tensors                 =>   MultiHeadAttention<..>(q, k, v, , , mask)
+//   LayerNormalization(Add(x, Add(y, bias)))     =>   SkipLayerNormalization(x, y, .., bias)
 //   Unsqueeze(Gather(Shape(x), 1), 0)            =>   Shape<start = 1, end = 2>(x)
 //   x / sqrt(mean(x^2) + epsilon) * gamma        =>   SimplifiedLayerNormalization(x, gamma)
 //     where RMSNormalization is too new; the runtime keeps this one in ONNX's own domain
 //
 // It runs once, when nothing else has anything left to do: others do not know these operators.
 //
-// SkipLayerNormalization is not among them: its kernel takes 4 to 8 times as long as Add and
-// LayerNormalization do (ONNX Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small
-// vision transformer becomes 25 % slower by it.
+// SkipLayerNormalization stands only where the runtime makes it when it loads the model: a sum that
+// nothing else reads. Its kernel takes 4 to 8 times as long as Add and LayerNormalization do (ONNX
+// Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small vision transformer becomes
+// 25 % slower where sums that others read are made by it as well.
 #include "passes/common/contrib/contrib.h"
 #include "passes/common/fusion/normalization.h"
 #include "passes/passes.h"
@@ -39,6 +41,7 @@ class FuseContrib final : public Pass {
     MCOMPRESS_TRY(admit_contrib(context.target()));
     MCOMPRESS_TRY(merge_normalizations(model, context, "SimplifiedLayerNormalization", false));
     ContribWriter writer(model, context);
+    MCOMPRESS_TRY(write_contrib_norms(writer));  // shapes are known as long as all is ONNX's own
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
     MCOMPRESS_TRY(write_contrib_products(writer));
