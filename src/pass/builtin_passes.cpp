@@ -63,6 +63,7 @@ const PassRegistry& builtin_passes() {
                                raise_opset_info,
                                rdoq_weights_info,
                                simplify_arithmetic_info,
+                               simplify_gathers_info,
                                simplify_recurrent_info,
                                simplify_unit_axes_info,
                                smooth_info}) {

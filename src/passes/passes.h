@@ -60,6 +60,7 @@ PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo rdoq_weights_info();
 PassInfo simplify_arithmetic_info();
+PassInfo simplify_gathers_info();
 PassInfo simplify_recurrent_info();
 PassInfo simplify_unit_axes_info();
 PassInfo smooth_info();
