@@ -23,6 +23,7 @@
 // 25 % slower where sums that others read are made by it as well.
 #include "passes/common/contrib/contrib.h"
 #include "passes/common/fusion/normalization.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -41,9 +42,11 @@ class FuseContrib final : public Pass {
     MCOMPRESS_TRY(admit_contrib(context.target()));
     MCOMPRESS_TRY(merge_normalizations(model, context, "SimplifiedLayerNormalization", false));
     ContribWriter writer(model, context);
-    MCOMPRESS_TRY(write_contrib_norms(writer));  // shapes are known as long as all is ONNX's own
+    // Of operators that are not ONNX's own it would know nothing.
+    const SymbolicShapes shapes(model);
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
+    MCOMPRESS_TRY(write_contrib_norms(writer, shapes));
     MCOMPRESS_TRY(write_contrib_products(writer));
     MCOMPRESS_TRY(write_contrib_sums(writer));
     MCOMPRESS_TRY(write_contrib_activations(writer));

@@ -434,6 +434,16 @@ TEST(FuseContrib, ASumThatOnlyANormalisationReads) {
   EXPECT_EQ(checked.run->count(kPass, "SkipLayerNormalization"), 1);
 }
 
+TEST(FuseContrib, ASumOfWhatAnotherSuchOperatorMakes) {
+  std::string text = summed(
+      "t = Add(a, v) g = Gelu(t) s = Add(g, b) y = LayerNormalization<axis = -1>(s, gamma, beta)");
+  text.replace(text.find("17"), 2, "20");
+  const auto checked = check_passes(text, kPasses);
+  EXPECT_EQ(checked.after->graph().node_count(), 2u);
+  EXPECT_EQ(checked.run->count(kPass, "BiasGelu"), 1);
+  EXPECT_EQ(checked.run->count(kPass, "SkipLayerNormalization"), 1);
+}
+
 TEST(FuseContrib, OtherSumsInFrontOfNormalisationsStay) {
   constexpr std::string_view kSubject = "LayerNormalization node that makes 'y'";
   const std::string norm = " y = LayerNormalization<axis = -1>(s, gamma, beta)";

@@ -31,7 +31,7 @@ struct Sum {
 
 class Norms {
  public:
-  explicit Norms(ContribWriter& writer) : writer_(writer), shapes_(writer.model()) {}
+  Norms(ContribWriter& writer, const SymbolicShapes& shapes) : writer_(writer), shapes_(shapes) {}
 
   Status write(Node& norm) {
     Node& add = *made_by(norm.input(0), "Add");
@@ -106,12 +106,12 @@ class Norms {
   }
 
   ContribWriter& writer_;
-  SymbolicShapes shapes_;
+  const SymbolicShapes& shapes_;
 };
 
 }  // namespace
 
-Status write_contrib_norms(ContribWriter& writer) {
+Status write_contrib_norms(ContribWriter& writer, const SymbolicShapes& shapes) {
   if (writer.offered(kOperator) == nullptr) return ok_status();
   std::vector<Node*> found;
   for_each_node(writer.model().graph(), [&](Node& node) {
@@ -119,8 +119,7 @@ Status write_contrib_norms(ContribWriter& writer) {
       found.push_back(&node);
     }
   });
-  if (found.empty()) return ok_status();
-  Norms norms(writer);
+  Norms norms(writer, shapes);
   for (Node* norm : found) MCOMPRESS_TRY(norms.write(*norm));
   return ok_status();
 }
