@@ -14,6 +14,7 @@ const PassRegistry& builtin_passes() {
                                cluster_weights_info,
                                convert_opset_info,
                                dedup_initializers_info,
+                               drop_nan_guards_info,
                                eliminate_dead_info,
                                eliminate_duplicates_info,
                                eliminate_identity_info,
@@ -62,7 +63,9 @@ const PassRegistry& builtin_passes() {
                                raise_opset_info,
                                rdoq_weights_info,
                                simplify_arithmetic_info,
+                               simplify_gathers_info,
                                simplify_recurrent_info,
+                               simplify_unit_axes_info,
                                smooth_info}) {
       if (!registry.add(info()).ok()) std::abort();  // two passes of one name: a broken build
     }

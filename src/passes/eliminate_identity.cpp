@@ -2,8 +2,8 @@
 // other:
 //
 //   Identity, Dropout (inference), Cast to the same type, Transpose / Reshape / Flatten / Pad /
-//   Slice / Expand / Tile that change nothing, Concat / Sum / Max / Min / Mean / Split of one,
-//   Mul 1, Div 1, Add 0, Sub 0, Pow 1, Clip without bounds
+//   Slice / Gather / Expand / Tile / Resize that change nothing, Concat / Sum / Max / Min / Mean /
+//   Split of one, Mul 1, Div 1, Add 0, Sub 0, Pow 1, MatMul with [[1]], Clip without bounds
 //   Unsqueeze(Squeeze(x)), Squeeze(Unsqueeze(x))  =>  x
 //   Transpose(Transpose(x, p), q)                 =>  Transpose(x, p[q])
 //   Reshape(any view of x, shape)                 =>  Reshape(x, shape)
@@ -138,6 +138,48 @@ Finding slice(const Node& node) {
   return same_as(&input);
 }
 
+// All indices along an axis, in order.
+Finding gather(const Node& node) {
+  const auto indices = constant_of(node.input(1));
+  if (!indices || indices->dims().size() != 1) return unlike();
+  const auto size = dim_of(*node.input(0), node.int_attribute("axis", 0));
+  const auto numbers = constant_ints(node.input(1));
+  if (!size || !numbers || *size != static_cast<std::int64_t>(numbers->size())) return unlike();
+  for (std::int64_t i = 0; i < *size; ++i) {
+    const std::int64_t index = (*numbers)[static_cast<std::size_t>(i)];
+    if (index != i && index != i - *size) return unlike();
+  }
+  return same_as(node.input(0));
+}
+
+// A product with the matrix [[1]].
+Finding product(const Node& node) {
+  for (std::size_t slot : {std::size_t{0}, std::size_t{1}}) {
+    Value* other = node.input(1 - slot);
+    const auto one = constant_of(node.input(slot));
+    if (!one || other == nullptr || one->elements() != 1 || one->dims().size() < 2) continue;
+    if (constant_scalar(node.input(slot)) != 1.0) continue;
+    const auto rank = rank_of(*other);
+    if (rank && *rank >= one->dims().size()) return same_as(other);
+  }
+  return unlike();
+}
+
+// To as many places as there are.
+Finding resize(const Node& node) {
+  constexpr std::size_t kScales = 2, kSizes = 3;
+  const std::string_view places =
+      node.string_attribute("coordinate_transformation_mode", "half_pixel");
+  const bool cuts_or_shifts = places == "tf_crop_and_resize" || places == "tf_half_pixel_for_nn";
+  if (cuts_or_shifts || node.attribute("axes") != nullptr) return unlike();
+  if (const auto scales = constant_reals(node.input(kScales)); scales && !scales->empty()) {
+    const bool ones = std::ranges::all_of(*scales, [](double scale) { return scale == 1.0; });
+    return ones ? same_as(node.input(0)) : unlike();
+  }
+  const auto sizes = constant_ints(node.input(kSizes));
+  return sizes && static_shape(*node.input(0)) == *sizes ? same_as(node.input(0)) : unlike();
+}
+
 Finding expand(const Node& node) {
   Value& input = *node.input(0);
   const auto shape = constant_ints(node.input(1));
@@ -204,6 +246,9 @@ Finding inspect(const Node& node) {
   if (op == "Flatten") return flatten(node);
   if (op == "Slice") return slice(node);
   if (op == "Expand") return expand(node);
+  if (op == "Gather") return gather(node);
+  if (op == "MatMul") return product(node);
+  if (op == "Resize") return resize(node);
   if (op == "Squeeze" || op == "Unsqueeze") return squeeze(node);
   if (op == "Mul") return neutral_operand(node, 1.0, true);
   if (op == "Add") return neutral_operand(node, 0.0, true);

@@ -349,36 +349,64 @@ class FoldConstants final : public Pass {
 
   // A part whose results are no larger than the constants that only it reads folds as a whole,
   // whatever grows or is read twice on the way: a weight that is standardised is read by the mean,
-  // the variance and the scaling.
+  // the variance and the scaling. Where its end grows, what stands in front of it may fold: a table
+  // of biases is computed from a few coordinates before it is spread over all pairs of places.
   void accept_parts() {
+    constexpr std::size_t kMostCuts = 256;  // nodes, each of which is asked with all before it
     std::vector<Node*> nodes;
     for (const Candidate& candidate : candidates_) nodes.push_back(candidate.node);
     for (const std::vector<Node*>& part : connected(nodes)) {
-      const std::unordered_set<const Node*> inside(part.begin(), part.end());
-      const auto only_inside = [&](const Value& value) {
-        return std::ranges::all_of(value.uses(), [&](const Use& use) {
-          return use.node != nullptr && inside.contains(use.node);
-        });
-      };
-      std::unordered_set<const Value*> constants;
-      std::uint64_t freed = 0, stored = 0, largest = 0;
-      for (const Node* node : part) {
-        for (const Value* value : node->inputs()) {
-          if (value == nullptr || !is_constant(value) || !constants.insert(value).second) continue;
-          if (only_inside(*value)) freed += bytes_of(*value);
-        }
-        for (const Value* value : node->outputs()) {
-          if (value == nullptr) continue;
-          const std::uint64_t bytes = bytes_of(*value);
-          largest = std::max(largest, bytes);
-          if (!only_inside(*value)) stored += bytes;
+      if (accept(part) || part.size() > kMostCuts) continue;
+      for (Node* end : part) {
+        if (!candidates_[index_.at(end)].accepted) accept(with_makers(*end));
+      }
+    }
+  }
+
+  // The node and those candidates that it reads, in turn.
+  std::vector<Node*> with_makers(Node& end) const {
+    std::vector<Node*> part{&end};
+    std::unordered_set<const Node*> seen{&end};
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      for (const Value* value : part[i]->inputs()) {
+        Node* maker = value != nullptr ? value->producer() : nullptr;
+        if (maker != nullptr && index_.contains(maker) && seen.insert(maker).second) {
+          part.push_back(maker);
         }
       }
-      constexpr std::uint64_t kWorkspace = 4;  // times what it frees, for one result on the way
-      const std::uint64_t allowed = freed + growth_;
-      if (stored > allowed || largest > saturating_product(allowed, kWorkspace)) continue;
-      for (const Node* node : part) candidates_[index_.at(node)].accepted = true;
     }
+    return part;
+  }
+
+  bool accept(const std::vector<Node*>& part) {
+    const std::unordered_set<const Node*> inside(part.begin(), part.end());
+    const auto only_inside = [&](const Value& value) {
+      return std::ranges::all_of(value.uses(), [&](const Use& use) {
+        return use.node != nullptr && inside.contains(use.node);
+      });
+    };
+    std::unordered_set<const Value*> constants;
+    std::uint64_t freed = 0, stored = 0, largest = 0;
+    for (const Node* node : part) {
+      for (const Value* value : node->inputs()) {
+        if (value == nullptr || !is_constant(value) || !constants.insert(value).second) continue;
+        if (only_inside(*value)) freed += bytes_of(*value);
+      }
+      for (const Value* value : node->outputs()) {
+        if (value == nullptr) continue;
+        const std::uint64_t bytes = bytes_of(*value);
+        largest = std::max(largest, bytes);
+        if (!only_inside(*value)) stored += bytes;
+      }
+    }
+    // One result on the way may take this much: times what the part frees, and in any case.
+    constexpr std::uint64_t kWorkspace = 4, kSmallWorkspace = 16 << 20;
+    const std::uint64_t allowed = freed + growth_;
+    const std::uint64_t workspace =
+        std::max(kSmallWorkspace, saturating_product(allowed, kWorkspace));
+    if (stored > allowed || largest > workspace) return false;
+    for (const Node* node : part) candidates_[index_.at(node)].accepted = true;
+    return true;
   }
 
   bool folds(const Node* node) const {

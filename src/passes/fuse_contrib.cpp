@@ -10,17 +10,20 @@
 //   Softmax(q k^T / 8 + mask) v by heads, with   =>   Attention<num_heads, scale = 1/8>(
 //     q, k, v from x by constant matrices               x, [wq wk wv], [bq bk bv], , , mask)
 //     q, k, v from other tensors                 =>   MultiHeadAttention<..>(q, k, v, , , mask)
+//   LayerNormalization(Add(x, Add(y, bias)))     =>   SkipLayerNormalization(x, y, .., bias)
 //   Unsqueeze(Gather(Shape(x), 1), 0)            =>   Shape<start = 1, end = 2>(x)
 //   x / sqrt(mean(x^2) + epsilon) * gamma        =>   SimplifiedLayerNormalization(x, gamma)
 //     where RMSNormalization is too new; the runtime keeps this one in ONNX's own domain
 //
 // It runs once, when nothing else has anything left to do: others do not know these operators.
 //
-// SkipLayerNormalization is not among them: its kernel takes 4 to 8 times as long as Add and
-// LayerNormalization do (ONNX Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small
-// vision transformer becomes 25 % slower by it.
+// SkipLayerNormalization stands only where the runtime makes it when it loads the model: a sum that
+// nothing else reads. Its kernel takes 4 to 8 times as long as Add and LayerNormalization do (ONNX
+// Runtime 1.32, one thread, 49 x 64 to 128 x 768 elements), and a small vision transformer becomes
+// 25 % slower where sums that others read are made by it as well.
 #include "passes/common/contrib/contrib.h"
 #include "passes/common/fusion/normalization.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -39,8 +42,11 @@ class FuseContrib final : public Pass {
     MCOMPRESS_TRY(admit_contrib(context.target()));
     MCOMPRESS_TRY(merge_normalizations(model, context, "SimplifiedLayerNormalization", false));
     ContribWriter writer(model, context);
+    // Of operators that are not ONNX's own it would know nothing.
+    const SymbolicShapes shapes(model);
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
+    MCOMPRESS_TRY(write_contrib_norms(writer, shapes));
     MCOMPRESS_TRY(write_contrib_products(writer));
     MCOMPRESS_TRY(write_contrib_sums(writer));
     MCOMPRESS_TRY(write_contrib_activations(writer));

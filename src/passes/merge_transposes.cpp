@@ -3,11 +3,13 @@
 //   Reshape(Transpose(Reshape(Transpose(x, p))))   =>   Transpose(x, q), or less
 //   Transpose(Reshape(Transpose(x, p)), q)         =>   Transpose(Reshape(x), r)
 //   Reshape(Transpose(Reshape(Transpose(x, p))))   =>   Reshape(Transpose(x, r))
+//   any row of four or more                        =>   Reshape(Transpose(Reshape(x), s))
 //
-// Exporters write the transposed key of an attention layer like the first. What a row does is
-// decided by where it moves the axes of x to, so that is followed as numbers and symbols, both from
-// its end (an axis that is split is a sum of what it becomes) and from its start (an axis that is
-// joined is a sum of what it was). Only the last result of the row may have other readers.
+// Exporters write the transposed key of an attention layer like the first, and windows of windows
+// like the last. What a row does is decided by where it moves the axes of x to, so that is followed
+// as numbers and symbols, both from its end (an axis that is split is a sum of what it becomes) and
+// from its start (an axis that is joined is a sum of what it was), and else by the factors of axes
+// that stay whole. Only the last result of the row may have other readers.
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -16,6 +18,7 @@
 #include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/fusion/axis_factors.h"
 #include "passes/common/fusion/axis_layout.h"
 #include "passes/common/fusion/layout_moves.h"
 #include "passes/common/fusion/symbolic_shapes.h"
@@ -147,6 +150,26 @@ std::optional<Moves> join_moves(const AxisLayout& layout, const Terms& x, const 
   return moves;
 }
 
+// From x to y, which both count factors of their axes.
+std::optional<Moves> factor_moves(const AxisFactors& found, const Terms& x, const Terms& y) {
+  if (std::ranges::is_sorted(found.perm)) return reshape_only(x, y);
+  Moves moves;
+  if (found.factors != x) {
+    moves.before = reshape_entries(x, found.factors);
+    if (!moves.before) return std::nullopt;
+  }
+  Terms turned;
+  for (const std::int64_t i : found.perm) {
+    turned.push_back(found.factors[static_cast<std::size_t>(i)]);
+  }
+  moves.perm = found.perm;
+  if (turned != y) {
+    moves.after = reshape_entries(turned, y);
+    if (!moves.after) return std::nullopt;
+  }
+  return moves;
+}
+
 class MergeTransposes final : public Pass {
  public:
   struct Options {};
@@ -222,8 +245,11 @@ class MergeTransposes final : public Pass {
       if (layout) layout = layout_behind(**node, *layout, dims, *shapes_);
     }
     auto join = layout ? join_moves(*layout, *x, *y) : std::nullopt;
-    if (!split || (join && join->count() < split->count())) return join;
-    return split;
+    if (!split || (join && join->count() < split->count())) split = std::move(join);
+    if (split) return split;
+    const std::vector<Node*> forward(row.rbegin(), row.rend());
+    const auto factors = axis_factors(forward, *shapes_);
+    return factors ? factor_moves(*factors, *x, *y) : std::nullopt;
   }
 
   // The end of the row makes its result in other steps, of `x`.
@@ -245,21 +271,20 @@ class MergeTransposes final : public Pass {
       if (!why.empty()) return Error(Code::kInternal, "row-not-replaced", std::move(why));
     } else {
       Value* source = &x;
-      const bool two = moves.count() == 2;
-      if (two && moves.before) source = &reshape_before(end, x, *moves.before, context);
-      if (two && moves.after) {
-        NewNode first{"Transpose", {&x}, 1, std::string(end.output(0)->name())};
-        first.attributes.push_back(attribute("perm", *moves.perm));
-        source = editor.insert_before(end, std::move(first)).output(0);
+      const std::optional<Ints>& entries = moves.perm || moves.after ? moves.after : moves.before;
+      if (moves.before && moves.count() > 1) {
+        source = &reshape_before(end, x, *moves.before, context);
+      }
+      if (moves.perm && moves.after) {
+        NewNode turned{"Transpose", {source}, 1, std::string(end.output(0)->name())};
+        turned.attributes.push_back(attribute("perm", *moves.perm));
+        source = editor.insert_before(end, std::move(turned)).output(0);
       }
       for (std::string_view name : {"axis", "axes", "allowzero", "perm"}) {
         editor.remove_attribute(end, name);
       }
       while (end.inputs().size() > 1) editor.remove_trailing_input(end);
       editor.set_input(end, 0, source);
-      const std::optional<Ints>& entries = two            ? moves.after
-                                           : moves.before ? moves.before
-                                                          : moves.after;
       if (entries) {
         editor.set_op_type(end, "", "Reshape");
         editor.set_input(end, 1, &shape_input(end, *entries, context));

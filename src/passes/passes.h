@@ -10,6 +10,7 @@ PassInfo cast_float16_info();
 PassInfo compress_tables_info();
 PassInfo convert_opset_info();
 PassInfo dedup_initializers_info();
+PassInfo drop_nan_guards_info();
 PassInfo eliminate_dead_info();
 PassInfo eliminate_duplicates_info();
 PassInfo eliminate_identity_info();
@@ -59,7 +60,9 @@ PassInfo quantize_weights_info();
 PassInfo raise_opset_info();
 PassInfo rdoq_weights_info();
 PassInfo simplify_arithmetic_info();
+PassInfo simplify_gathers_info();
 PassInfo simplify_recurrent_info();
+PassInfo simplify_unit_axes_info();
 PassInfo smooth_info();
 
 }  // namespace mcompress

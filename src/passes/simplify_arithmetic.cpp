@@ -5,6 +5,8 @@
 //   Div(x, 2^k)      =>   Mul(x, 2^-k)       the reciprocal is exact
 //   Not(Not(x))      =>   x
 //   Where(true, a, b), Where(false, a, b)   =>   a or b, where that has the shape of the result
+//   Where(Not(c), a, b)                     =>   Where(c, b, a)
+//   Cast<bool>(Where(c, 0, -65504))         =>   Not(c)       a mask that becomes a condition again
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -78,6 +80,7 @@ class SimplifyArithmetic final : public Pass {
         if (node->is("Pow")) MCOMPRESS_TRY(power(*node, context));
         if (node->is("Div")) MCOMPRESS_TRY(quotient(*node, context));
         if (node->is("Not")) MCOMPRESS_TRY(negation(*node, context));
+        if (node->is("Cast")) MCOMPRESS_TRY(condition(*node, context));
         if (node->is("Where")) MCOMPRESS_TRY(choice(*node, context));
       }
     }
@@ -163,7 +166,45 @@ class SimplifyArithmetic final : public Pass {
     return replace_by(node, *inner->input(0), "removed, it undoes " + inner->label(), context);
   }
 
+  // True and false of numbers that a condition chose.
+  Status condition(Node& node, PassContext& context) {
+    Node* where = made_by(node.input(0), "Where");
+    const auto to = static_cast<DataType>(node.int_attribute("to", 0));
+    if (where == nullptr || where->input(0) == nullptr || to != DataType::kBool) return ok_status();
+    const auto yes = constant_scalar(where->input(1));
+    const auto no = constant_scalar(where->input(2));
+    const auto rank = rank_of(*where->input(0));
+    if (!yes || !no || (*yes != 0.0) == (*no != 0.0)) return ok_status();
+    for (const std::size_t slot : {std::size_t{1}, std::size_t{2}}) {
+      if (!rank || *rank_of(*where->input(slot)) > *rank) return ok_status();
+    }
+    Value& chosen = *node.input(0);
+    if (*yes != 0.0) {
+      return replace_by(node, *where->input(0), "removed, it is what " + where->label() + " asks",
+                        context);
+    }
+    chose(context, node, "is the opposite of what " + where->label() + " asks");
+    context.edit().set_input(node, 0, where->input(0));
+    context.edit().set_op_type(node, "", "Not");
+    context.edit().remove_attribute(node, "to");
+    context.edit().remove_attribute(node, "saturate");
+    ++replaced_;
+    return erase_unused(context, chosen);
+  }
+
   Status choice(Node& node, PassContext& context) {
+    if (Node* negation = made_by(node.input(0), "Not");
+        negation != nullptr && negation->input(0) != nullptr && node.input(1) != nullptr &&
+        node.input(2) != nullptr) {
+      chose(context, node, "takes the other side, " + negation->label() + " is left out");
+      Value& before = *node.input(0);
+      Value* yes = node.input(1);
+      context.edit().set_input(node, 0, negation->input(0));
+      context.edit().set_input(node, 1, node.input(2));
+      context.edit().set_input(node, 2, yes);
+      ++replaced_;
+      return erase_unused(context, before);
+    }
     const auto picks = constant_reals(node.input(0));
     if (!picks || picks->empty()) return ok_status();
     const bool first = picks->front() != 0.0;

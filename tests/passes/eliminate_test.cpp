@@ -15,7 +15,10 @@ std::string image(std::string_view body, std::string_view out = "2,3,4") {
          "one4 = {1.0}, int64[3] same = {2,3,4}, int64[3] open = {0,-1,4}, int64[6] nothing = "
          "{0,0,0,0,0,0}, int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] "
          "three = {3}, int64[1] axis = {1}, int64[3] ones = {1,1,1}, int64[2] two = {6,4}, "
-         "int64[1] all = {-1}> { " +
+         "int64[1] all = {-1}, int64[3] rows = {0,-2,2}, int64[3] turned = {0,2,1}, float[0] none "
+         "= "
+         "{}, float[3] by1 = {1.0,1.0,1.0}, float[3] by2 = {1.0,1.0,2.0}, float[1,1] m1 = {1.0}, "
+         "float[1,1] m2 = {2.0}, float[1,1,1,1] m4 = {1.0}, int64[1] third = {3}> { " +
          std::string(body) + " }";
 }
 
@@ -43,6 +46,9 @@ TEST(EliminateIdentity, RemovesWhatChangesNothing) {
            "a = Add(zero, x) y = Neg(a)",
            "a = Sub(x, zero) y = Neg(a)",
            "a = Clip(x) y = Neg(a)",
+           "a = Gather<axis=1>(x, rows) y = Neg(a)",
+           "a = Resize(x, none, by1) y = Neg(a)",
+           "a = Resize(x, none, none, same) y = Neg(a)",
            "a = Squeeze(x2, axis) y = Neg(a)",
            "b = Transpose<perm=[2,0,1]>(x) a = Transpose<perm=[1,2,0]>(b) y = Neg(a)",
            "b = Reshape(x, two) a = Reshape(b, same) y = Neg(a)",
@@ -65,11 +71,32 @@ TEST(EliminateIdentity, LeavesWhatChangesTheShapeOrTheNumbers) {
            {"a = Reshape(x, two) y = Neg(a)", "6,4"},
            {"a = Slice(x, axis, end, axis) y = Neg(a)", "2,2,4"},
            {"a = Flatten(x) y = Neg(a)", "2,12"},
+           {"a = Gather<axis=1>(x, turned) y = Neg(a)", "2,3,4"},
+           {"a = Gather<axis=2>(x, rows) y = Neg(a)", "2,3,3"},
+           {"a = Resize(x, none, by2) y = Neg(a)", "2,3,8"},
        }) {
     const auto checked =
         check_passes(image(body, out), {"infer-shapes", "eliminate-identity"}, 0.0);
     EXPECT_EQ(checked.after->graph().node_count(), 2u) << body;
     EXPECT_FALSE(checked.run->changed) << body;
+  }
+}
+
+TEST(EliminateIdentity, AProductWithTheMatrixOne) {
+  for (const auto& [body, out, left] :
+       std::vector<std::tuple<std::string_view, std::string_view, std::size_t>>{
+           {"u = Unsqueeze(x, third) a = MatMul(u, m1) y = Neg(a)", "2,3,4,1", 2},
+           {"u = Unsqueeze(x, third) a = MatMul(u, m4) y = Neg(a)", "2,3,4,1", 2},
+           {"u = Unsqueeze(x, third) t = Transpose<perm=[0,1,3,2]>(u) a = MatMul(m1, t) y = Neg(a)",
+            "2,3,1,4", 3},
+           {"u = Unsqueeze(x, third) a = MatMul(u, m2) y = Neg(a)", "2,3,4,1", 3},
+           {"u = Unsqueeze(x, third) s = Slice(x, start, axis, axis) t = Slice(s, start, axis, "
+            "start) v = Squeeze(t, start) w = Transpose(v) a = MatMul(w, m4) y = Neg(a)",
+            "1,1,4,1", 6},
+       }) {
+    const auto checked = check_passes(
+        image(body, out), {"infer-shapes", "eliminate-identity", "eliminate-dead"}, 0.0);
+    EXPECT_EQ(checked.after->graph().node_count(), left) << body;
   }
 }
 

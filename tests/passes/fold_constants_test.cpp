@@ -193,6 +193,26 @@ TEST(FoldConstants, WhatEndsSmallerFoldsAsAWhole) {
   EXPECT_EQ(checked.run->why("Div node that makes 'n'").substr(0, 2), "'d");
 }
 
+// Biases for pairs of places: computed for 15 distances, spread over 64 x 256 pairs.
+TEST(FoldConstants, WhatStandsInFrontOfWhatGrowsFolds) {
+  const std::string text =
+      "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,2,64,256] x) => (float[N,2,64,256] y) "
+      "<" +
+      weights("c", {15, 2}) + ", " + weights("a", {2, 700}) + ", " + weights("b", {700, 2}) +
+      ", int64[2] square = {64, 256}, int64[1] last = {-1}, int64[1] all = {16384}, int64 size = "
+      "{15}> { h = MatMul(c, a) r = Relu(h) t = MatMul(r, b) "
+      "z = ConstantOfShape(all) i = Cast<to=7>(z) g = Gather<axis=0>(t, i) "
+      "p = Transpose<perm=[1,0]>(g) "
+      "q = Reshape(p, shape4) y = Add(x, q) }";
+  std::string whole = text;
+  whole.replace(whole.find("int64 size"), 10, "int64[4] shape4 = {1, 2, 64, 256}, int64 size");
+  const auto checked = check_passes(whole, {"infer-shapes", "fold-constants"}, 1e-5);
+  EXPECT_EQ(count_nodes(*checked.after, "MatMul"), 0);
+  EXPECT_EQ(count_nodes(*checked.after, "Relu"), 0);
+  EXPECT_EQ(count_nodes(*checked.after, "Gather"), 1);
+  EXPECT_EQ(count_nodes(*checked.after, "Transpose"), 1);
+}
+
 // The sum of a product of vectors is one number, but what is summed would take 40 MB on the way.
 TEST(FoldConstants, WhatIsLargeOnTheWayStays) {
   const std::string text =

@@ -410,5 +410,57 @@ TEST(FuseContrib, OtherPassesLeaveItsOperatorsAlone) {
   expect_same_results(*original, *model, 1e-5);
 }
 
+// A sum [n, 5, 6] that is normalised, with `more` behind it.
+std::string summed(std::string_view body, std::string_view outputs = "float[n,5,6] y") {
+  return header() + "(float[n,5,6] a, float[n,5,6] b, float[5,6] c) => (" + std::string(outputs) +
+         ") <" + weights("gamma", {6}) + "," + weights("beta", {6}) + "," + weights("v", {6}) +
+         "," + weights("gamma2", {5, 6}) + "," + weights("beta2", {5, 6}) + "> { " +
+         std::string(body) + " }";
+}
+
+TEST(FuseContrib, ASumThatOnlyANormalisationReads) {
+  const std::string norm = " y = LayerNormalization<axis = -1, epsilon = 0.01>(s, gamma, beta)";
+  auto checked = becomes_one(summed("s = Add(a, b)" + norm), "SkipLayerNormalization");
+  EXPECT_EQ(checked.after->graph().first()->inputs().size(), 4u);
+  for (std::string_view bias : {"t = Add(a, v) s = Add(t, b)", "t = Add(v, a) s = Add(b, t)"}) {
+    checked = becomes_one(summed(std::string(bias) + norm), "SkipLayerNormalization");
+    EXPECT_EQ(checked.after->graph().first()->inputs().size(), 5u) << bias;
+  }
+  // Others read what the vector was added to.
+  checked = check_passes(summed("t = Add(a, v) s = Add(t, b)" + norm + " z = Neg(t)",
+                                "float[n,5,6] y, float[n,5,6] z"),
+                         kPasses);
+  EXPECT_EQ(count_nodes(*checked.after, "Add"), 1);
+  EXPECT_EQ(checked.run->count(kPass, "SkipLayerNormalization"), 1);
+}
+
+TEST(FuseContrib, ASumOfWhatAnotherSuchOperatorMakes) {
+  std::string text = summed(
+      "t = Add(a, v) g = Gelu(t) s = Add(g, b) y = LayerNormalization<axis = -1>(s, gamma, beta)");
+  text.replace(text.find("17"), 2, "20");
+  const auto checked = check_passes(text, kPasses);
+  EXPECT_EQ(checked.after->graph().node_count(), 2u);
+  EXPECT_EQ(checked.run->count(kPass, "BiasGelu"), 1);
+  EXPECT_EQ(checked.run->count(kPass, "SkipLayerNormalization"), 1);
+}
+
+TEST(FuseContrib, OtherSumsInFrontOfNormalisationsStay) {
+  constexpr std::string_view kSubject = "LayerNormalization node that makes 'y'";
+  const std::string norm = " y = LayerNormalization<axis = -1>(s, gamma, beta)";
+  EXPECT_EQ(
+      why_not(summed("s = Add(a, b)" + norm + " z = Neg(s)", "float[n,5,6] y, float[n,5,6] z"),
+              kSubject),
+      "'s' is read 2 times");
+  EXPECT_EQ(why_not(summed("s = Add(a, c)" + norm), kSubject),
+            "the two tensors added may differ in shape");
+  EXPECT_EQ(why_not(summed("s = Add(c, c)" + norm, "float[5,6] y"), kSubject),
+            "the runtime adds in front of a normalisation of [batch, length, width] only");
+  EXPECT_EQ(
+      why_not(summed("s = Add(a, b) y = LayerNormalization<axis = 1>(s, gamma2, beta2)"), kSubject),
+      "it normalises more than the last axis");
+  EXPECT_EQ(why_not(summed("s = Add(a, b) y = LayerNormalization<axis = -1>(s, gamma)"), kSubject),
+            "its scale or shift is no constant vector");
+}
+
 }  // namespace
 }  // namespace mcompress::testing

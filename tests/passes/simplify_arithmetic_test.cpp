@@ -15,7 +15,7 @@ Checked simplify(std::string_view body, int opset = 17) {
           "float "
           "tiny = {1e-05}, float[1,1,1] two3 = {2.0}, float[3] twos = {2.0, 2.0, 2.0}, float[3] "
           "mixed = {2.0, 4.0, 2.0}, bool[1,3] yes = {1,1,1}, bool[1,3] no = {0,0,0}, bool[1,3] "
-          "some = {1,0,1}, float[3] row = {1.0, 2.0, 3.0}> { " +
+          "some = {1,0,1}, float[3] row = {1.0, 2.0, 3.0}, int64[1] axis = {0}> { " +
           std::string(body) + " }",
       {"infer-shapes", "simplify-arithmetic"}, 0.0, 2);
 }
@@ -94,6 +94,29 @@ TEST(SimplifyArithmetic, ChoicesThatAreMade) {
 TEST(SimplifyArithmetic, TwoNegations) {
   const auto checked = simplify("a = Not(c) b = Not(a) y = Where(b, x, row)");
   EXPECT_EQ(checked.after->graph().node_count(), 1u);
+}
+
+TEST(SimplifyArithmetic, AChoiceByTheOppositeTakesTheOtherSide) {
+  auto checked = simplify("d = Not(c) y = Where(d, x, two)");
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  EXPECT_EQ(checked.run->count("simplify-arithmetic", "replaced"), 1);
+  checked = simplify("d = Not(c) e = Where(d, x, two) f = Where(d, two, e) y = Add(e, f)");
+  EXPECT_EQ(count_nodes(*checked.after, "Not"), 0);
+}
+
+TEST(SimplifyArithmetic, AMaskThatIsAConditionAgain) {
+  auto checked = simplify("m = Where(c, zero, minus) d = Cast<to=9>(m) y = Where(d, two, x)");
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);  // Where(c, x, two)
+  EXPECT_EQ(checked.run->count("simplify-arithmetic", "replaced"), 2);
+  checked = simplify("m = Where(c, minus, zero) d = Cast<to=9>(m) y = Where(d, two, x)");
+  EXPECT_EQ(checked.after->graph().node_count(), 1u);
+  for (std::string_view body :
+       {"m = Where(c, two, minus) d = Cast<to=9>(m) y = Where(d, two, x)",
+        "m = Where(c, zero, x) d = Cast<to=9>(m) y = Where(d, two, x)",
+        "m = Where(c, zero, minus) d = Cast<to=10>(m) e = Cast<to=1>(d) y = Add(e, x)",
+        "m = Where(c, zero, two3) d = Cast<to=9>(m) e = Squeeze(d, axis) y = Where(e, two, x)"}) {
+    EXPECT_EQ(simplify(body).run->count("simplify-arithmetic", "replaced"), 0) << body;
+  }
 }
 
 }  // namespace

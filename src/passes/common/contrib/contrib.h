@@ -9,6 +9,7 @@
 
 #include "ir/domains.h"
 #include "mcompress/pass.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 
 namespace mcompress {
 
@@ -55,6 +56,11 @@ std::string why_not_real(const Value* value);
 Status write_contrib_gates(ContribWriter& writer);
 // FusedMatMul for products of transposed and scaled operands.
 Status write_contrib_products(ContribWriter& writer);
+// SkipLayerNormalization for a sum that only a LayerNormalization reads, with a vector added
+// before. Its kernel takes longer than those of the nodes, but the runtime makes it of them itself
+// when it loads a model, and so nothing is gained by leaving them: only such sites are written.
+// `shapes`: of the model before such operators were written.
+Status write_contrib_norms(ContribWriter& writer, const SymbolicShapes& shapes);
 // FusedConv for a convolution to whose result a tensor of the same shape is added.
 Status write_contrib_sums(ContribWriter& writer);
 // Shape<start, end> for dimensions that are picked from a Shape. It is ONNX's own, but runtimes
