@@ -72,10 +72,12 @@ SymbolicShapes::SymbolicShapes(Model& model)
       } else if (dim.symbol.empty()) {
         terms.push_back(fresh(true));
       } else {
-        const auto known = named_.find(dim.symbol);
-        terms.push_back(known != named_.end()
-                            ? known->second
-                            : named_.emplace(dim.symbol, fresh(true)).first->second);
+        auto known = named_.find(dim.symbol);
+        if (known == named_.end()) {
+          known = named_.emplace(dim.symbol, fresh(true)).first;
+          names_.emplace(known->second.symbol, known->first);
+        }
+        terms.push_back(known->second);
       }
     }
     dims_[value->id()] = std::move(terms);
@@ -91,6 +93,11 @@ const Terms* SymbolicShapes::dims(const Value& value) const {
 const Terms* SymbolicShapes::elements(const Value& value) const {
   if (value.id() >= elements_.size() || !elements_[value.id()]) return nullptr;
   return &*elements_[value.id()];
+}
+
+std::string_view SymbolicShapes::name_of(Term term) const {
+  const auto found = names_.find(term.symbol);
+  return found != names_.end() ? found->second : std::string_view();
 }
 
 Term SymbolicShapes::fresh(bool is_size) {
@@ -152,7 +159,7 @@ void SymbolicShapes::node(const Node& node) {
   const bool known = node.domain().empty() && node.bodies().empty();
   for (std::size_t i = 0; i < node.outputs().size(); ++i) {
     if (node.output(i) == nullptr) continue;
-    complete(*node.output(i), known ? rule(node, i) : std::nullopt);
+    complete(*node.output(i), known ? rule(node, i) : of_bodies(node, i));
   }
   if (!known || node.output(0) == nullptr) return;
   elements_[node.output(0)->id()] = SymbolicElements(*this).of(node);
@@ -205,6 +212,20 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
     return result;
   }
   return std::nullopt;
+}
+
+// An If makes what the branch makes that is taken: a size that both have is its own. Symbols that a
+// branch has for itself are never those of the other.
+std::optional<Terms> SymbolicShapes::of_bodies(const Node& node, std::size_t output) const {
+  if (!node.is("If")) return std::nullopt;
+  const Terms* same = nullptr;
+  for (const Graph* body : node.bodies()) {
+    const Value* made = output < body->outputs().size() ? body->outputs()[output] : nullptr;
+    const Terms* terms = made != nullptr ? dims(*made) : nullptr;
+    if (terms == nullptr || (same != nullptr && *same != *terms)) return std::nullopt;
+    same = terms;
+  }
+  return same != nullptr ? std::optional(*same) : std::nullopt;
 }
 
 std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {

@@ -13,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,8 @@ class SymbolicShapes {
   const Terms* dims(const Value& value) const;
   // Of an integer or boolean tensor with at most one dimension; null: not known at all.
   const Terms* elements(const Value& value) const;
+  // What the inputs of the model call a size that is no number; empty: they have no name for it.
+  std::string_view name_of(Term term) const;
   // The symbol is a dimension: it can not be negative.
   bool is_size(Term term) const { return term.known() ? term.number >= 0 : sizes_[term.symbol]; }
   // What dimensions become when they are broadcast; empty: nobody knows.
@@ -53,6 +56,7 @@ class SymbolicShapes {
   void complete(const Value& value, std::optional<Terms> found);
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
+  std::optional<Terms> of_bodies(const Node& node, std::size_t output) const;
 
   std::optional<Terms> broadcast_all(const Node& node);
   std::optional<Terms> reshape(const Node& node);
@@ -73,7 +77,8 @@ class SymbolicShapes {
   std::vector<bool> sizes_{false};                     // by symbol
   std::map<std::uint32_t, Product> products_;          // symbols that stand for several others
   std::map<std::pair<std::int64_t, std::vector<std::uint32_t>>, Term> made_;  // the same by product
-  std::map<std::string, Term, std::less<>> named_;  // of the model's inputs
+  std::map<std::string, Term, std::less<>> named_;   // of the model's inputs
+  std::map<std::uint32_t, std::string_view> names_;  // the same by symbol
 };
 
 // The constant shape with which a Reshape makes `to` of `from`: 0 copies a dimension, -1 finds one
