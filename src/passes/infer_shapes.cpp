@@ -153,10 +153,10 @@ class InferShapes final : public Pass {
       if (std::ranges::any_of(node.outputs(), is_open)) open.push_back(&node);
     });
     if (open.empty()) return ok_status();
-    const SymbolicShapes shapes(model);
+    const auto shapes = context.facts().of<SymbolicShapes>(model);
     for (Node* node : open) {
       for (Value* value : node->outputs()) {
-        if (is_open(value)) name_sizes(*value, shapes, context);
+        if (is_open(value)) name_sizes(*value, *shapes, context);
       }
       if (node->domain().empty()) complete(*node, context);
     }

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -33,6 +34,8 @@ using Terms = std::vector<Term>;
 class SymbolicShapes {
  public:
   explicit SymbolicShapes(Model& model);
+  SymbolicShapes(const SymbolicShapes&) = delete;
+  SymbolicShapes& operator=(const SymbolicShapes&) = delete;
 
   // Null: the rank is not known.
   const Terms* dims(const Value& value) const;
@@ -53,7 +56,8 @@ class SymbolicShapes {
   };
   void visit(Graph& graph);
   void node(const Node& node);
-  void complete(const Value& value, std::optional<Terms> found);
+  void complete(const Value& value, const Terms* found);
+  const Terms* keep(const Terms& terms) { return &*kept_.insert(terms).first; }
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
   std::optional<Terms> of_bodies(const Node& node, std::size_t output) const;
@@ -73,9 +77,15 @@ class SymbolicShapes {
   std::optional<Terms> product(const Node& node) const;
   std::optional<Terms> window(const Node& node);
 
-  std::vector<std::optional<Terms>> dims_, elements_;  // by value id
-  std::vector<bool> sizes_{false};                     // by symbol
-  std::map<std::uint32_t, Product> products_;          // symbols that stand for several others
+  struct TermsHash {
+    std::size_t operator()(const Terms& terms) const;
+  };
+  // Most values have the dimensions of others: all that are the same are one.
+  std::unordered_set<Terms, TermsHash> kept_;
+  std::vector<const Terms*> dims_, elements_;  // by value id; null: not known
+  Terms scratch_;
+  std::vector<bool> sizes_{false};             // by symbol
+  std::map<std::uint32_t, Product> products_;  // symbols that stand for several others
   std::map<std::pair<std::int64_t, std::vector<std::uint32_t>>, Term> made_;  // the same by product
   std::map<std::string, Term, std::less<>> named_;   // of the model's inputs
   std::map<std::uint32_t, std::string_view> names_;  // the same by symbol
