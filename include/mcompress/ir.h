@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -81,7 +82,7 @@ class IrKey {  // only the IR makes values and nodes
 };
 }  // namespace detail
 
-class Value {
+class alignas(64) Value {
  public:
   Value(detail::IrKey, std::uint32_t id) : id_(id) {}
   Value(const Value&) = delete;
@@ -89,24 +90,25 @@ class Value {
 
   std::uint32_t id() const { return id_; }  // dense over the model, creation order, never reused
   std::string_view name() const { return name_; }
-  const TypeInfo* type() const { return type_ ? &*type_ : nullptr; }  // null: unknown
+  const TypeInfo* type() const { return type_; }  // null: unknown
   Graph& graph() const { return *graph_; }
   Node* producer() const { return producer_; }  // null: graph input or initializer
   std::span<const Use> uses() const { return uses_; }
   bool is_graph_input() const { return is_input_; }
   bool is_graph_output() const;  // of any graph
-  bool is_initializer() const { return tensor_.has_value(); }
+  bool is_initializer() const { return tensor_ != nullptr; }
   // The initializer's data; null when this is none or when a caller of the model may override it
   // (an initializer that is also an input of the top graph, IR version 4 and later).
   const Tensor* constant() const;
   // The initializer's data, overridable or not.
-  const Tensor* initializer() const { return tensor_ ? &*tensor_ : nullptr; }
+  const Tensor* initializer() const { return tensor_.get(); }
 
  private:
   friend class Builder;
   friend class Editor;
   friend class Model;
   friend class IrInternals;
+  // What is asked for again and again comes first, together in one cache line.
   std::uint32_t id_ = 0;
   bool is_input_ = false;
   bool erased_ = false;
@@ -114,14 +116,14 @@ class Value {
   Graph* graph_ = nullptr;
   Node* producer_ = nullptr;
   std::vector<Use> uses_;
+  const TypeInfo* type_ = nullptr;  // of the model's store
+  std::unique_ptr<Tensor> tensor_;
   std::string name_;
-  std::optional<TypeInfo> type_;
-  std::optional<Tensor> tensor_;
   Origin type_origin_;    // ValueInfo as loaded
   Origin tensor_origin_;  // initializer as loaded; null once its data changed
 };
 
-class Node {
+class alignas(64) Node {
  public:
   Node(detail::IrKey, std::uint32_t id) : id_(id) {}
   Node(const Node&) = delete;
@@ -132,9 +134,11 @@ class Node {
   // The default domain is always "" here, however the file spells it.
   std::string_view domain() const { return domain_; }
   std::string_view op_type() const { return op_type_; }
-  std::string_view overload() const { return overload_; }
+  std::string_view overload() const {
+    return overload_ != nullptr ? std::string_view(*overload_) : std::string_view();
+  }
   // Type in the default ONNX domain.
-  bool is(std::string_view op_type) const { return domain_.empty() && op_type_ == op_type; }
+  bool is(std::string_view op_type) const { return op_type_ == op_type && domain_.empty(); }
   std::span<Value* const> inputs() const { return inputs_; }    // null: optional input left out
   std::span<Value* const> outputs() const { return outputs_; }  // null: output left out
   Value* input(std::size_t slot) const { return slot < inputs_.size() ? inputs_[slot] : nullptr; }
@@ -149,7 +153,9 @@ class Node {
   std::string_view string_attribute(std::string_view name, std::string_view fallback) const;
   std::optional<std::vector<std::int64_t>> ints_attribute(std::string_view name) const;
   // Graphs held by attributes, in attribute order.
-  std::vector<Graph*> bodies() const;
+  std::vector<Graph*> bodies() const {
+    return held_graphs_ ? bodies_held() : std::vector<Graph*>();
+  }
   Graph& graph() const { return *graph_; }
   // No edit to it or to a graph inside it: saved from its origin, unknown fields and all.
   bool pristine() const { return origin_ != nullptr && !edited_; }
@@ -163,19 +169,22 @@ class Node {
   friend class Model;
   friend class Graph;
   friend class IrInternals;
-  // What every walk over a graph reads comes first, together in one or two cache lines.
+  std::vector<Graph*> bodies_held() const;
+  // What every walk over a graph reads comes first, together in one cache line, and what is read of
+  // the nodes that a walk looks for in the next one.
   Node* next_ = nullptr;
   Node* previous_ = nullptr;
   Graph* graph_ = nullptr;
   std::uint32_t id_ = 0;
   bool edited_ = false;
   bool erased_ = false;
-  bool held_graphs_ = false;  // an attribute is, or once was, a graph
-  std::string op_type_, domain_;
+  bool held_graphs_ = false;           // an attribute is, or once was, a graph
+  std::string_view op_type_, domain_;  // in the model's store
   std::vector<Value*> inputs_, outputs_;
-  std::vector<Attribute> attributes_;
-  std::string name_, overload_;
   Origin origin_;
+  std::vector<Attribute> attributes_;
+  std::string name_;
+  const std::string* overload_ = nullptr;  // in the model's store; null: empty
 };
 
 class Graph {
@@ -253,7 +262,10 @@ class Model {
   // Who wrote the file it was loaded from: "pytorch 2.1.0"; empty when that is not said.
   std::string_view producer() const { return producer_; }
   std::span<const std::pair<std::string, std::string>> metadata() const { return metadata_; }
-  std::uint64_t revision() const { return revision_; }               // bumped by every edit
+  std::uint64_t revision() const { return revision_; }  // bumped by every edit
+  // Another number after every edit, every type that was set and every swap: what was found out
+  // about the model at one number holds for as long as it is the same.
+  std::uint64_t state() const { return state_; }
   std::size_t value_limit() const { return store_->values.size(); }  // ids are below this
   std::size_t node_limit() const { return store_->nodes.size(); }
   // Graph copied, tensors and origins shared: cheap enough to try something and drop it.
@@ -275,11 +287,29 @@ class Model {
   friend class IrInternals;
   // By id, at addresses that stay. Each kind lies side by side in memory in the order it was made,
   // which is the order in which graphs are walked.
+  // So do types and names of operators, of which there are few: each is there once.
   struct Store {
+    struct TypeHash {
+      std::size_t operator()(const TypeInfo& type) const;
+    };
+    std::unordered_set<TypeInfo, TypeHash> types;
+    std::unordered_set<std::string> names;
     std::pmr::monotonic_buffer_resource value_memory, node_memory;
     std::pmr::deque<Value> values{&value_memory};
     std::pmr::deque<Node> nodes{&node_memory};
   };
+  const TypeInfo* stored(TypeInfo type) { return &*store_->types.insert(std::move(type)).first; }
+  const std::string* stored_name(std::string_view name) {
+    return name.empty() ? nullptr : &*store_->names.insert(std::string(name)).first;
+  }
+  std::string_view stored(std::string_view name) {
+    const std::string* held = stored_name(name);
+    return held != nullptr ? std::string_view(*held) : std::string_view();
+  }
+  void note_edit() {
+    ++revision_;
+    ++state_;
+  }
   std::unique_ptr<Store> store_;
   std::unique_ptr<Graph> graph_;
   std::vector<Function> functions_;
@@ -288,6 +318,7 @@ class Model {
   std::string producer_;
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::uint64_t revision_ = 0;
+  std::uint64_t state_ = 0;
   std::filesystem::path source_;
   bool had_external_data_ = false;
   bool metadata_edited_ = false;

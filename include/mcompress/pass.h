@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <typeindex>
 #include <vector>
 
 #include "mcompress/calibration.h"
@@ -42,15 +44,18 @@ class Explain {
   void skipped(Decision decision);
   void skipped(const Node& node, std::string why);
   const std::vector<Decision>& all() const { return all_; }
-  void set_pass(std::string_view name) { pass_ = name; }
+  void set_pass(std::string_view name);
   // Drops what was decided after the first `count` decisions.
-  void truncate(std::size_t count) { all_.resize(count); }
+  void truncate(std::size_t count);
   // Drops what `pass` skipped after the first `count` decisions: it looks again.
   void forget_skipped(std::string_view pass, std::size_t count);
 
  private:
   std::string pass_;
+  std::uint32_t number_ = 0;                                   // of `pass_`
+  std::map<std::string, std::uint32_t, std::less<>> numbers_;  // of passes, from 1
   std::vector<Decision> all_;
+  std::vector<std::uint32_t> skipped_by_;  // for each: the pass that skipped; 0: it was applied
 };
 
 // What the outside provides to a run: all optional but the runtime needs to be there for passes
@@ -69,18 +74,45 @@ struct Services {
   std::function<Result<Session*>()> reference;
 };
 
+// What passes find out about a whole model and others ask as well: kept until the model changes.
+class FactStore {
+ public:
+  // A T(model), which may not refer to the model itself: the one that was made in this state, else
+  // a new one.
+  template <class T>
+  std::shared_ptr<const T> of(Model& model) {
+    if (model_ != &model || state_ != model.state()) held_.clear();
+    model_ = &model;
+    state_ = model.state();
+    std::shared_ptr<const void>& held = held_[typeid(T)];
+    if (held == nullptr) held = std::make_shared<const T>(model);
+    return std::static_pointer_cast<const T>(held);
+  }
+
+ private:
+  const Model* model_ = nullptr;
+  std::uint64_t state_ = 0;
+  std::map<std::type_index, std::shared_ptr<const void>> held_;
+};
+
 class PassContext {
  public:
+  // `facts`: shared with the passes before and behind; null: of this pass alone.
   PassContext(Editor& editor, const Services& services, Explain& explain, ReportScope& report,
-              TensorFactory& tensors, const Executor& executor, std::uint64_t seed)
+              TensorFactory& tensors, const Executor& executor, std::uint64_t seed,
+              FactStore* facts = nullptr)
       : editor_(editor),
         services_(services),
         explain_(explain),
         report_(report),
         tensors_(tensors),
         executor_(executor),
-        seed_(seed) {}
+        seed_(seed),
+        facts_(facts != nullptr ? *facts : own_facts_) {}
+  PassContext(const PassContext&) = delete;
+  PassContext& operator=(const PassContext&) = delete;
   Editor& edit() { return editor_; }
+  FactStore& facts() { return facts_; }
   const Target& target() const;
   Diagnostics& diagnostics() { return *services_.diagnostics; }
   Explain& explain() { return explain_; }
@@ -110,6 +142,8 @@ class PassContext {
   TensorFactory& tensors_;
   const Executor& executor_;
   std::uint64_t seed_;
+  FactStore own_facts_;
+  FactStore& facts_;
 };
 
 // Made for one run, owned by the pipeline.

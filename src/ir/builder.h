@@ -43,8 +43,8 @@ class Builder {
   void set_initializer(Graph& graph, Value& value, Tensor tensor, Origin origin);
 
   // A node outside any list; `append` links it in.
-  Node& add_node(Graph& graph, std::string name, std::string_view domain, std::string op_type,
-                 std::string overload, Origin origin);
+  Node& add_node(Graph& graph, std::string name, std::string_view domain, std::string_view op_type,
+                 std::string_view overload, Origin origin);
   void add_node_input(Node& node, Value* value);   // null: left out; records the use
   void add_node_output(Node& node, Value* value);  // null: left out; records the producer
   void add_attribute(Node& node, Attribute attribute);

@@ -68,7 +68,7 @@ std::string Editor::unique_name(std::string_view base) {
 // ------------------------------------------------------------------------------ bookkeeping
 
 void Editor::touch(Graph& graph) {
-  ++model_->revision_;
+  model_->note_edit();
   // A graph is marked only together with everything above it, so the walk can stop early.
   for (Graph* level = &graph; !level->edited_;) {
     level->edited_ = true;
@@ -128,11 +128,11 @@ void Editor::set_constant(Value& value, Tensor tensor) {
   type.element = tensor.dtype();
   type.shape.emplace();
   for (std::int64_t size : tensor.dims()) type.shape->push_back({size, {}});
-  if (value.type_ && *value.type_ != type) {
-    value.type_ = std::move(type);
+  if (value.type_ != nullptr && *value.type_ != type) {
+    value.type_ = model_->stored(std::move(type));
     value.type_edited_ = true;
   }
-  value.tensor_ = std::move(tensor);
+  value.tensor_ = std::make_unique<Tensor>(std::move(tensor));
   value.tensor_origin_ = nullptr;
   touch(*value.graph_);
 }
@@ -196,8 +196,9 @@ void Editor::freeze_input(Value& value) {
 }
 
 void Editor::set_type(Value& value, TypeInfo type, bool persist) {
-  const bool changed = !value.type_ || *value.type_ != type;
-  value.type_ = std::move(type);
+  const TypeInfo* before = std::exchange(value.type_, model_->stored(std::move(type)));
+  const bool changed = value.type_ != before;
+  if (changed) ++model_->state_;
   if (persist && changed) {
     value.type_edited_ = true;
     touch(*value.graph_);
@@ -344,8 +345,8 @@ void Editor::remove_trailing_input(Node& node) {
 }
 
 void Editor::set_op_type(Node& node, std::string_view domain, std::string_view op_type) {
-  node.domain_ = domain == "ai.onnx" ? std::string_view() : domain;
-  node.op_type_ = op_type;
+  node.domain_ = domain == "ai.onnx" ? std::string_view() : model_->stored(domain);
+  node.op_type_ = model_->stored(op_type);
   touch(node);
 }
 
@@ -507,7 +508,7 @@ Status Editor::replace_all(Value& from, Value& to) {
     // The interface keeps its declared type as well as its name.
     to.type_origin_ = std::move(from.type_origin_);
     from.type_origin_ = nullptr;
-    if (from.type_) to.type_ = from.type_;
+    if (from.type_ != nullptr) to.type_ = from.type_;
   }
   return ok_status();
 }
@@ -525,7 +526,7 @@ Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
       if (before != after) {
         return Error(Code::kUnsupported, "opset-changes-operator",
                      "raising opset " + std::to_string(current) + " to " +
-                         std::to_string(at_least) + " would move " + node.op_type_ +
+                         std::to_string(at_least) + " would move " + std::string(node.op_type_) +
                          " from version " + std::to_string(before) + " to " + std::to_string(after),
                      {{}, {}, node.label()});
       }
@@ -538,26 +539,26 @@ Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
 void Editor::set_opset(std::string_view domain, std::int64_t version) {
   Builder(*model_).import_opset(domain, version);
   model_->opsets_edited_ = true;
-  ++model_->revision_;
+  model_->note_edit();
 }
 
 void Editor::require_ir_version(std::int64_t at_least) {
   if (model_->ir_version_ >= at_least) return;
   model_->ir_version_ = at_least;
   model_->opsets_edited_ = true;
-  ++model_->revision_;
+  model_->note_edit();
 }
 
 void Editor::set_ir_version(std::int64_t version) {
   if (model_->ir_version_ == version) return;
   model_->ir_version_ = version;
   model_->opsets_edited_ = true;
-  ++model_->revision_;
+  model_->note_edit();
 }
 
 void Editor::set_metadata(std::string_view key, std::string_view value) {
   model_->metadata_edited_ = true;
-  ++model_->revision_;
+  model_->note_edit();
   for (auto& [name, text] : model_->metadata_) {
     if (name == key) {
       text = value;

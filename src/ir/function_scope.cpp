@@ -31,6 +31,7 @@ Builder::FunctionScope::FunctionScope(Editor& editor, std::size_t position)
   opsets_edited_ = std::exchange(model_.opsets_edited_, true);
   // It was loaded from the message of a function, not of a graph.
   origin_ = std::exchange(model_.graph_->origin_, nullptr);
+  ++model_.state_;
   hide_references();
 }
 
@@ -41,8 +42,9 @@ void Builder::FunctionScope::hide_references() {
       if (value != nullptr) types_.emplace(value, value->type_);
     }
     if (!refers(node)) return;
-    node.domain_ = std::string(kHidden) + node.domain_;
-    model_.opsets_.emplace(node.domain_, 1);
+    const std::string hidden = std::string(kHidden) + std::string(node.domain_);
+    node.domain_ = model_.stored(hidden);
+    model_.opsets_.emplace(hidden, 1);
   });
 }
 
@@ -57,6 +59,7 @@ Builder::FunctionScope::~FunctionScope() {
   model_.opsets_edited_ = opsets_edited_;
   model_.functions_.insert(model_.functions_.begin() + static_cast<std::ptrdiff_t>(position_),
                            std::move(function_));
+  ++model_.state_;
 }
 
 // In front, in the order of the initializers.
@@ -83,19 +86,19 @@ void Builder::FunctionScope::write_constants() {
   previous->next_ = behind;
   (behind != nullptr ? behind->previous_ : body.last_) = previous;
   body.edited_ = true;
-  ++model_.revision_;
+  model_.note_edit();
 }
 
 void Builder::FunctionScope::restore_types() {
   const auto restore = [&](Value* value) {
     if (value == nullptr) return;
     const auto known = types_.find(value);
-    value->type_ = known != types_.end() ? known->second : std::nullopt;
+    value->type_ = known != types_.end() ? known->second : nullptr;
   };
   std::ranges::for_each(model_.graph_->inputs_, restore);
   for_each_node(*model_.graph_, [&](Node& node) {
     std::ranges::for_each(node.outputs_, restore);
-    if (node.domain_.starts_with(kHidden)) node.domain_.erase(0, kHidden.size());
+    if (node.domain_.starts_with(kHidden)) node.domain_.remove_prefix(kHidden.size());
   });
 }
 

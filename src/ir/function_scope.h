@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -39,7 +38,7 @@ class Builder::FunctionScope {
   Origin origin_;      // of the body
   std::map<std::string, std::int64_t, std::less<>> opsets_;  // of the function, as they were
   bool opsets_edited_ = false;                               // of the model
-  std::unordered_map<const Value*, std::optional<TypeInfo>> types_;  // as the file tells them
+  std::unordered_map<const Value*, const TypeInfo*> types_;  // as the file tells them
 };
 
 }  // namespace mcompress

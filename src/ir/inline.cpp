@@ -130,11 +130,13 @@ struct Editor::Inlining {
 
   Value& copy_value(const Value& from, Graph& to, bool of_body) {
     Value& value = builder_.add_value(to, name_for(from.name_));
-    value.type_ = from.type_;
+    if (from.type_ != nullptr) {
+      value.type_ = same_model_ ? from.type_ : builder_.model().stored(*from.type_);
+    }
     value.type_origin_ = kept(from.type_origin_);
     // The graph's own message does not list what was said about it. Of another model nothing was
     // said: it only knows.
-    value.type_edited_ = same_model_ && (from.type_edited_ || (of_body && from.type_.has_value()));
+    value.type_edited_ = same_model_ && (from.type_edited_ || (of_body && from.type_ != nullptr));
     values_.emplace(&from, &value);
     return value;
   }
@@ -149,8 +151,9 @@ struct Editor::Inlining {
   // `fill`: references to attributes are those of this function. A graph that is itself an
   // attribute of the call may refer to attributes of the function around the call.
   Node& copy_node(const Node& from, Graph& to, bool of_body, bool fill = true) {
-    Node& node = builder_.add_node(to, from.name_.empty() ? std::string() : name_for(from.name_),
-                                   from.domain_, from.op_type_, from.overload_, kept(from.origin_));
+    Node& node =
+        builder_.add_node(to, from.name_.empty() ? std::string() : name_for(from.name_),
+                          from.domain_, from.op_type_, from.overload(), kept(from.origin_));
     node.edited_ = true;
     std::size_t count = from.inputs_.size();
     while (count > 0 && value_for(from.inputs_[count - 1]) == nullptr &&
@@ -251,7 +254,7 @@ void Editor::erase_functions(const std::vector<std::size_t>& positions) {
     }
   }
   model_->functions_ = std::move(kept);
-  if (!gone.empty()) ++model_->revision_;
+  if (!gone.empty()) model_->note_edit();
 }
 
 void Editor::set_function_opset(std::size_t position, std::string_view domain,
@@ -259,7 +262,7 @@ void Editor::set_function_opset(std::size_t position, std::string_view domain,
   Function& function = model_->functions_[position];
   function.opsets[std::string(domain == "ai.onnx" ? std::string_view() : domain)] = version;
   function.opsets_edited = true;
-  ++model_->revision_;
+  model_->note_edit();
 }
 
 }  // namespace mcompress

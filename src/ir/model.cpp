@@ -19,7 +19,7 @@ const Tensor* Value::constant() const {
   // Before IR version 4 every initializer had to be listed as an input; none could be overridden.
   const bool overridable =
       is_input_ && graph_->owner() == nullptr && graph_->model().ir_version() >= 4;
-  return overridable ? nullptr : &*tensor_;
+  return overridable ? nullptr : tensor_.get();
 }
 
 // -------------------------------------------------------------------------------------- Node
@@ -62,9 +62,8 @@ bool holds_graphs(const AttributeValue& value) {
          std::holds_alternative<std::vector<std::unique_ptr<Graph>>>(value);
 }
 
-std::vector<Graph*> Node::bodies() const {
+std::vector<Graph*> Node::bodies_held() const {
   std::vector<Graph*> bodies;
-  if (!held_graphs_) return bodies;
   for (const Attribute& entry : attributes_) {
     if (const auto* one = std::get_if<std::unique_ptr<Graph>>(&entry.value)) {
       bodies.push_back(one->get());
@@ -77,7 +76,7 @@ std::vector<Graph*> Node::bodies() const {
 
 std::string Node::label() const {
   if (!name_.empty()) return name_;
-  std::string text = op_type_ + " node";
+  std::string text = std::string(op_type_) + " node";
   for (const Value* value : outputs_) {
     if (value != nullptr) return text + " that makes '" + std::string(value->name()) + "'";
   }
@@ -119,6 +118,21 @@ bool Graph::is_within(const Graph& other) const {
 
 // ------------------------------------------------------------------------------------- Model
 
+std::size_t Model::Store::TypeHash::operator()(const TypeInfo& type) const {
+  std::uint64_t hash = static_cast<std::uint64_t>(type.element);
+  const auto mix = [&](std::uint64_t number) {
+    hash = (hash ^ number) * 0x9e3779b97f4a7c15U;
+    hash ^= hash >> 32;
+  };
+  if (!type.shape) return hash;
+  mix(type.shape->size() + 1);
+  for (const Dim& dim : *type.shape) {
+    mix(dim.size ? static_cast<std::uint64_t>(*dim.size)
+                 : std::hash<std::string_view>()(dim.symbol) | 1);
+  }
+  return hash;
+}
+
 Model::Model()
     : store_(std::make_unique<Store>()), graph_(std::make_unique<Graph>(detail::IrKey(), *this)) {}
 Model::~Model() = default;
@@ -136,6 +150,7 @@ void Model::swap(Model& other) {
   std::swap(ir_version_, other.ir_version_);
   metadata_.swap(other.metadata_);
   std::swap(revision_, other.revision_);
+  state_ = other.state_ = std::max(state_, other.state_) + 1;
   source_.swap(other.source_);
   std::swap(had_external_data_, other.had_external_data_);
   std::swap(metadata_edited_, other.metadata_edited_);
@@ -172,6 +187,7 @@ std::unique_ptr<Model> Model::clone() const {
   model.producer_ = producer_;
   model.metadata_ = metadata_;
   model.revision_ = revision_;
+  model.state_ = state_;
   model.source_ = source_;
   model.had_external_data_ = had_external_data_;
   model.metadata_edited_ = metadata_edited_;
@@ -212,9 +228,9 @@ std::unique_ptr<Model> Model::clone() const {
     for (const Node* node = from.first_; node != nullptr; node = node->next_) {
       Node& target = *node_of(node);
       target.name_ = node->name_;
-      target.domain_ = node->domain_;
-      target.op_type_ = node->op_type_;
-      target.overload_ = node->overload_;
+      target.domain_ = model.stored(node->domain_);
+      target.op_type_ = model.stored(node->op_type_);
+      target.overload_ = model.stored_name(node->overload());
       target.inputs_ = values_of(node->inputs_);
       target.outputs_ = values_of(node->outputs_);
       target.graph_ = &to;
@@ -275,12 +291,14 @@ std::unique_ptr<Model> Model::clone() const {
     model.functions_.push_back(std::move(duplicate));
   }
   for (const Node& node : store_->nodes) model.store_->nodes[node.id_].erased_ = node.erased_;
+  std::unordered_map<const TypeInfo*, const TypeInfo*> types;
+  for (const TypeInfo& type : store_->types) types.emplace(&type, model.stored(type));
   for (const Value& value : store_->values) {
     Value& target = model.store_->values[value.id_];
     target.erased_ = value.erased_;
     target.name_ = value.name_;
-    target.type_ = value.type_;
-    target.tensor_ = value.tensor_;
+    if (value.type_ != nullptr) target.type_ = types.at(value.type_);
+    if (value.tensor_ != nullptr) target.tensor_ = std::make_unique<Tensor>(*value.tensor_);
     target.is_input_ = value.is_input_;
     target.type_edited_ = value.type_edited_;
     target.type_origin_ = value.type_origin_;
@@ -331,7 +349,7 @@ Value& Builder::add_value(Graph& graph, std::string name) {
 }
 
 void Builder::set_type(Value& value, std::optional<TypeInfo> type, Origin origin) {
-  value.type_ = std::move(type);
+  value.type_ = type ? model_.stored(std::move(*type)) : nullptr;
   value.type_origin_ = std::move(origin);
 }
 
@@ -346,19 +364,19 @@ void Builder::add_output(Graph& graph, Value& value) {
 }
 
 void Builder::set_initializer(Graph& graph, Value& value, Tensor tensor, Origin origin) {
-  value.tensor_ = std::move(tensor);
+  value.tensor_ = std::make_unique<Tensor>(std::move(tensor));
   value.tensor_origin_ = std::move(origin);
   graph.initializers_.push_back(&value);
 }
 
 Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
-                        std::string op_type, std::string overload, Origin origin) {
+                        std::string_view op_type, std::string_view overload, Origin origin) {
   const auto id = static_cast<std::uint32_t>(model_.store_->nodes.size());
   Node& node = model_.store_->nodes.emplace_back(detail::IrKey(), id);
   node.name_ = std::move(name);
-  node.domain_ = domain == "ai.onnx" ? std::string_view() : domain;
-  node.op_type_ = std::move(op_type);
-  node.overload_ = std::move(overload);
+  node.domain_ = domain == "ai.onnx" ? std::string_view() : model_.stored(domain);
+  node.op_type_ = model_.stored(op_type);
+  node.overload_ = model_.stored_name(overload);
   node.graph_ = &graph;
   node.origin_ = std::move(origin);
   return node;

@@ -1,5 +1,6 @@
 #include <bit>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,29 @@ class NameTable {
   std::size_t mask_;
 };
 
+// Whether no two values have one name, whatever can be seen where: mostly so, and found without
+// looking at any of them twice. False may only mean that two names look alike.
+bool all_names_differ(const Model& model) {
+  std::vector<std::uint64_t> hashes;
+  hashes.reserve(model.value_limit());
+  for (const Value& value : IrInternals::values(model)) {
+    if (!IrInternals::erased(value)) hashes.push_back(std::hash<std::string_view>()(value.name()));
+  }
+  std::vector<std::uint32_t> tags(std::bit_ceil(2 * hashes.size() + 2));  // 0: free
+  const std::size_t mask = tags.size() - 1;
+  constexpr std::size_t kAhead = 16;  // a table of many names is not in the caches
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    if (i + kAhead < hashes.size()) __builtin_prefetch(&tags[hashes[i + kAhead] & mask], 1);
+    const auto tag = static_cast<std::uint32_t>(hashes[i] >> 32) | 1U;
+    std::size_t at = hashes[i] & mask;
+    for (; tags[at] != 0; at = (at + 1) & mask) {
+      if (tags[at] == tag) return false;
+    }
+    tags[at] = tag;
+  }
+  return true;
+}
+
 // How often a value is used, and a sum over where: equal for two lists of uses only when these
 // are the same in some order, but for one chance in 2^64.
 struct UseSum {
@@ -59,7 +83,8 @@ struct UseSum {
     };
     const auto place = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at); };
     ++count;
-    sum += mixed(mixed(mixed(place(graph)) + place(node)) + slot + 1);
+    sum += mixed(place(graph) * 0x9e3779b97f4a7c15U + place(node) * 0xd6e8feb86659fd93U +
+                 (slot + 1) * 0xa0761d6478bd642fU);
   }
   bool operator==(const UseSum&) const = default;
 };
@@ -67,10 +92,9 @@ struct UseSum {
 class Verifier {
  public:
   explicit Verifier(const Model& model)
-      : model_(model),
-        visible_(model.value_limit()),
-        uses_found_(model.value_limit()),
-        names_(model.value_limit()) {}
+      : model_(model), visible_(model.value_limit()), uses_found_(model.value_limit()) {
+    if (!all_names_differ(model)) names_.emplace(model.value_limit());
+  }
 
   Status run() {
     MCOMPRESS_TRY(graph(model_.graph(), nullptr, "graph", true));
@@ -153,7 +177,7 @@ class Verifier {
       return IrInternals::values(model_)[id];
     };
     const auto seen = [&](const Value& other) { return visible_[other.id()]; };
-    if (value.name().empty() || !names_.enter(value, value_of, seen)) {
+    if (value.name().empty() || (names_ && !names_->enter(value, value_of, seen))) {
       return broken("verify-name", "two values that can be seen at once have the same name", path,
                     value.name());
     }
@@ -241,7 +265,7 @@ class Verifier {
   const Model& model_;
   std::vector<bool> visible_;       // by value id, while walking
   std::vector<UseSum> uses_found_;  // by value id
-  NameTable names_;
+  std::optional<NameTable> names_;  // none where all names differ
 };
 
 }  // namespace

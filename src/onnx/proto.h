@@ -1,6 +1,7 @@
 // What a loaded model keeps of its file, for the sources of this folder only.
 #pragma once
 
+#include <google/protobuf/arena.h>
 #include <onnx/onnx_pb.h>
 
 #include <cstddef>
@@ -42,9 +43,10 @@ class ArchivedModel;
 // alive: Model::origin() to the whole, the others to the ModelProto, GraphProto (FunctionProto
 // for a function's body), NodeProto, AttributeProto, ValueInfoProto or TensorProto
 // (SparseTensorProto where `sparse` says so) they were made from. All external tensors have been
-// turned into payloads.
+// turned into payloads. The messages lie in an arena, those of one node side by side.
 struct ParsedModel {
-  onnx::ModelProto proto;
+  google::protobuf::Arena arena;
+  onnx::ModelProto& proto = *google::protobuf::Arena::CreateMessage<onnx::ModelProto>(&arena);
   Payloads payloads;
   std::unordered_set<const void*> sparse;
   MappedFilePtr file;                            // null: loaded from memory

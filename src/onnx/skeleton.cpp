@@ -286,9 +286,17 @@ class Exporter {
     }
     std::unordered_map<const void*, const Value*> by_origin;
     std::unordered_map<std::string_view, const Value*> by_name;
-    for (const Value* value : own) {
-      if (const void* info = IrInternals::type_origin(*value).get()) by_origin.emplace(info, value);
-      by_name.emplace(value->name(), value);
+    bool looked_up = origin != nullptr && origin->value_info_size() > 0;
+    if constexpr (std::is_same_v<Message, onnx::GraphProto>) {
+      looked_up = looked_up || out.quantization_annotation_size() > 0;
+    }
+    if (looked_up) {
+      by_name.reserve(own.size());
+      for (const Value* value : own) {
+        const void* info = IrInternals::type_origin(*value).get();
+        if (info != nullptr) by_origin.emplace(info, value);
+        by_name.emplace(value->name(), value);
+      }
     }
     std::unordered_set<const Value*> written(graph.outputs().begin(), graph.outputs().end());
     written.insert(graph.inputs().begin(), graph.inputs().end());

@@ -307,7 +307,8 @@ class PipelineRun {
     // A repetition is in the report when it did something.
     ReportScope repetition;
     ReportScope& scope = turn == 1 ? report_.root().item("passes", info.name) : repetition;
-    PassContext context(editor_, services_, explain_, scope, *tensors_, executor_, recipe_.seed);
+    PassContext context(editor_, services_, explain_, scope, *tensors_, executor_, recipe_.seed,
+                        &facts_);
     const std::uint64_t revision = model_.revision();
     Status status = pass->run(model_, context);
     if (!status.ok()) {
@@ -366,6 +367,7 @@ class PipelineRun {
   std::unique_ptr<TensorFactory> tensors_;
   Executor executor_;
   Editor editor_;
+  FactStore facts_;
   GuardMode mode_ = GuardMode::kOff;
   std::optional<NumericGuard> guard_;
   bool small_ = false;

@@ -5,25 +5,52 @@
 
 namespace mcompress {
 
+void Explain::set_pass(std::string_view name) {
+  pass_ = name;
+  const auto place = numbers_.find(name);
+  number_ =
+      place != numbers_.end()
+          ? place->second
+          : numbers_.emplace(pass_, static_cast<std::uint32_t>(numbers_.size() + 1)).first->second;
+}
+
+void Explain::truncate(std::size_t count) {
+  all_.resize(count);
+  skipped_by_.resize(count);
+}
+
 void Explain::chose(Decision decision) {
   decision.pass = pass_;
   decision.applied = true;
   all_.push_back(std::move(decision));
+  skipped_by_.push_back(0);
 }
 
 void Explain::skipped(Decision decision) {
   decision.pass = pass_;
   decision.applied = false;
   all_.push_back(std::move(decision));
+  skipped_by_.push_back(number_);
 }
 
 void Explain::forget_skipped(std::string_view pass, std::size_t count) {
-  const auto first = all_.begin() + static_cast<std::ptrdiff_t>(std::min(count, all_.size()));
-  all_.erase(std::remove_if(first, all_.end(),
-                            [&](const Decision& decision) {
-                              return !decision.applied && decision.pass == pass;
-                            }),
-             all_.end());
+  const auto known = numbers_.find(pass);
+  if (known == numbers_.end()) return;
+  // Numbers only, of what is kept: the decisions of large models are too many to be read again for
+  // every pass.
+  const auto found = std::find(
+      skipped_by_.begin() + static_cast<std::ptrdiff_t>(std::min(count, skipped_by_.size())),
+      skipped_by_.end(), known->second);
+  auto kept = static_cast<std::size_t>(found - skipped_by_.begin());
+  for (std::size_t i = kept; i < all_.size(); ++i) {
+    if (skipped_by_[i] == known->second) continue;
+    if (i != kept) {
+      all_[kept] = std::move(all_[i]);
+      skipped_by_[kept] = skipped_by_[i];
+    }
+    ++kept;
+  }
+  truncate(kept);
 }
 
 void Explain::skipped(const Node& node, std::string why) {

@@ -7,8 +7,11 @@
 // Inner graphs may read the copy of an outer one; equal tensors of sibling graphs (two branches of
 // an If) move to the graph that holds both. Digests find candidates, bytes decide; only tensors
 // that share type, dimensions and a few bytes with another one are read at all.
+#include <algorithm>
 #include <map>
+#include <span>
 #include <tuple>
+#include <unordered_map>
 
 #include "ir/sweep.h"
 #include "ir/walk.h"
@@ -45,6 +48,25 @@ Result<std::uint64_t> sample_of(const Tensor& tensor) {
   return hasher.digest();
 }
 
+// Those whose mark another one has as well, in their order. Most marks are there once: sorting
+// finds that out without a place in memory for each.
+std::vector<Value*> shared_by_several(const std::vector<Value*>& values,
+                                      std::span<const std::uint64_t> marks) {
+  std::vector<std::uint64_t> sorted(marks.begin(), marks.end());
+  std::ranges::sort(sorted);
+  std::vector<std::uint64_t> several;
+  for (std::size_t i = 1; i < sorted.size(); ++i) {
+    const bool again = sorted[i] == sorted[i - 1];
+    if (again && (several.empty() || several.back() != sorted[i])) several.push_back(sorted[i]);
+  }
+  std::vector<Value*> result;
+  if (several.empty()) return result;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::ranges::binary_search(several, marks[i])) result.push_back(values[i]);
+  }
+  return result;
+}
+
 class DedupInitializers final : public Pass {
  public:
   struct Options {
@@ -76,20 +98,22 @@ class DedupInitializers final : public Pass {
     });
     for (const auto& [shape, values] : by_shape) {
       if (values.size() < 2) continue;
-      std::map<std::uint64_t, std::vector<Value*>> by_digest;
-      std::map<std::uint64_t, int> samples;
-      std::vector<std::uint64_t> sample;
+      std::vector<std::uint64_t> marks;
       for (const Value* value : values) {
         MCOMPRESS_ASSIGN(const std::uint64_t found, sample_of(*value->initializer()));
-        sample.push_back(found);
-        ++samples[found];
+        marks.push_back(found);
       }
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        if (samples[sample[i]] < 2) continue;
-        Value* value = values[i];
+      std::vector<Value*> alike = shared_by_several(values, marks);
+      marks.clear();
+      for (const Value* value : alike) {
         if (context.progress().cancelled()) {
           return Error(Code::kCancelled, "cancelled", "interrupted while comparing initializers");
         }
+        marks.push_back(value->initializer()->storage()->digest());
+      }
+      const std::vector<Value*> equal = shared_by_several(alike, marks);
+      std::unordered_map<std::uint64_t, std::vector<Value*>> by_digest;
+      for (Value* value : equal) {
         auto& kept = by_digest[value->initializer()->storage()->digest()];
         MCOMPRESS_ASSIGN(const bool merged, merge(*value, kept, context));
         if (!merged) kept.push_back(value);

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
@@ -67,8 +68,7 @@ class FoldShapes final : public Pass {
   explicit FoldShapes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    const SymbolicShapes shapes(model);
-    shapes_ = &shapes;
+    shapes_ = context.facts().of<SymbolicShapes>(model);
     std::vector<Node*> nodes;
     for_each_graph(model.graph(), [&](Graph& graph) {
       for (Node* node : graph.nodes()) {
@@ -244,7 +244,7 @@ class FoldShapes final : public Pass {
     return true;
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::int64_t constants_ = 0, reshapes_ = 0, expands_ = 0;
 };
 

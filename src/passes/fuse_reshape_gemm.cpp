@@ -5,6 +5,7 @@
 // when x ends in K numbers and both Reshapes agree in all dimensions but that one. The same for
 // MatMul with or without Add in the middle.
 #include <algorithm>
+#include <memory>
 
 #include "ir/walk.h"
 #include "passes/common/fusion/coefficients.h"
@@ -32,7 +33,7 @@ class FuseReshapeGemm final : public Pass {
         if (node->is("Gemm") || node->is("MatMul")) found.push_back(node);
       }
     });
-    std::optional<SymbolicShapes> shapes;  // once there is a place to ask about
+    std::shared_ptr<const SymbolicShapes> shapes;  // once there is a place to ask about
     std::int64_t eligible = 0, fused = 0;
     for (Node* node : found) {
       if (made_by(node->input(0), "Reshape") == nullptr) continue;
@@ -42,7 +43,7 @@ class FuseReshapeGemm final : public Pass {
       Node* behind = only_user(*search.op->output);
       if (behind == nullptr || !behind->is("Reshape")) continue;
       ++eligible;
-      if (!shapes) shapes.emplace(model);
+      if (!shapes) shapes = context.facts().of<SymbolicShapes>(model);
       MCOMPRESS_ASSIGN(std::string why, fuse(*search.op, *behind, *shapes, context));
       if (why.empty()) {
         ++fused;

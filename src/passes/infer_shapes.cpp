@@ -1,7 +1,8 @@
 // Types and shapes of all values as ONNX infers them. What inference complains about is a warning:
-// later passes do less with less knowledge, and say so. Where a shape depends on the data, the
-// number of dimensions often does not, and that is followed here:
+// later passes do less with less knowledge, and say so. Where a shape is computed from sizes that
+// are not known, or depends on the data, more is followed here than ONNX does:
 //
+//   x: [N, 8, 6, 6]   y = Reshape(x, Concat(Shape(x)[0:1], 8, 36))         is [N, 8, 36]
 //   y = Reshape(x, s)   with s a vector of 4 unknown numbers   has 4 dimensions, as has Softmax(y)
 #include <algorithm>
 #include <array>
@@ -9,6 +10,7 @@
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "mcompress/io.h"
+#include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/passes.h"
 #include "support/try.h"
 
@@ -146,17 +148,49 @@ class InferShapes final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     MCOMPRESS_TRY(infer_shapes(model, context.edit(), context.diagnostics()));
-    std::vector<Graph*> graphs;
-    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
-    for (Graph* graph : graphs) {
-      for (Node* node = graph->first(); node != nullptr; node = graph->next(*node)) {
-        if (node->domain().empty()) complete(*node, context);
+    std::vector<Node*> open;
+    for_each_node(model.graph(), [&](Node& node) {
+      if (std::ranges::any_of(node.outputs(), is_open)) open.push_back(&node);
+    });
+    if (open.empty()) return ok_status();
+    const auto shapes = context.facts().of<SymbolicShapes>(model);
+    for (Node* node : open) {
+      for (Value* value : node->outputs()) {
+        if (is_open(value)) name_sizes(*value, *shapes, context);
       }
+      if (node->domain().empty()) complete(*node, context);
     }
     return ok_status();
   }
 
  private:
+  // The type has a size that is neither known nor named. The interface keeps what it declares.
+  static bool is_open(const Value* value) {
+    if (value == nullptr || value->type() == nullptr || value->is_graph_output()) return false;
+    const auto& shape = value->type()->shape;
+    return !shape || std::ranges::any_of(
+                         *shape, [](const Dim& dim) { return !dim.size && dim.symbol.empty(); });
+  }
+
+  static void name_sizes(Value& value, const SymbolicShapes& shapes, PassContext& context) {
+    const Terms* dims = shapes.dims(value);
+    if (dims == nullptr) return;
+    TypeInfo type = *value.type();
+    if (!type.shape) type.shape.emplace(dims->size());
+    if (type.shape->size() != dims->size()) return;
+    for (std::size_t i = 0; i < dims->size(); ++i) {
+      Dim& dim = (*type.shape)[i];
+      if (dim.size || !dim.symbol.empty()) continue;
+      const Term term = (*dims)[i];
+      if (!term.known()) {
+        dim.symbol = shapes.name_of(term);
+      } else if (term.number >= 0) {
+        dim.size = term.number;
+      }
+    }
+    context.edit().set_type(value, std::move(type), false);
+  }
+
   static void complete(Node& node, PassContext& context) {
     Rank rank;
     const std::size_t outputs = node.is("Split") ? node.outputs().size() : 1;

@@ -8,6 +8,7 @@
 // dimensions alone: those are followed as numbers and symbols.
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <unordered_set>
 
@@ -77,8 +78,7 @@ class MergeReshapes final : public Pass {
         if (is_view(*node)) nodes.push_back(node);
       }
     });
-    std::optional<SymbolicShapes> shapes;
-    if (!nodes.empty()) shapes_ = &shapes.emplace(model);
+    if (!nodes.empty()) shapes_ = context.facts().of<SymbolicShapes>(model);
     // What restores a shape goes before what was restored can be merged away.
     for (Node* node : nodes) {
       if (!context.edit().erased(*node)) MCOMPRESS_TRY(restore(*node, context));
@@ -220,7 +220,7 @@ class MergeReshapes final : public Pass {
     return parameter != nullptr ? erase_unused(context, *parameter) : ok_status();
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::unordered_set<const Value*> changed_;
   std::int64_t removed_ = 0, merged_ = 0, reductions_ = 0;
 };

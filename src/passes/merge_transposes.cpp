@@ -12,6 +12,7 @@
 // that stay whole. Only the last result of the row may have other readers.
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <numeric>
 #include <optional>
 
@@ -187,8 +188,7 @@ class MergeTransposes final : public Pass {
       if (before != nullptr && is_mover(*before)) ends.push_back(&node);
     });
     // Longer rows first: they hold the shorter ones.
-    std::optional<SymbolicShapes> shapes;
-    if (!ends.empty()) shapes_ = &shapes.emplace(model);
+    if (!ends.empty()) shapes_ = context.facts().of<SymbolicShapes>(model);
     for (auto node = ends.rbegin(); node != ends.rend(); ++node) {
       if (!context.edit().erased(**node)) MCOMPRESS_TRY(merge(**node, context));
     }
@@ -310,7 +310,7 @@ class MergeTransposes final : public Pass {
     return *context.edit().insert_before(end, std::move(first)).output(0);
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::int64_t rows_ = 0, removed_ = 0;
 };
 

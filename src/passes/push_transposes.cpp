@@ -11,6 +11,7 @@
 // that goes.
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -73,14 +74,13 @@ class PushTransposes final : public Pass {
 
  private:
   Status push(Model& model, std::span<Graph* const> graphs, PassContext& context) {
-    std::optional<SymbolicShapes> shapes(std::in_place, model);
-    shapes_ = &*shapes;
+    shapes_ = context.facts().of<SymbolicShapes>(model);
     for (Graph* graph : graphs) {
       for (Region& region : regions_of(*graph)) MCOMPRESS_TRY(move(region, context));
     }
     // Only then: a Transpose may cancel another one, a Reshape does not. Values of regions have
     // other shapes now.
-    if (regions_ > 0) shapes_ = &shapes.emplace(model);
+    if (regions_ > 0) shapes_ = context.facts().of<SymbolicShapes>(model);
     for (Graph* graph : graphs) {
       for (Node* node : graph->nodes()) MCOMPRESS_TRY(to_reshape(*node, context));
     }
@@ -418,7 +418,7 @@ class PushTransposes final : public Pass {
     return ok_status();
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::unordered_map<const Value*, Permutation> perms_;  // of what is or depends on transposed
   std::int64_t removed_ = 0, regions_ = 0, reshapes_ = 0;
 };

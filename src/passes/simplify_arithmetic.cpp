@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 
 #include "ir/facts.h"
 #include "ir/walk.h"
@@ -67,8 +68,7 @@ class SimplifyArithmetic final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     if (model.opset("") >= kNumpyBroadcast) {
-      const SymbolicShapes shapes(model);
-      shapes_ = &shapes;
+      shapes_ = context.facts().of<SymbolicShapes>(model);
       std::vector<Node*> nodes;
       for_each_graph(model.graph(), [&](Graph& graph) {
         for (Node* node : graph.nodes()) {
@@ -240,7 +240,7 @@ class SimplifyArithmetic final : public Pass {
     return ok_status();
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::int64_t replaced_ = 0, removed_ = 0;
 };
 

@@ -46,6 +46,52 @@ g (float[N,C,H,W] x, int64[3] s) => (float[A,B] y) <int64[1] axis = {1}, float[5
   EXPECT_EQ(rank("r"), 2u);
 }
 
+// ONNX follows the elements of shapes up to such a Reshape, and no further; nor through an If.
+TEST(InferShapes, NamesSizesThatAreComputedFromThoseOfInputs) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[N,8,6,6] x, bool c) => (y) <int64 zero = {0}, int64[1] axis = {0}, int64[2] rest = {8,36}> {
+  s = Shape(x)
+  n = Gather(s, zero)
+  u = Unsqueeze(n, axis)
+  t = Concat<axis=0>(u, rest)
+  a = Reshape(x, t)
+  b = Relu(a)
+  d = If(c) < then_branch = left () => (l) { l = Neg(b) },
+              else_branch = right () => (r) { q = Exp(b) r = Abs(q) } >
+  e = Softmax(d)
+  y = Neg(e)
+})");
+  const auto run = run_passes(*model, {"infer-shapes"});
+  ASSERT_TRUE(run->status.ok());
+  EXPECT_FALSE(run->changed);
+  const std::vector<Dim> expected = {{std::nullopt, "N"}, {8, {}}, {36, {}}};
+  for (std::string_view name : {"a", "b", "d", "e"}) {
+    const TypeInfo* type = model->graph().find(name)->type();
+    ASSERT_TRUE(type != nullptr && type->shape) << name;
+    EXPECT_EQ(*type->shape, expected) << name;
+  }
+}
+
+TEST(InferShapes, LeavesOpenWhatBranchesMakeDifferently) {
+  auto model = model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[N,6] x, float[M,6] z, int64[2] s, bool c) => (y) {
+  a = Reshape(x, s)
+  d = If(c) < then_branch = left () => (l) { l = Neg(x) },
+              else_branch = right () => (r) { r = Neg(z) } >
+  e = Relu(d)
+  f = Add(a, e)
+  y = Neg(f)
+})");
+  ASSERT_TRUE(run_passes(*model, {"infer-shapes"})->status.ok());
+  for (std::string_view name : {"a", "d", "e", "f"}) {
+    const TypeInfo* type = model->graph().find(name)->type();
+    ASSERT_TRUE(type != nullptr && type->shape) << name;
+    EXPECT_EQ(type->shape->front(), Dim()) << name;
+  }
+}
+
 TEST(InferShapes, KnowsOperatorsOfClassicLearning) {
   auto model = model_from_text(R"(
 <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 1]>

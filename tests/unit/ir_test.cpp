@@ -186,6 +186,47 @@ g (float[2,3] x) => (float[2,3] y) { y = Softmax <axis = 0> (x) })");
   EXPECT_EQ(model->opset(""), 12);
 }
 
+TEST(Model, StateTellsEditsTypesAndSwaps) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Value& a = *model->graph().find("a");
+  TypeInfo type;
+  type.element = DataType::kFloat;
+  type.shape.emplace({Dim{2, {}}});
+  const std::uint64_t first = model->state(), revision = model->revision();
+  edit.set_type(a, type, false);
+  const std::uint64_t typed = model->state();
+  EXPECT_NE(typed, first);
+  EXPECT_EQ(model->revision(), revision);
+  edit.set_type(a, type, false);
+  EXPECT_EQ(model->state(), typed);
+
+  // What is undone is not the state that it was: types may be others.
+  auto before = model->clone();
+  edit.set_op_type(*a.producer(), "", "Exp");
+  const std::uint64_t edited = model->state();
+  EXPECT_NE(edited, typed);
+  model->swap(*before);
+  EXPECT_EQ(model->revision(), revision);
+  EXPECT_NE(model->state(), edited);
+  EXPECT_NE(model->state(), typed);
+  EXPECT_EQ(*model->graph().find("a")->type(), type);
+}
+
+TEST(Model, NamesOfOperatorsOutliveTheirNode) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Node& relu = *model->graph().find("a")->producer();
+  const std::string_view before = relu.op_type();
+  edit.set_op_type(relu, "com.example", std::string("SomeLongNameThatIsNotKeptInPlace"));
+  EXPECT_EQ(before, "Relu");
+  EXPECT_EQ(relu.op_type(), "SomeLongNameThatIsNotKeptInPlace");
+  EXPECT_EQ(relu.domain(), "com.example");
+  EXPECT_FALSE(relu.is("SomeLongNameThatIsNotKeptInPlace"));
+  edit.set_op_type(relu, "ai.onnx", "Relu");
+  EXPECT_TRUE(relu.is("Relu"));
+}
+
 TEST(Model, CloneIsEqualAndIndependent) {
   for (const testing::Fixture& fixture : testing::fixtures()) {
     const auto model = testing::model_from_bytes(fixture.bytes);

@@ -100,6 +100,58 @@ std::string text(const Status& status) {
   return status.ok() ? "ok" : to_string(status.error().diagnostic);
 }
 
+TEST(FactStore, KeepsWhatItFoundUntilTheModelChanges) {
+  struct Nodes {
+    explicit Nodes(Model& model) : count(model.graph().node_count()) {}
+    std::size_t count;
+  };
+  const auto model = ::mcompress::testing::model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y) {
+  a = Relu(x)
+  y = Neg(a)
+})");
+  FactStore facts;
+  const auto first = facts.of<Nodes>(*model);
+  EXPECT_EQ(first->count, 2U);
+  EXPECT_EQ(facts.of<Nodes>(*model), first);
+  Editor edit(*model);
+  edit.append(model->graph(), {"Abs", {model->graph().inputs()[0]}});
+  const auto second = facts.of<Nodes>(*model);
+  EXPECT_EQ(second->count, 3U);
+  EXPECT_EQ(first->count, 2U);  // for as long as somebody holds it
+  const auto copy = model->clone();
+  EXPECT_NE(facts.of<Nodes>(*copy), second);
+}
+
+TEST(Explain, ForgetsWhatAPassSkippedAndNothingElse) {
+  Explain explain;
+  const auto decision = [](std::string subject) {
+    Decision made;
+    made.subject = std::move(subject);
+    return made;
+  };
+  explain.set_pass("one");
+  explain.skipped(decision("early"));
+  explain.skipped(decision("a"));
+  explain.chose(decision("b"));
+  explain.set_pass("two");
+  explain.skipped(decision("c"));
+  explain.set_pass("one");
+  explain.skipped(decision("d"));
+  explain.forget_skipped("three", 0);
+  EXPECT_EQ(explain.all().size(), 5U);
+  explain.forget_skipped("one", 1);
+  std::vector<std::string> left;
+  for (const Decision& kept : explain.all()) left.push_back(kept.subject);
+  EXPECT_EQ(left, (std::vector<std::string>{"early", "b", "c"}));
+  explain.truncate(2);
+  explain.skipped(decision("e"));
+  explain.forget_skipped("one", 0);
+  ASSERT_EQ(explain.all().size(), 1U);
+  EXPECT_EQ(explain.all().front().subject, "b");
+}
+
 TEST_F(PipelineTest, PassesRunInTheOrderOfTheRecipe) {
   add_marker("a");
   add_marker("b");

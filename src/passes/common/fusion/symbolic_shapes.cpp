@@ -12,9 +12,10 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
+// The operators are sorted.
 template <std::size_t N>
 bool is_one_of(const Node& node, const std::array<std::string_view, N>& op_types) {
-  return std::ranges::find(op_types, node.op_type()) != op_types.end();
+  return std::ranges::binary_search(op_types, node.op_type());
 }
 
 // The first output has the dimensions of the first input.
@@ -39,12 +40,15 @@ constexpr auto kLikeInput = std::to_array<std::string_view>({"Abs",        "Batc
                                                              "Softmax",    "Softplus",
                                                              "Softsign",   "Sqrt",
                                                              "Tanh",       "ThresholdedRelu"});
+static_assert(std::ranges::is_sorted(kLikeInput));
 constexpr auto kBroadcast = std::to_array<std::string_view>(
     {"Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
      "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor"});
+static_assert(std::ranges::is_sorted(kBroadcast));
 constexpr auto kReduce = std::to_array<std::string_view>(
     {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
      "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"});
+static_assert(std::ranges::is_sorted(kReduce));
 
 // Axes counted from 0; empty when one is out of range.
 std::optional<Ints> resolved(Ints axes, std::size_t rank) {
@@ -72,25 +76,39 @@ SymbolicShapes::SymbolicShapes(Model& model)
       } else if (dim.symbol.empty()) {
         terms.push_back(fresh(true));
       } else {
-        const auto known = named_.find(dim.symbol);
-        terms.push_back(known != named_.end()
-                            ? known->second
-                            : named_.emplace(dim.symbol, fresh(true)).first->second);
+        auto known = named_.find(dim.symbol);
+        if (known == named_.end()) {
+          known = named_.emplace(dim.symbol, fresh(true)).first;
+          names_.emplace(known->second.symbol, known->first);
+        }
+        terms.push_back(known->second);
       }
     }
-    dims_[value->id()] = std::move(terms);
+    dims_[value->id()] = keep(terms);
   }
   visit(model.graph());
 }
 
+std::size_t SymbolicShapes::TermsHash::operator()(const Terms& terms) const {
+  std::uint64_t hash = terms.size();
+  for (const Term& term : terms) {
+    hash = (hash ^ static_cast<std::uint64_t>(term.number)) * 0x9e3779b97f4a7c15U;
+    hash = ((hash >> 32) ^ hash ^ term.symbol) * 0xbf58476d1ce4e5b9U;
+  }
+  return hash ^ (hash >> 32);
+}
+
 const Terms* SymbolicShapes::dims(const Value& value) const {
-  if (value.id() >= dims_.size() || !dims_[value.id()]) return nullptr;
-  return &*dims_[value.id()];
+  return value.id() < dims_.size() ? dims_[value.id()] : nullptr;
 }
 
 const Terms* SymbolicShapes::elements(const Value& value) const {
-  if (value.id() >= elements_.size() || !elements_[value.id()]) return nullptr;
-  return &*elements_[value.id()];
+  return value.id() < elements_.size() ? elements_[value.id()] : nullptr;
+}
+
+std::string_view SymbolicShapes::name_of(Term term) const {
+  const auto found = names_.find(term.symbol);
+  return found != names_.end() ? found->second : std::string_view();
 }
 
 Term SymbolicShapes::fresh(bool is_size) {
@@ -108,14 +126,13 @@ std::optional<Term> SymbolicShapes::broadcast(Term left, Term right) const {
 }
 
 void SymbolicShapes::visit(Graph& graph) {
-  for (const Value* value : graph.inputs()) {
-    const Terms* known = dims(*value);
-    complete(*value, known != nullptr ? std::optional(*known) : std::nullopt);
-  }
+  for (const Value* value : graph.inputs()) complete(*value, dims(*value));
   for (const Value* value : graph.initializers()) {
-    complete(*value, std::nullopt);
+    complete(*value, nullptr);
     if (value->constant() == nullptr) continue;
-    elements_[value->id()] = SymbolicElements::of_constant(*value);
+    if (const auto found = SymbolicElements::of_constant(*value)) {
+      elements_[value->id()] = keep(*found);
+    }
   }
   for (Node* entry = graph.first(); entry != nullptr; entry = graph.next(*entry)) {
     for (Graph* body : entry->bodies()) visit(*body);
@@ -124,12 +141,17 @@ void SymbolicShapes::visit(Graph& graph) {
 }
 
 // What the file or inference tells as a number, else what was found, else a symbol of its own.
-void SymbolicShapes::complete(const Value& value, std::optional<Terms> found) {
+void SymbolicShapes::complete(const Value& value, const Terms* found) {
   const auto rank = rank_of(value);
-  if (rank && found && found->size() != *rank) found.reset();
-  if (!rank && !found) return;
-  const bool followed = found.has_value();
-  Terms terms = followed ? std::move(*found) : Terms(*rank);
+  if (rank && found != nullptr && found->size() != *rank) found = nullptr;
+  if (!rank && found == nullptr) return;
+  const bool followed = found != nullptr;
+  Terms& terms = scratch_;
+  if (followed) {
+    terms.assign(found->begin(), found->end());
+  } else {
+    terms.assign(*rank, Term());
+  }
   // Every value of the model comes here, over and over: most say at once what they are.
   const Tensor* data = value.constant();
   const TypeInfo* type = value.type();
@@ -145,24 +167,30 @@ void SymbolicShapes::complete(const Value& value, std::optional<Terms> found) {
       terms[i] = fresh(true);
     }
   }
-  dims_[value.id()] = std::move(terms);
+  dims_[value.id()] = keep(terms);
 }
 
 void SymbolicShapes::node(const Node& node) {
   const bool known = node.domain().empty() && node.bodies().empty();
   for (std::size_t i = 0; i < node.outputs().size(); ++i) {
     if (node.output(i) == nullptr) continue;
-    complete(*node.output(i), known ? rule(node, i) : std::nullopt);
+    if (known && i == 0 && node.input(0) != nullptr && is_one_of(node, kLikeInput)) {
+      complete(*node.output(i), dims(*node.input(0)));
+      continue;
+    }
+    const auto found = known ? rule(node, i) : of_bodies(node, i);
+    complete(*node.output(i), found ? &*found : nullptr);
   }
   if (!known || node.output(0) == nullptr) return;
-  elements_[node.output(0)->id()] = SymbolicElements(*this).of(node);
+  if (const auto found = SymbolicElements(*this).of(node)) {
+    elements_[node.output(0)->id()] = keep(*found);
+  }
 }
 
 std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) {
   if (node.is("Split")) return cut(node, output);
   if (output != 0 || node.input(0) == nullptr) return std::nullopt;
   const Terms* first = dims(*node.input(0));
-  if (is_one_of(node, kLikeInput)) return first != nullptr ? std::optional(*first) : std::nullopt;
   if (is_one_of(node, kBroadcast)) return broadcast_all(node);
   if (is_one_of(node, kReduce)) return reduced(node);
   if (node.is("Reshape")) return reshape(node);
@@ -205,6 +233,20 @@ std::optional<Terms> SymbolicShapes::rule(const Node& node, std::size_t output) 
     return result;
   }
   return std::nullopt;
+}
+
+// An If makes what the branch makes that is taken: a size that both have is its own. Symbols that a
+// branch has for itself are never those of the other.
+std::optional<Terms> SymbolicShapes::of_bodies(const Node& node, std::size_t output) const {
+  if (!node.is("If")) return std::nullopt;
+  const Terms* same = nullptr;
+  for (const Graph* body : node.bodies()) {
+    const Value* made = output < body->outputs().size() ? body->outputs()[output] : nullptr;
+    const Terms* terms = made != nullptr ? dims(*made) : nullptr;
+    if (terms == nullptr || (same != nullptr && *same != *terms)) return std::nullopt;
+    same = terms;
+  }
+  return same != nullptr ? std::optional(*same) : std::nullopt;
 }
 
 std::optional<Terms> SymbolicShapes::broadcast_all(const Node& node) {

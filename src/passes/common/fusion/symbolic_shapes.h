@@ -13,6 +13,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -32,11 +34,15 @@ using Terms = std::vector<Term>;
 class SymbolicShapes {
  public:
   explicit SymbolicShapes(Model& model);
+  SymbolicShapes(const SymbolicShapes&) = delete;
+  SymbolicShapes& operator=(const SymbolicShapes&) = delete;
 
   // Null: the rank is not known.
   const Terms* dims(const Value& value) const;
   // Of an integer or boolean tensor with at most one dimension; null: not known at all.
   const Terms* elements(const Value& value) const;
+  // What the inputs of the model call a size that is no number; empty: they have no name for it.
+  std::string_view name_of(Term term) const;
   // The symbol is a dimension: it can not be negative.
   bool is_size(Term term) const { return term.known() ? term.number >= 0 : sizes_[term.symbol]; }
   // What dimensions become when they are broadcast; empty: nobody knows.
@@ -50,9 +56,11 @@ class SymbolicShapes {
   };
   void visit(Graph& graph);
   void node(const Node& node);
-  void complete(const Value& value, std::optional<Terms> found);
+  void complete(const Value& value, const Terms* found);
+  const Terms* keep(const Terms& terms) { return &*kept_.insert(terms).first; }
   Term fresh(bool is_size);
   std::optional<Terms> rule(const Node& node, std::size_t output);
+  std::optional<Terms> of_bodies(const Node& node, std::size_t output) const;
 
   std::optional<Terms> broadcast_all(const Node& node);
   std::optional<Terms> reshape(const Node& node);
@@ -69,11 +77,18 @@ class SymbolicShapes {
   std::optional<Terms> product(const Node& node) const;
   std::optional<Terms> window(const Node& node);
 
-  std::vector<std::optional<Terms>> dims_, elements_;  // by value id
-  std::vector<bool> sizes_{false};                     // by symbol
-  std::map<std::uint32_t, Product> products_;          // symbols that stand for several others
+  struct TermsHash {
+    std::size_t operator()(const Terms& terms) const;
+  };
+  // Most values have the dimensions of others: all that are the same are one.
+  std::unordered_set<Terms, TermsHash> kept_;
+  std::vector<const Terms*> dims_, elements_;  // by value id; null: not known
+  Terms scratch_;
+  std::vector<bool> sizes_{false};             // by symbol
+  std::map<std::uint32_t, Product> products_;  // symbols that stand for several others
   std::map<std::pair<std::int64_t, std::vector<std::uint32_t>>, Term> made_;  // the same by product
-  std::map<std::string, Term, std::less<>> named_;  // of the model's inputs
+  std::map<std::string, Term, std::less<>> named_;   // of the model's inputs
+  std::map<std::uint32_t, std::string_view> names_;  // the same by symbol
 };
 
 // The constant shape with which a Reshape makes `to` of `from`: 0 copies a dimension, -1 finds one
