@@ -266,6 +266,8 @@ class Model {
   // Another number after every edit, every type that was set and every swap: what was found out
   // about the model at one number holds for as long as it is the same.
   std::uint64_t state() const { return state_; }
+  // Of this object alone in the process: copies have others.
+  std::uint64_t identity() const { return identity_; }
   std::size_t value_limit() const { return store_->values.size(); }  // ids are below this
   std::size_t node_limit() const { return store_->nodes.size(); }
   // Graph copied, tensors and origins shared: cheap enough to try something and drop it.
@@ -319,6 +321,7 @@ class Model {
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::uint64_t revision_ = 0;
   std::uint64_t state_ = 0;
+  const std::uint64_t identity_;
   std::filesystem::path source_;
   bool had_external_data_ = false;
   bool metadata_edited_ = false;

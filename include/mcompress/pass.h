@@ -81,8 +81,8 @@ class FactStore {
   // a new one.
   template <class T>
   std::shared_ptr<const T> of(Model& model) {
-    if (model_ != &model || state_ != model.state()) held_.clear();
-    model_ = &model;
+    if (model_ != model.identity() || state_ != model.state()) held_.clear();
+    model_ = model.identity();
     state_ = model.state();
     std::shared_ptr<const void>& held = held_[typeid(T)];
     if (held == nullptr) held = std::make_shared<const T>(model);
@@ -90,8 +90,7 @@ class FactStore {
   }
 
  private:
-  const Model* model_ = nullptr;
-  std::uint64_t state_ = 0;
+  std::uint64_t model_ = 0, state_ = 0;  // identity, from 1
   std::map<std::type_index, std::shared_ptr<const void>> held_;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <unordered_map>
 
 #include "ir/builder.h"
@@ -133,8 +134,17 @@ std::size_t Model::Store::TypeHash::operator()(const TypeInfo& type) const {
   return hash;
 }
 
+namespace {
+std::uint64_t next_identity() {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
+}  // namespace
+
 Model::Model()
-    : store_(std::make_unique<Store>()), graph_(std::make_unique<Graph>(detail::IrKey(), *this)) {}
+    : store_(std::make_unique<Store>()),
+      graph_(std::make_unique<Graph>(detail::IrKey(), *this)),
+      identity_(next_identity()) {}
 Model::~Model() = default;
 
 std::int64_t Model::opset(std::string_view domain) const {

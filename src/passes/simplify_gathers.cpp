@@ -11,6 +11,7 @@
 // one or two go.
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 
 #include "ir/builder.h"
@@ -92,8 +93,7 @@ class SimplifyGathers final : public Pass {
       }
     });
     if (!nodes.empty()) {
-      const SymbolicShapes shapes(model);
-      shapes_ = &shapes;
+      shapes_ = context.facts().of<SymbolicShapes>(model);
       for (Node* node : nodes) MCOMPRESS_TRY(to_reshape(*node, context));
       std::erase_if(nodes, [](const Node* node) { return !node->is("Gather"); });
       MCOMPRESS_TRY(to_splits(nodes, context));
@@ -242,7 +242,7 @@ class SimplifyGathers final : public Pass {
                          make_int64_tensor(numbers, {static_cast<std::int64_t>(numbers.size())}));
   }
 
-  const SymbolicShapes* shapes_ = nullptr;
+  std::shared_ptr<const SymbolicShapes> shapes_;
   std::int64_t opset_ = 0;
   std::int64_t reshapes_ = 0, splits_ = 0, removed_ = 0;
 };

@@ -10,6 +10,7 @@
 // it goes where what it reads is known to be finite, and stays where a mask may have put infinity.
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 
 #include "ir/builder.h"
@@ -77,8 +78,8 @@ class SimplifyUnitAxes final : public Pass {
         nodes.push_back(&node);
       }
     });
-    std::optional<SymbolicShapes> shapes;
-    if (!nodes.empty()) shapes.emplace(model);
+    std::shared_ptr<const SymbolicShapes> shapes;
+    if (!nodes.empty()) shapes = context.facts().of<SymbolicShapes>(model);
     for (Node* node : nodes) {
       const Value* input = context.edit().erased(*node) ? nullptr : node->input(0);
       const Terms* dims = input != nullptr ? shapes->dims(*input) : nullptr;

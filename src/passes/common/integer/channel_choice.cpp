@@ -141,11 +141,10 @@ class ChannelRuns {
   Status run(const Executor& executor, int threads) {
     executor.parallel_for(static_cast<std::size_t>(threads), 1, [this](std::size_t, std::size_t) {
       for (std::int64_t s = next_++; s < count_ && !failed_; s = next_++) {
-        Status status = observe(s);
-        turns_.end(static_cast<std::size_t>(s));
+        const Status status = observe(s);
         if (status.ok()) continue;
         const std::lock_guard lock(mutex_);
-        if (!failed_ || s < failed_sample_) failure_ = std::move(status).error();
+        if (!failed_ || s < failed_sample_) failure_ = Status(status).error();
         failed_sample_ = failed_ ? std::min(failed_sample_, s) : s;
         failed_ = true;
       }
@@ -155,13 +154,21 @@ class ChannelRuns {
   }
 
  private:
+  // Others wait for the end of it, however it ends.
+  struct Ending {
+    Turns& turns;
+    std::size_t sample;
+    ~Ending() { turns.end(sample); }
+  };
+
   Status observe(std::int64_t s) {
+    const auto sample = static_cast<std::size_t>(s);
+    const Ending ending{turns_, sample};
     std::vector<NamedTensor> feeds;
     {
       const std::lock_guard lock(mutex_);
       MCOMPRESS_ASSIGN(feeds, data_.sample(s * data_.count() / count_));
     }
-    const auto sample = static_cast<std::size_t>(s);
     return session_.observe(feeds, [&](std::size_t slot, const TensorView& view) {
       turns_.await(slot, sample);
       const bool both = count_ == 1;
