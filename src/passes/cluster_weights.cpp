@@ -81,11 +81,10 @@ class ClusterWeights final : public Pass {
             .field("feedback", &Options::feedback,
                    "with data: elements are chosen one after another, those to come making up for "
                    "the error of each")
-            .field("output-sqnr", &Options::output_sqnr,
-                   "with data: entries at even distances, as many as there may be, the widest that "
-                   "keep the outputs that close, on a fifth of the samples that nothing is fitted "
-                   "to; 0: "
-                   "k-means")
+            .field(
+                "output-sqnr", &Options::output_sqnr,
+                "with data: even distances between entries, the widest that keep the outputs that "
+                "close, on a fifth of the samples that nothing is fitted to; 0: k-means")
             .unit("dB")
             .range(0, 100)
             .field("keep-zero", &Options::keep_zero,

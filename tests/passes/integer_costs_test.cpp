@@ -173,17 +173,14 @@ TEST(StaticPlan, ALongKernelOnASignalOfOneChannelRunsInIntegers) {
   EXPECT_EQ(in_integers(image, default_target()), Names{});
 }
 
-// Between integer neighbours the runtime would round its weight with one scale, in float32 or not.
-TEST(StaticPlan, ASlowConvolutionBetweenIntegersKeepsItsOwnScales) {
+// 1.17 x as fast as with all three in integers. That its weight stays whole is FloatLayers' part.
+TEST(StaticPlan, ASlowConvolutionBetweenIntegersStaysInFloat32) {
   const std::string net =
       "(float[1,64,400] x) => (float[1,64,400] y) <" + weights("p", {64, 64, 5}) + "," +
       weights("g", {64, 8, 3}) + "," + weights("q", {64, 64, 5}) +
       "> { a = Conv<pads = [2, 2]>(x, p) b = Conv<group = 8, pads = [1, 1]>(a, g) "
       "y = Conv<pads = [2, 2]>(b, q) }";
-  EXPECT_EQ(in_integers(net, default_target()), (Names{"a", "b", "y"}));
-  Target other = default_target();
-  other.runtime.clear();
-  EXPECT_EQ(in_integers(net, other), (Names{"a", "y"})) << "who else does that is not known";
+  EXPECT_EQ(in_integers(net, default_target()), (Names{"a", "y"}));
 }
 
 TEST(StaticPlan, NarrowProductsStayInFloat32) {
