@@ -347,8 +347,8 @@ TEST(Compare, FindsTheWorstSample) {
 
 TEST(Compare, ThreadsChangeNoFigure) {
   FakeSession reference = echo({2}), candidate = echo({2}, 1.01F, 0.003F);
-  std::vector<float> values;
-  for (int i = 0; i < 64; ++i) values.push_back(std::sin(static_cast<float>(i)) / 3);
+  std::vector<float> values(64);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i)) / 3;
   FakeData data(values, 2);
   CompareOptions options;
   const Comparison one =
