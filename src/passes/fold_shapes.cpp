@@ -17,6 +17,7 @@
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -160,9 +161,7 @@ class FoldShapes final : public Pass {
 
   Status set_shape(Node& node, const Ints& shape, PassContext& context) {
     Value& before = *node.input(1);
-    Value& constant =
-        add_constant(context, node.graph(), before.name(),
-                     make_int64_tensor(shape, {static_cast<std::int64_t>(shape.size())}));
+    Value& constant = add_list(context, node.graph(), before.name(), shape);
     context.edit().set_input(node, 1, &constant);
     return erase_unused(context, before);
   }

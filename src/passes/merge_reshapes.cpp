@@ -16,6 +16,7 @@
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -142,8 +143,7 @@ class MergeReshapes final : public Pass {
     if (node.input(1) != nullptr) unread.push_back(node.input(1));
     const std::string base(node.output(0)->name());
     const auto list = [&](std::string_view suffix, const Ints& numbers) {
-      return &add_constant(context, node.graph(), base + std::string(suffix),
-                           make_int64_tensor(numbers, {static_cast<std::int64_t>(numbers.size())}));
+      return &add_list(context, node.graph(), base + std::string(suffix), numbers);
     };
     for (std::string_view name : {"axis", "axes", "allowzero"}) {
       editor.remove_attribute(node, name);

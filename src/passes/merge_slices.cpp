@@ -13,6 +13,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -108,12 +109,6 @@ class MergeSlices final : public Pass {
   // Before opset 10 bounds are attributes, in a form of their own.
   static constexpr std::int64_t kBoundsAreInputs = 10;
 
-  static Value* list(PassContext& context, Graph& graph, std::string_view name,
-                     const Ints& numbers) {
-    return &add_constant(context, graph, name,
-                         make_int64_tensor(numbers, {static_cast<std::int64_t>(numbers.size())}));
-  }
-
   Status set_cuts(Node& slice, Value& source, const std::vector<Cut>& cuts, PassContext& context) {
     std::vector<Value*> before(slice.inputs().begin(), slice.inputs().end());
     Ints lists[3];
@@ -130,7 +125,7 @@ class MergeSlices final : public Pass {
       if (opset_ >= kBoundsAreInputs) {
         editor.set_input(
             slice, i + 1,
-            list(context, slice.graph(), base + "_" + std::string(kNames[i]), lists[i]));
+            &add_list(context, slice.graph(), base + "_" + std::string(kNames[i]), lists[i]));
       } else {
         editor.set_attribute(slice, attribute(kNames[i], lists[i]));
       }
@@ -282,18 +277,9 @@ class MergeSlices final : public Pass {
     std::vector<std::string> names;
     names.reserve(pieces.size());
     for (const Piece& piece : pieces) names.emplace_back(piece.slice->output(0)->name());
-    NewNode spec{.op_type = "Split", .inputs = {&source}, .outputs = pieces.size()};
-    spec.base_name = std::string(source.name()) + "_split";
-    spec.attributes.push_back(attribute("axis", axis));
-    spec.output_names = names;
-    constexpr std::int64_t kSizesAreInput = 13;
-    if (opset_ >= kSizesAreInput) {
-      spec.inputs.push_back(list(context, first.graph(), spec.base_name + "_sizes", sizes));
-    } else {
-      spec.attributes.push_back(attribute("split", sizes));
-    }
     Editor& editor = context.edit();
-    Node& split = editor.insert_before(first, std::move(spec));
+    Node& split = editor.insert_before(
+        first, split_of(context, first.graph(), source, axis, sizes, std::move(names)));
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       Node& slice = *pieces[i].slice;
       const std::vector<Value*> parameters(slice.inputs().begin(), slice.inputs().end());

@@ -23,6 +23,7 @@
 #include "passes/common/fusion/axis_layout.h"
 #include "passes/common/fusion/layout_moves.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -298,8 +299,7 @@ class MergeTransposes final : public Pass {
   }
 
   static Value& shape_input(Node& end, const Ints& entries, PassContext& context) {
-    return add_constant(context, end.graph(), std::string(end.output(0)->name()) + "_shape",
-                        make_int64_tensor(entries, {static_cast<std::int64_t>(entries.size())}));
+    return add_list(context, end.graph(), std::string(end.output(0)->name()) + "_shape", entries);
   }
 
   static Value& reshape_before(Node& end, Value& x, const Ints& entries, PassContext& context) {

@@ -23,6 +23,7 @@
 #include "ir/walk.h"
 #include "passes/common/fusion/layout_moves.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -113,8 +114,7 @@ class PushTransposes final : public Pass {
     context.edit().set_op_type(node, "", "Reshape");
     context.edit().remove_attribute(node, "perm");
     Value& shape =
-        add_constant(context, node.graph(), std::string(node.output(0)->name()) + "_shape",
-                     make_int64_tensor(*entries, {static_cast<std::int64_t>(entries->size())}));
+        add_list(context, node.graph(), std::string(node.output(0)->name()) + "_shape", *entries);
     context.edit().set_input(node, 1, &shape);
     ++reshapes_;
     return ok_status();

@@ -18,6 +18,7 @@
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -84,7 +85,6 @@ class SimplifyGathers final : public Pass {
   explicit SimplifyGathers(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    opset_ = model.opset("");
     std::vector<Node*> nodes;
     for_each_node(model.graph(), [&](Node& node) {
       if ((node.is("Gather") || node.is("GatherND")) && node.input(0) != nullptr &&
@@ -126,7 +126,8 @@ class SimplifyGathers final : public Pass {
     Editor& editor = context.edit();
     for (std::string_view name : {"axis", "batch_dims"}) editor.remove_attribute(node, name);
     editor.set_op_type(node, "", "Reshape");
-    editor.set_input(node, 1, list(context, node, "_shape", *entries));
+    const std::string name = std::string(node.output(0)->name()) + "_shape";
+    editor.set_input(node, 1, &add_list(context, node.graph(), name, *entries));
     ++reshapes_;
     return erase_unused(context, before);
   }
@@ -207,18 +208,12 @@ class SimplifyGathers final : public Pass {
       turned.attributes.push_back(attribute("perm", std::move(perm)));
       whole = editor.insert_before(*at, std::move(turned)).output(0);
     }
-    NewNode spec{.op_type = "Split", .inputs = {whole}, .outputs = steps.size()};
-    spec.base_name = std::string(source.name()) + "_split";
-    spec.attributes.push_back(attribute("axis", static_cast<std::int64_t>(back)));
-    for (const Step& step : steps) spec.output_names.emplace_back(step.view->output(0)->name());
-    constexpr std::int64_t kSizesAreInput = 13;
-    const Ints sizes(steps.size(), 1);
-    if (opset_ >= kSizesAreInput) {
-      spec.inputs.push_back(list(context, *at, "_sizes", sizes));
-    } else {
-      spec.attributes.push_back(attribute("split", sizes));
-    }
-    Node& split = editor.insert_before(*at, std::move(spec));
+    std::vector<std::string> names;
+    names.reserve(steps.size());
+    for (const Step& step : steps) names.emplace_back(step.view->output(0)->name());
+    Node& split = editor.insert_before(
+        *at, split_of(context, at->graph(), *whole, static_cast<std::int64_t>(back),
+                      Ints(steps.size(), 1), std::move(names)));
     for (std::size_t i = 0; i < steps.size(); ++i) {
       Node& view = *steps[i].view;
       Value& result = *view.output(0);
@@ -235,15 +230,7 @@ class SimplifyGathers final : public Pass {
     return ok_status();
   }
 
-  static Value* list(PassContext& context, Node& node, std::string_view suffix,
-                     const Ints& numbers) {
-    return &add_constant(context, node.graph(),
-                         std::string(node.output(0)->name()) + std::string(suffix),
-                         make_int64_tensor(numbers, {static_cast<std::int64_t>(numbers.size())}));
-  }
-
   std::shared_ptr<const SymbolicShapes> shapes_;
-  std::int64_t opset_ = 0;
   std::int64_t reshapes_ = 0, splits_ = 0, removed_ = 0;
 };
 

@@ -18,6 +18,7 @@
 #include "ir/walk.h"
 #include "passes/common/fusion/finite.h"
 #include "passes/common/fusion/symbolic_shapes.h"
+#include "passes/common/list_operands.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -184,10 +185,7 @@ class SimplifyUnitAxes final : public Pass {
     editor.set_op_type(node, "", "Squeeze");
     if (node.graph().model().opset("") >= kSqueezeAxesAreInput) {
       const std::string name = std::string(node.output(0)->name()) + "_axes";
-      editor.set_input(
-          node, 1,
-          &add_constant(context, node.graph(), name,
-                        make_int64_tensor(axes, {static_cast<std::int64_t>(axes.size())})));
+      editor.set_input(node, 1, &add_list(context, node.graph(), name, axes));
     } else {
       while (node.inputs().size() > 1) editor.remove_trailing_input(node);
       editor.set_attribute(node, attribute("axes", axes));
