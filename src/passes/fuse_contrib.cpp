@@ -43,10 +43,10 @@ class FuseContrib final : public Pass {
     MCOMPRESS_TRY(merge_normalizations(model, context, "SimplifiedLayerNormalization", false));
     ContribWriter writer(model, context);
     // Of operators that are not ONNX's own it would know nothing.
-    const SymbolicShapes shapes(model);
+    const auto shapes = context.facts().of<SymbolicShapes>(model);
     MCOMPRESS_TRY(write_contrib_attention(writer));
     MCOMPRESS_TRY(write_contrib_gates(writer));
-    MCOMPRESS_TRY(write_contrib_norms(writer, shapes));
+    MCOMPRESS_TRY(write_contrib_norms(writer, *shapes));
     MCOMPRESS_TRY(write_contrib_products(writer));
     MCOMPRESS_TRY(write_contrib_sums(writer));
     MCOMPRESS_TRY(write_contrib_activations(writer));

@@ -405,12 +405,12 @@ Status write_contrib_attention(ContribWriter& writer) {
     if (node.is("Softmax")) found.push_back(&node);
   });
   if (found.empty()) return ok_status();
-  const SymbolicShapes shapes(writer.model());
+  const auto shapes = writer.context().facts().of<SymbolicShapes>(writer.model());
   std::vector<AttentionSite> sites;
   for (Node* node : found) {
-    if (auto site = find_attention(*node, shapes)) sites.push_back(std::move(*site));
+    if (auto site = find_attention(*node, *shapes)) sites.push_back(std::move(*site));
   }
-  AttentionWriter attention(writer, shapes);
+  AttentionWriter attention(writer, *shapes);
   for (const AttentionSite& site : sites) MCOMPRESS_TRY(attention.write(site));
   return ok_status();
 }

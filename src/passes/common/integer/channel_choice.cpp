@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -141,12 +142,13 @@ class ChannelRuns {
   Status run(const Executor& executor, int threads) {
     executor.parallel_for(static_cast<std::size_t>(threads), 1, [this](std::size_t, std::size_t) {
       for (std::int64_t s = next_++; s < count_ && !failed_; s = next_++) {
-        const Status status = observe(s);
+        Status status = observe(s);
         if (status.ok()) continue;
         const std::lock_guard lock(mutex_);
-        if (!failed_ || s < failed_sample_) failure_ = Status(status).error();
-        failed_sample_ = failed_ ? std::min(failed_sample_, s) : s;
         failed_ = true;
+        if (s >= failed_sample_) continue;
+        failed_sample_ = s;
+        failure_ = std::move(status).error();
       }
     });
     if (failed_) return std::move(*failure_);
@@ -188,7 +190,7 @@ class ChannelRuns {
   std::atomic<std::int64_t> next_ = 0;  // taken in order: what waits, waits for what is running
   std::mutex mutex_;
   std::atomic<bool> failed_ = false;
-  std::int64_t failed_sample_ = 0;
+  std::int64_t failed_sample_ = std::numeric_limits<std::int64_t>::max();
   std::optional<Error> failure_;
 };
 

@@ -45,15 +45,13 @@ std::optional<std::int64_t> input_channels(const Node& node) {
   return std::nullopt;
 }
 
-template <class T>
+// Empty: it can not be read, or is no single element.
 std::vector<std::byte> repeated(const Value& value, std::int64_t count) {
   const Tensor* scalar = value.constant();
-  if (scalar == nullptr) return {};
-  auto pin = scalar->storage()->pin(0, scalar->byte_size());
+  if (scalar == nullptr || scalar->elements() != 1) return {};
+  const auto pin = scalar->storage()->pin(0, scalar->byte_size());
   std::vector<std::byte> bytes;
-  if (!pin.ok() || pin->bytes().size() != sizeof(T)) return bytes;
-  bytes.reserve(static_cast<std::size_t>(count) * sizeof(T));
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; pin.ok() && i < count; ++i) {
     bytes.insert(bytes.end(), pin->bytes().begin(), pin->bytes().end());
   }
   return bytes;
@@ -66,8 +64,8 @@ bool keep(Editor& edit, Node& node) {
       *channels > kMostChannels || !is_quantized(*node.output(0))) {
     return false;
   }
-  std::vector<std::byte> scales = repeated<float>(*coded->scale, *channels);
-  std::vector<std::byte> zeros = repeated<std::uint8_t>(*coded->zero, *channels);
+  std::vector<std::byte> scales = repeated(*coded->scale, *channels);
+  std::vector<std::byte> zeros = repeated(*coded->zero, *channels);
   if (scales.empty() || zeros.empty()) return false;
   const std::string base(node.input(0)->name());
   Graph& graph = node.graph();
