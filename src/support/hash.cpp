@@ -1,5 +1,6 @@
 #include "support/hash.h"
 
+#include <algorithm>
 #include <array>
 
 #define XXH_INLINE_ALL
@@ -24,13 +25,24 @@ struct Hasher::State {
   XXH3_state_t xxh;
 };
 
-Hasher::Hasher() : state_(std::make_unique<State>()) { XXH3_64bits_reset(&state_->xxh); }
+Hasher::Hasher() {}  // NOLINT(modernize-use-equals-default): the bytes are left as they are
 Hasher::~Hasher() = default;
 Hasher::Hasher(Hasher&&) noexcept = default;
 Hasher& Hasher::operator=(Hasher&&) noexcept = default;
 
 Hasher& Hasher::bytes(std::span<const std::byte> bytes) {
-  if (!bytes.empty()) XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size());
+  if (bytes.empty()) return *this;
+  if (state_ == nullptr && bytes.size() <= short_.size() - size_) {
+    std::ranges::copy(bytes, short_.begin() + static_cast<std::ptrdiff_t>(size_));
+    size_ += bytes.size();
+    return *this;
+  }
+  if (state_ == nullptr) {
+    state_ = std::make_unique<State>();
+    XXH3_64bits_reset(&state_->xxh);
+    XXH3_64bits_update(&state_->xxh, short_.data(), size_);
+  }
+  XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size());
   return *this;
 }
 
@@ -48,6 +60,8 @@ Hasher& Hasher::text(std::string_view text) {
   return bytes(std::as_bytes(std::span(text)));
 }
 
-std::uint64_t Hasher::digest() const { return XXH3_64bits_digest(&state_->xxh); }
+std::uint64_t Hasher::digest() const {
+  return state_ != nullptr ? XXH3_64bits_digest(&state_->xxh) : XXH3_64bits(short_.data(), size_);
+}
 
 }  // namespace mcompress

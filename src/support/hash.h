@@ -1,6 +1,7 @@
 // 64-bit content digests (XXH3). Good against accidents, not against forgery.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,7 +19,8 @@ std::uint64_t digest_bytes(std::string_view text);
 std::string hex_digest(std::uint64_t digest);
 
 // Digest of a sequence. `bytes` called in pieces gives the digest of the pieces joined; `text`
-// puts the length in front, so that ("ab", "c") and ("a", "bc") differ.
+// puts the length in front, so that ("ab", "c") and ("a", "bc") differ. Short sequences, which are
+// many, take no memory.
 class Hasher {
  public:
   Hasher();
@@ -34,6 +36,8 @@ class Hasher {
 
  private:
   struct State;
+  std::array<std::byte, 240> short_;  // all bytes, while there is no state
+  std::size_t size_ = 0;              // of `short_`, in use
   std::unique_ptr<State> state_;
 };
 

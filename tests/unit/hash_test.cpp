@@ -38,5 +38,23 @@ TEST(Hash, IntegersAreLittleEndian) {
   EXPECT_EQ(Hasher().integer(0x61).digest(), digest_bytes(std::string_view("a\0\0\0\0\0\0\0", 8)));
 }
 
+TEST(Hasher, GivesTheDigestOfThePiecesJoinedHoweverLongTheyAre) {
+  std::string whole;
+  for (int i = 0; i < 700; ++i) whole += static_cast<char>('a' + i * 7 % 26);
+  for (const std::size_t length : {1U, 239U, 240U, 241U, 480U, 700U}) {
+    for (const std::size_t piece : {1U, 7U, 240U, 241U, 700U}) {
+      Hasher hasher;
+      for (std::size_t at = 0; at < length; at += piece) {
+        const std::string_view part = std::string_view(whole).substr(0, length).substr(at, piece);
+        hasher.bytes(std::as_bytes(std::span(part)));
+      }
+      EXPECT_EQ(hasher.digest(), digest_bytes(std::string_view(whole).substr(0, length)))
+          << length << " in pieces of " << piece;
+      Hasher moved = std::move(hasher);
+      EXPECT_EQ(moved.digest(), digest_bytes(std::string_view(whole).substr(0, length)));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mcompress
