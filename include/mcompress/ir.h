@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "mcompress/dtype.h"
+#include "mcompress/packed_list.h"
 #include "mcompress/tensor.h"
 
 namespace mcompress {
@@ -73,6 +74,12 @@ struct Attribute {
   Origin origin;  // null once edited
 };
 
+// Which operator, or model-local function, a node calls.
+struct OperatorName {
+  std::string domain, type, overload;
+  bool operator==(const OperatorName&) const = default;
+};
+
 namespace detail {
 class IrKey {  // only the IR makes values and nodes
   IrKey() = default;
@@ -96,31 +103,38 @@ class alignas(64) Value {
   std::span<const Use> uses() const { return uses_; }
   bool is_graph_input() const { return is_input_; }
   bool is_graph_output() const;  // of any graph
-  bool is_initializer() const { return tensor_ != nullptr; }
+  bool is_initializer() const { return held_ != nullptr; }
   // The initializer's data; null when this is none or when a caller of the model may override it
   // (an initializer that is also an input of the top graph, IR version 4 and later).
   const Tensor* constant() const;
   // The initializer's data, overridable or not.
-  const Tensor* initializer() const { return tensor_.get(); }
+  const Tensor* initializer() const { return held_ != nullptr ? &held_->tensor : nullptr; }
 
  private:
   friend class Builder;
   friend class Editor;
   friend class Model;
   friend class IrInternals;
-  // What is asked for again and again comes first, together in one cache line.
+  struct Initializer {
+    Tensor tensor;
+    Origin origin;  // as loaded; null once its data changed
+  };
+  struct Destroy {
+    void operator()(Initializer* held) const { std::destroy_at(held); }
+  };
+  // What is asked for again and again comes first, together in one cache line; the lists of all
+  // values and nodes lie side by side in the model's store.
   std::uint32_t id_ = 0;
   bool is_input_ = false;
   bool erased_ = false;
   bool type_edited_ = false;  // the saved type must come from `type_`, not from the origin
   Graph* graph_ = nullptr;
   Node* producer_ = nullptr;
-  std::vector<Use> uses_;
-  const TypeInfo* type_ = nullptr;  // of the model's store
-  std::unique_ptr<Tensor> tensor_;
+  PackedList<Use> uses_;
+  const TypeInfo* type_ = nullptr;              // of the model's store
+  std::unique_ptr<Initializer, Destroy> held_;  // in the model's store
   std::string name_;
-  Origin type_origin_;    // ValueInfo as loaded
-  Origin tensor_origin_;  // initializer as loaded; null once its data changed
+  Origin type_origin_;  // ValueInfo as loaded
 };
 
 class alignas(64) Node {
@@ -132,13 +146,15 @@ class alignas(64) Node {
   std::uint32_t id() const { return id_; }
   std::string_view name() const { return name_; }
   // The default domain is always "" here, however the file spells it.
-  std::string_view domain() const { return domain_; }
-  std::string_view op_type() const { return op_type_; }
-  std::string_view overload() const {
-    return overload_ != nullptr ? std::string_view(*overload_) : std::string_view();
-  }
+  std::string_view domain() const { return operator_->domain; }
+  std::string_view op_type() const { return operator_->type; }
+  std::string_view overload() const { return operator_->overload; }
+  // One object for all nodes of a model that call the same.
+  const OperatorName& called() const { return *operator_; }
   // Type in the default ONNX domain.
-  bool is(std::string_view op_type) const { return op_type_ == op_type && domain_.empty(); }
+  bool is(std::string_view op_type) const {
+    return operator_->type == op_type && operator_->domain.empty();
+  }
   std::span<Value* const> inputs() const { return inputs_; }    // null: optional input left out
   std::span<Value* const> outputs() const { return outputs_; }  // null: output left out
   Value* input(std::size_t slot) const { return slot < inputs_.size() ? inputs_[slot] : nullptr; }
@@ -170,6 +186,7 @@ class alignas(64) Node {
   friend class Graph;
   friend class IrInternals;
   std::vector<Graph*> bodies_held() const;
+  static const OperatorName kNoOperator;
   // What every walk over a graph reads comes first, together in one cache line, and what is read of
   // the nodes that a walk looks for in the next one.
   Node* next_ = nullptr;
@@ -178,13 +195,12 @@ class alignas(64) Node {
   std::uint32_t id_ = 0;
   bool edited_ = false;
   bool erased_ = false;
-  bool held_graphs_ = false;           // an attribute is, or once was, a graph
-  std::string_view op_type_, domain_;  // in the model's store
-  std::vector<Value*> inputs_, outputs_;
+  bool held_graphs_ = false;                     // an attribute is, or once was, a graph
+  const OperatorName* operator_ = &kNoOperator;  // in the model's store
+  PackedList<Value*> inputs_, outputs_;
   Origin origin_;
   std::vector<Attribute> attributes_;
-  std::string name_;
-  const std::string* overload_ = nullptr;  // in the model's store; null: empty
+  std::string_view name_;  // in the model's store
 };
 
 class Graph {
@@ -266,6 +282,9 @@ class Model {
   // Another number after every edit, every type that was set and every swap: what was found out
   // about the model at one number holds for as long as it is the same.
   std::uint64_t state() const { return state_; }
+  // Grows with every type, rank, size and symbol that Editor::set_type makes known, and falls with
+  // what it takes back.
+  std::uint64_t known_of_types() const { return known_of_types_; }
   // Of this object alone in the process: copies have others.
   std::uint64_t identity() const { return identity_; }
   std::size_t value_limit() const { return store_->values.size(); }  // ids are below this
@@ -289,24 +308,25 @@ class Model {
   friend class IrInternals;
   // By id, at addresses that stay. Each kind lies side by side in memory in the order it was made,
   // which is the order in which graphs are walked.
-  // So do types and names of operators, of which there are few: each is there once.
+  // So do the lists of what reads a value and of what a node reads and makes. Types and names of
+  // operators, of which there are few, are there once.
   struct Store {
-    struct TypeHash {
+    struct Hash {
       std::size_t operator()(const TypeInfo& type) const;
+      std::size_t operator()(const OperatorName& name) const;
     };
-    std::unordered_set<TypeInfo, TypeHash> types;
-    std::unordered_set<std::string> names;
-    std::pmr::monotonic_buffer_resource value_memory, node_memory;
+    std::unordered_set<TypeInfo, Hash> types;
+    std::unordered_set<OperatorName, Hash> operators;
+    std::pmr::monotonic_buffer_resource value_memory, node_memory, link_memory, tensor_memory,
+        name_memory;
     std::pmr::deque<Value> values{&value_memory};
     std::pmr::deque<Node> nodes{&node_memory};
   };
   const TypeInfo* stored(TypeInfo type) { return &*store_->types.insert(std::move(type)).first; }
-  const std::string* stored_name(std::string_view name) {
-    return name.empty() ? nullptr : &*store_->names.insert(std::string(name)).first;
-  }
-  std::string_view stored(std::string_view name) {
-    const std::string* held = stored_name(name);
-    return held != nullptr ? std::string_view(*held) : std::string_view();
+  std::string_view kept(std::string_view name);  // until the model ends
+  void hold(Value& value, Value::Initializer held);
+  const OperatorName* stored(OperatorName name) {
+    return &*store_->operators.insert(std::move(name)).first;
   }
   void note_edit() {
     ++revision_;
@@ -321,6 +341,7 @@ class Model {
   std::vector<std::pair<std::string, std::string>> metadata_;
   std::uint64_t revision_ = 0;
   std::uint64_t state_ = 0;
+  std::uint64_t known_of_types_ = 0;
   const std::uint64_t identity_;
   std::filesystem::path source_;
   bool had_external_data_ = false;

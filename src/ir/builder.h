@@ -59,7 +59,10 @@ class IrInternals {
  public:
   static const Origin& type_origin(const Value& value) { return value.type_origin_; }
   static bool type_edited(const Value& value) { return value.type_edited_; }
-  static const Origin& tensor_origin(const Value& value) { return value.tensor_origin_; }
+  static const Origin& tensor_origin(const Value& value) {
+    static const Origin none;
+    return value.held_ != nullptr ? value.held_->origin : none;
+  }
   static const std::pmr::deque<Value>& values(const Model& model) { return model.store_->values; }
   static const std::pmr::deque<Node>& nodes(const Model& model) { return model.store_->nodes; }
   static bool erased(const Value& value) { return value.erased_; }

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "ir/builder.h"
+#include "ir/name_set.h"
 #include "ir/sweep.h"
 #include "support/try.h"
 
@@ -21,37 +22,34 @@ NewAttribute attribute(std::string_view name, std::vector<std::int64_t> value) {
   return {std::string(name), std::move(value)};
 }
 
-// Every value and node name of the model. One set for all scopes: a name unique everywhere is
+// Every value and node name of the model. One table for all scopes: a name unique everywhere is
 // unique in its scope, and new names do not depend on which scope asked first.
 struct Editor::Names {
-  std::unordered_set<std::string> taken;
+  NameSet values, nodes;                     // new names of both kinds are among the values
   std::unordered_set<std::string> repeated;  // by values or nodes of several scopes
   std::unordered_map<std::string, std::uint64_t> next_suffix;
 
-  void fill(const Model& model) {
-    std::unordered_set<std::string> nodes;
+  explicit Names(const Model& model) : values(model.value_limit()), nodes(model.node_limit()) {
     for (const Value& value : IrInternals::values(model)) {
-      if (IrInternals::erased(value)) continue;
-      if (!taken.insert(std::string(value.name())).second) {
-        repeated.insert(std::string(value.name()));
-      }
+      if (IrInternals::erased(value) || values.insert(value.name())) continue;
+      repeated.insert(std::string(value.name()));
     }
     for (const Node& node : IrInternals::nodes(model)) {
-      if (IrInternals::erased(node) || node.name().empty()) continue;
-      if (!nodes.insert(std::string(node.name())).second) repeated.insert(std::string(node.name()));
+      if (IrInternals::erased(node) || node.name().empty() || nodes.insert(node.name())) continue;
+      repeated.insert(std::string(node.name()));
     }
-    taken.merge(nodes);
   }
 
   std::string unique(std::string_view base) {
     std::string name(base.empty() ? "value" : base);
-    if (taken.insert(name).second) return name;
+    if (take(name)) return name;
     // Suffixes only grow, so the smallest free one is never below the last one given.
     for (std::uint64_t& suffix = next_suffix[name];;) {
       std::string candidate = name + "_" + std::to_string(++suffix);
-      if (taken.insert(candidate).second) return candidate;
+      if (take(candidate)) return candidate;
     }
   }
+  bool take(std::string_view name) { return !nodes.contains(name) && values.insert(name); }
 };
 
 Editor::Editor(Model& model, const OperatorCatalog* catalog) : model_(&model), catalog_(catalog) {}
@@ -59,8 +57,7 @@ Editor::~Editor() = default;
 
 std::string Editor::unique_name(std::string_view base) {
   if (!names_) {
-    names_ = std::make_unique<Names>();
-    names_->fill(*model_);
+    names_ = std::make_unique<Names>(*model_);
   }
   return names_->unique(base);
 }
@@ -84,7 +81,7 @@ void Editor::touch(Node& node) {
 }
 
 void Editor::add_use(Value* value, Use use) {
-  if (value != nullptr) value->uses_.push_back(use);
+  if (value != nullptr) value->uses_.push_back(use, model_->store_->link_memory);
 }
 
 void Editor::drop_use(Value* value, const Use& use) {
@@ -132,8 +129,7 @@ void Editor::set_constant(Value& value, Tensor tensor) {
     value.type_ = model_->stored(std::move(type));
     value.type_edited_ = true;
   }
-  value.tensor_ = std::make_unique<Tensor>(std::move(tensor));
-  value.tensor_origin_ = nullptr;
+  model_->hold(value, {std::move(tensor), nullptr});
   touch(*value.graph_);
 }
 
@@ -157,7 +153,7 @@ Status Editor::erase_initializer(Value& value) {
   if (place == list.end() || *place != &value) place = std::find(list.begin(), list.end(), &value);
   list.erase(place);
   value.erased_ = true;
-  value.tensor_.reset();
+  value.held_.reset();
   touch(*value.graph_);
   return ok_status();
 }
@@ -165,7 +161,7 @@ Status Editor::erase_initializer(Value& value) {
 void IrInternals::drop_initializers(Graph& graph, std::span<Value* const> gone) {
   for (Value* value : gone) value->erased_ = true;
   std::erase_if(graph.initializers_, [](const Value* value) { return value->erased_; });
-  for (Value* value : gone) value->tensor_.reset();
+  for (Value* value : gone) value->held_.reset();
 }
 
 Status erase_initializers(Editor& editor, std::span<Value* const> values) {
@@ -195,10 +191,25 @@ void Editor::freeze_input(Value& value) {
   touch(*value.graph_);
 }
 
+namespace {
+
+std::uint64_t known_of(const TypeInfo* type) {
+  if (type == nullptr) return 0;
+  std::uint64_t known = 1 + (type->shape ? 1 : 0);
+  if (!type->shape) return known;
+  for (const Dim& dim : *type->shape) known += dim.size ? 2 : std::uint64_t{!dim.symbol.empty()};
+  return known;
+}
+
+}  // namespace
+
 void Editor::set_type(Value& value, TypeInfo type, bool persist) {
   const TypeInfo* before = std::exchange(value.type_, model_->stored(std::move(type)));
   const bool changed = value.type_ != before;
-  if (changed) ++model_->state_;
+  if (changed) {
+    ++model_->state_;
+    model_->known_of_types_ += known_of(value.type_) - known_of(before);
+  }
   if (persist && changed) {
     value.type_edited_ = true;
     touch(*value.graph_);
@@ -328,7 +339,9 @@ void Editor::swap_attributes(Node& node, std::string_view left, std::string_view
 }
 
 void Editor::set_input(Node& node, std::size_t slot, Value* value) {
-  if (slot >= node.inputs_.size()) node.inputs_.resize(slot + 1, nullptr);
+  if (slot >= node.inputs_.size()) {
+    node.inputs_.resize(slot + 1, nullptr, model_->store_->link_memory);
+  }
   if (node.inputs_[slot] == value) return;
   const Use use{node.graph_, &node, static_cast<std::uint32_t>(slot)};
   drop_use(node.inputs_[slot], use);
@@ -345,8 +358,8 @@ void Editor::remove_trailing_input(Node& node) {
 }
 
 void Editor::set_op_type(Node& node, std::string_view domain, std::string_view op_type) {
-  node.domain_ = domain == "ai.onnx" ? std::string_view() : model_->stored(domain);
-  node.op_type_ = model_->stored(op_type);
+  node.operator_ = model_->stored({std::string(domain == "ai.onnx" ? std::string_view() : domain),
+                                   std::string(op_type), node.operator_->overload});
   touch(node);
 }
 
@@ -366,7 +379,7 @@ Status Editor::erase_output(Node& node, std::size_t slot) {
         {{}, {}, node.label()});
   }
   if (value != nullptr) value->erased_ = true;
-  node.outputs_.erase(node.outputs_.begin() + static_cast<std::ptrdiff_t>(slot));
+  node.outputs_.erase(node.outputs_.begin() + slot);
   touch(node);
   return ok_status();
 }
@@ -402,7 +415,7 @@ std::vector<Value*> Editor::unwrap(Graph& body) {
     value.graph_ = &outer;
     if (!names_->repeated.contains(value.name_)) return;
     value.name_ = unique_name(value.name_);
-    value.tensor_origin_ = nullptr;
+    if (value.held_ != nullptr) value.held_->origin = nullptr;
     for (const Use& use : value.uses_) {
       if (use.node != nullptr) touch(*use.node);
     }
@@ -424,8 +437,8 @@ std::vector<Value*> Editor::unwrap(Graph& body) {
     for (Value* value : node->outputs_) {
       if (value != nullptr) adopt(*value);
     }
-    if (!node->name_.empty() && names_->repeated.contains(node->name_)) {
-      node->name_ = unique_name(node->name_);
+    if (!node->name_.empty() && names_->repeated.contains(std::string(node->name_))) {
+      node->name_ = model_->kept(unique_name(node->name_));
       touch(*node);
     }
     link_after(outer, owner.previous_, *node);
@@ -482,7 +495,7 @@ Status Editor::replace_all(Value& from, Value& to) {
   const bool interface_name = std::any_of(
       from.uses_.begin(), from.uses_.end(),
       [&](const Use& use) { return use.node == nullptr && use.graph == model_->graph_.get(); });
-  const std::vector<Use> uses = from.uses_;
+  const std::vector<Use> uses(from.uses_.begin(), from.uses_.end());
   from.uses_.clear();
   for (const Use& use : uses) {
     if (use.node != nullptr) {
@@ -492,14 +505,14 @@ Status Editor::replace_all(Value& from, Value& to) {
       use.graph->outputs_[use.slot] = &to;
       touch(*use.graph);
     }
-    to.uses_.push_back(use);
+    to.uses_.push_back(use, model_->store_->link_memory);
   }
   if (interface_name) {
     const std::string spare = unique_name(from.name_ + "_replaced");
     to.name_ = std::exchange(from.name_, spare);
     // Readers and makers of a renamed value are written anew.
     for (Value* renamed : {&from, &to}) {
-      renamed->tensor_origin_ = nullptr;
+      if (renamed->held_ != nullptr) renamed->held_->origin = nullptr;
       if (renamed->producer_ != nullptr) touch(*renamed->producer_);
       for (const Use& use : renamed->uses_) {
         if (use.node != nullptr) touch(*use.node);
@@ -520,13 +533,13 @@ Status Editor::require_opset(std::string_view domain, std::int64_t at_least) {
   if (current >= at_least) return ok_status();
   if (current != 0) {
     for (const Node& node : model_->store_->nodes) {
-      if (node.erased_ || node.domain_ != domain || catalog_ == nullptr) continue;
-      const std::int64_t before = catalog_->since_version(domain, node.op_type_, current);
-      const std::int64_t after = catalog_->since_version(domain, node.op_type_, at_least);
+      if (node.erased_ || node.domain() != domain || catalog_ == nullptr) continue;
+      const std::int64_t before = catalog_->since_version(domain, node.op_type(), current);
+      const std::int64_t after = catalog_->since_version(domain, node.op_type(), at_least);
       if (before != after) {
         return Error(Code::kUnsupported, "opset-changes-operator",
                      "raising opset " + std::to_string(current) + " to " +
-                         std::to_string(at_least) + " would move " + std::string(node.op_type_) +
+                         std::to_string(at_least) + " would move " + node.operator_->type +
                          " from version " + std::to_string(before) + " to " + std::to_string(after),
                      {{}, {}, node.label()});
       }

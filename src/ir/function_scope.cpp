@@ -42,9 +42,10 @@ void Builder::FunctionScope::hide_references() {
       if (value != nullptr) types_.emplace(value, value->type_);
     }
     if (!refers(node)) return;
-    const std::string hidden = std::string(kHidden) + std::string(node.domain_);
-    node.domain_ = model_.stored(hidden);
-    model_.opsets_.emplace(hidden, 1);
+    OperatorName hidden = *node.operator_;
+    hidden.domain.insert(0, kHidden);
+    model_.opsets_.emplace(hidden.domain, 1);
+    node.operator_ = model_.stored(std::move(hidden));
   });
 }
 
@@ -74,9 +75,8 @@ void Builder::FunctionScope::write_constants() {
     Node& node = builder.add_node(body, editor_.unique_name(value->name_ + "_constant"), "",
                                   "Constant", {}, nullptr);
     node.edited_ = true;
-    builder.add_attribute(node, {"value", std::move(*value->tensor_), nullptr});
-    value->tensor_.reset();
-    value->tensor_origin_ = nullptr;
+    builder.add_attribute(node, {"value", std::move(value->held_->tensor), nullptr});
+    value->held_.reset();
     builder.add_node_output(node, value);
     node.previous_ = previous;
     (previous != nullptr ? previous->next_ : body.first_) = &node;
@@ -98,7 +98,10 @@ void Builder::FunctionScope::restore_types() {
   std::ranges::for_each(model_.graph_->inputs_, restore);
   for_each_node(*model_.graph_, [&](Node& node) {
     std::ranges::for_each(node.outputs_, restore);
-    if (node.domain_.starts_with(kHidden)) node.domain_.remove_prefix(kHidden.size());
+    if (!node.domain().starts_with(kHidden)) return;
+    OperatorName shown = *node.operator_;
+    shown.domain.erase(0, kHidden.size());
+    node.operator_ = model_.stored(std::move(shown));
   });
 }
 

@@ -123,7 +123,7 @@ struct Editor::Inlining {
 
   std::string name_for(std::string_view inner) {
     if (call_.name_.empty()) return editor_.unique_name(inner);
-    return editor_.unique_name(call_.name_ + "/" + std::string(inner));
+    return editor_.unique_name(std::string(call_.name_) + "/" + std::string(inner));
   }
 
   Origin kept(const Origin& origin) const { return same_model_ ? origin : nullptr; }
@@ -153,7 +153,7 @@ struct Editor::Inlining {
   Node& copy_node(const Node& from, Graph& to, bool of_body, bool fill = true) {
     Node& node =
         builder_.add_node(to, from.name_.empty() ? std::string() : name_for(from.name_),
-                          from.domain_, from.op_type_, from.overload(), kept(from.origin_));
+                          from.domain(), from.op_type(), from.overload(), kept(from.origin_));
     node.edited_ = true;
     std::size_t count = from.inputs_.size();
     while (count > 0 && value_for(from.inputs_[count - 1]) == nullptr &&
@@ -216,7 +216,7 @@ struct Editor::Inlining {
     for (const Value* value : from.initializers_) {
       const auto known = values_.find(value);
       Value& copy = known != values_.end() ? *known->second : copy_value(*value, *graph, false);
-      builder_.set_initializer(*graph, copy, *value->tensor_, kept(value->tensor_origin_));
+      builder_.set_initializer(*graph, copy, value->held_->tensor, kept(value->held_->origin));
     }
     for (const Node* node = from.first_; node != nullptr; node = node->next_) {
       builder_.append(*graph, copy_node(*node, *graph, false, fill));

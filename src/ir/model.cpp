@@ -8,6 +8,9 @@
 
 namespace mcompress {
 
+// Two cache lines each: see their members.
+static_assert(sizeof(Value) == 128 && sizeof(Node) == 128);
+
 // ------------------------------------------------------------------------------------- Value
 
 bool Value::is_graph_output() const {
@@ -16,14 +19,16 @@ bool Value::is_graph_output() const {
 }
 
 const Tensor* Value::constant() const {
-  if (!tensor_) return nullptr;
+  if (!held_) return nullptr;
   // Before IR version 4 every initializer had to be listed as an input; none could be overridden.
   const bool overridable =
       is_input_ && graph_->owner() == nullptr && graph_->model().ir_version() >= 4;
-  return overridable ? nullptr : tensor_.get();
+  return overridable ? nullptr : &held_->tensor;
 }
 
 // -------------------------------------------------------------------------------------- Node
+
+const OperatorName Node::kNoOperator;
 
 const AttributeValue* Node::attribute(std::string_view name) const {
   for (const Attribute& entry : attributes_) {
@@ -76,8 +81,8 @@ std::vector<Graph*> Node::bodies_held() const {
 }
 
 std::string Node::label() const {
-  if (!name_.empty()) return name_;
-  std::string text = std::string(op_type_) + " node";
+  if (!name_.empty()) return std::string(name_);
+  std::string text = operator_->type + " node";
   for (const Value* value : outputs_) {
     if (value != nullptr) return text + " that makes '" + std::string(value->name()) + "'";
   }
@@ -119,7 +124,12 @@ bool Graph::is_within(const Graph& other) const {
 
 // ------------------------------------------------------------------------------------- Model
 
-std::size_t Model::Store::TypeHash::operator()(const TypeInfo& type) const {
+std::size_t Model::Store::Hash::operator()(const OperatorName& name) const {
+  const std::hash<std::string_view> hash;
+  return hash(name.type) + 31 * hash(name.domain) + 961 * hash(name.overload);
+}
+
+std::size_t Model::Store::Hash::operator()(const TypeInfo& type) const {
   std::uint64_t hash = static_cast<std::uint64_t>(type.element);
   const auto mix = [&](std::uint64_t number) {
     hash = (hash ^ number) * 0x9e3779b97f4a7c15U;
@@ -147,6 +157,22 @@ Model::Model()
       identity_(next_identity()) {}
 Model::~Model() = default;
 
+std::string_view Model::kept(std::string_view name) {
+  if (name.empty()) return {};
+  char* const bytes = static_cast<char*>(store_->name_memory.allocate(name.size(), 1));
+  std::ranges::copy(name, bytes);
+  return {bytes, name.size()};
+}
+
+void Model::hold(Value& value, Value::Initializer held) {
+  if (value.held_ != nullptr) {
+    *value.held_ = std::move(held);
+    return;
+  }
+  void* const room = store_->tensor_memory.allocate(sizeof held, alignof(Value::Initializer));
+  value.held_.reset(new (room) Value::Initializer(std::move(held)));
+}
+
 std::int64_t Model::opset(std::string_view domain) const {
   const auto found = opsets_.find(domain == "ai.onnx" ? std::string_view() : domain);
   return found == opsets_.end() ? 0 : found->second;
@@ -161,6 +187,7 @@ void Model::swap(Model& other) {
   metadata_.swap(other.metadata_);
   std::swap(revision_, other.revision_);
   state_ = other.state_ = std::max(state_, other.state_) + 1;
+  std::swap(known_of_types_, other.known_of_types_);
   source_.swap(other.source_);
   std::swap(had_external_data_, other.had_external_data_);
   std::swap(metadata_edited_, other.metadata_edited_);
@@ -198,6 +225,7 @@ std::unique_ptr<Model> Model::clone() const {
   model.metadata_ = metadata_;
   model.revision_ = revision_;
   model.state_ = state_;
+  model.known_of_types_ = known_of_types_;
   model.source_ = source_;
   model.had_external_data_ = had_external_data_;
   model.metadata_edited_ = metadata_edited_;
@@ -215,20 +243,25 @@ std::unique_ptr<Model> Model::clone() const {
   const auto node_of = [&](const Node* node) -> Node* {
     return node == nullptr ? nullptr : &model.store_->nodes[node->id_];
   };
-  const auto values_of = [&](const std::vector<Value*>& list) {
-    std::vector<Value*> result;
-    result.reserve(list.size());
-    for (const Value* value : list) result.push_back(value_of(value));
-    return result;
+  std::pmr::memory_resource& links = model.store_->link_memory;
+  const auto copy_list = [&](const std::vector<Value*>& from, std::vector<Value*>& to) {
+    to.reserve(from.size());
+    for (const Value* value : from) to.push_back(value_of(value));
   };
+  const auto copy_links = [&](const PackedList<Value*>& from, PackedList<Value*>& to) {
+    to.reserve(from.size(), links);
+    for (const Value* value : from) to.push_back(value_of(value), links);
+  };
+  std::unordered_map<const OperatorName*, const OperatorName*> operators;
+  for (const OperatorName& name : store_->operators) operators.emplace(&name, model.stored(name));
 
   std::unordered_map<const Graph*, Graph*> graph_of;
   const auto copy_graph = [&](const auto& self, const Graph& from, Graph& to) -> void {
     graph_of.emplace(&from, &to);
     to.name_ = from.name_;
-    to.inputs_ = values_of(from.inputs_);
-    to.outputs_ = values_of(from.outputs_);
-    to.initializers_ = values_of(from.initializers_);
+    copy_list(from.inputs_, to.inputs_);
+    copy_list(from.outputs_, to.outputs_);
+    copy_list(from.initializers_, to.initializers_);
     to.first_ = node_of(from.first_);
     to.last_ = node_of(from.last_);
     to.node_count_ = from.node_count_;
@@ -237,12 +270,10 @@ std::unique_ptr<Model> Model::clone() const {
     to.origin_ = from.origin_;
     for (const Node* node = from.first_; node != nullptr; node = node->next_) {
       Node& target = *node_of(node);
-      target.name_ = node->name_;
-      target.domain_ = model.stored(node->domain_);
-      target.op_type_ = model.stored(node->op_type_);
-      target.overload_ = model.stored_name(node->overload());
-      target.inputs_ = values_of(node->inputs_);
-      target.outputs_ = values_of(node->outputs_);
+      target.name_ = model.kept(node->name_);
+      target.operator_ = operators.at(node->operator_);
+      copy_links(node->inputs_, target.inputs_);
+      copy_links(node->outputs_, target.outputs_);
       target.graph_ = &to;
       target.previous_ = node_of(node->previous_);
       target.next_ = node_of(node->next_);
@@ -308,21 +339,20 @@ std::unique_ptr<Model> Model::clone() const {
     target.erased_ = value.erased_;
     target.name_ = value.name_;
     if (value.type_ != nullptr) target.type_ = types.at(value.type_);
-    if (value.tensor_ != nullptr) target.tensor_ = std::make_unique<Tensor>(*value.tensor_);
+    if (value.held_ != nullptr) model.hold(target, *value.held_);
     target.is_input_ = value.is_input_;
     target.type_edited_ = value.type_edited_;
     target.type_origin_ = value.type_origin_;
-    target.tensor_origin_ = value.tensor_origin_;
     if (value.erased_) continue;
     const auto home = graph_of.find(value.graph_);
     if (home == graph_of.end()) continue;  // inside a node that was erased
     target.graph_ = home->second;
     target.producer_ = node_of(value.producer_);
-    target.uses_.reserve(value.uses_.size());
+    target.uses_.reserve(value.uses_.size(), links);
     for (const Use& use : value.uses_) {
       const auto reader = graph_of.find(use.graph);
       if (reader != graph_of.end()) {
-        target.uses_.push_back({reader->second, node_of(use.node), use.slot});
+        target.uses_.push_back({reader->second, node_of(use.node), use.slot}, links);
       }
     }
   }
@@ -369,13 +399,13 @@ void Builder::add_input(Graph& graph, Value& value) {
 }
 
 void Builder::add_output(Graph& graph, Value& value) {
-  value.uses_.push_back({&graph, nullptr, static_cast<std::uint32_t>(graph.outputs_.size())});
+  value.uses_.push_back({&graph, nullptr, static_cast<std::uint32_t>(graph.outputs_.size())},
+                        model_.store_->link_memory);
   graph.outputs_.push_back(&value);
 }
 
 void Builder::set_initializer(Graph& graph, Value& value, Tensor tensor, Origin origin) {
-  value.tensor_ = std::make_unique<Tensor>(std::move(tensor));
-  value.tensor_origin_ = std::move(origin);
+  model_.hold(value, {std::move(tensor), std::move(origin)});
   graph.initializers_.push_back(&value);
 }
 
@@ -383,10 +413,9 @@ Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
                         std::string_view op_type, std::string_view overload, Origin origin) {
   const auto id = static_cast<std::uint32_t>(model_.store_->nodes.size());
   Node& node = model_.store_->nodes.emplace_back(detail::IrKey(), id);
-  node.name_ = std::move(name);
-  node.domain_ = domain == "ai.onnx" ? std::string_view() : model_.stored(domain);
-  node.op_type_ = model_.stored(op_type);
-  node.overload_ = model_.stored_name(overload);
+  node.name_ = model_.kept(name);
+  node.operator_ = model_.stored({std::string(domain == "ai.onnx" ? std::string_view() : domain),
+                                  std::string(op_type), std::string(overload)});
   node.graph_ = &graph;
   node.origin_ = std::move(origin);
   return node;
@@ -394,14 +423,15 @@ Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
 
 void Builder::add_node_input(Node& node, Value* value) {
   if (value != nullptr) {
-    value->uses_.push_back({node.graph_, &node, static_cast<std::uint32_t>(node.inputs_.size())});
+    value->uses_.push_back({node.graph_, &node, static_cast<std::uint32_t>(node.inputs_.size())},
+                           model_.store_->link_memory);
   }
-  node.inputs_.push_back(value);
+  node.inputs_.push_back(value, model_.store_->link_memory);
 }
 
 void Builder::add_node_output(Node& node, Value* value) {
   if (value != nullptr) value->producer_ = &node;
-  node.outputs_.push_back(value);
+  node.outputs_.push_back(value, model_.store_->link_memory);
 }
 
 void Builder::add_attribute(Node& node, Attribute attribute) {
