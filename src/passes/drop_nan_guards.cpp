@@ -8,7 +8,7 @@
 // that leaves a number in each row. Infinities and NaN in the inputs of the model or in its weights
 // are not counted on.
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/finite.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -38,10 +38,8 @@ class DropNanGuards final : public Pass {
   explicit DropNanGuards(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> guards;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (guarded(node) != nullptr) guards.push_back(&node);
-    });
+    std::vector<Node*> guards = find_nodes(context, model, {"Where"});
+    std::erase_if(guards, [](const Node* node) { return guarded(*node) == nullptr; });
     for (Node* where : guards) MCOMPRESS_TRY(drop(*where, *guarded(*where), context));
     context.report().count("removed", removed_);
     return ok_status();

@@ -14,6 +14,7 @@
 
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/evaluate.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -159,11 +160,10 @@ class FoldConstants final : public Pass {
 
   Status fold_shapes(Model& model, PassContext& context) {
     std::vector<std::pair<Node*, Tensor>> known;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (!node.domain().empty() || node.output(0) == nullptr) return;
-      if (node.output(0)->uses().empty()) return;
-      if (auto tensor = known_from_shape(node)) known.emplace_back(&node, std::move(*tensor));
-    });
+    for (Node* node : find_nodes(context, model, {"Gather", "Shape", "Size"})) {
+      if (node->output(0) == nullptr || node->output(0)->uses().empty()) continue;
+      if (auto tensor = known_from_shape(*node)) known.emplace_back(node, std::move(*tensor));
+    }
     if (known.empty()) return ok_status();
     modernise_initializers(model, context);
     for (auto& [node, tensor] : known) {

@@ -15,7 +15,7 @@
 #include <unordered_map>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/same_graph.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -59,7 +59,9 @@ class FoldControlFlow final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     modernised_ = false;
-    MCOMPRESS_TRY(visit(model.graph(), context));
+    if (!find_nodes(context, model, {"If", "Loop", "Scan"}).empty()) {
+      MCOMPRESS_TRY(visit(model.graph(), context));
+    }
     context.report().count("unwrapped", unwrapped_);
     context.report().count("outputs", outputs_);
     context.report().count("turned", turned_);

@@ -15,7 +15,7 @@
 #include <memory>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/list_operands.h"
 #include "passes/common/opsets.h"
@@ -70,14 +70,9 @@ class FoldShapes final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     shapes_ = context.facts().of<SymbolicShapes>(model);
-    std::vector<Node*> nodes;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->domain().empty() && node->output(0) != nullptr) nodes.push_back(node);
-      }
-    });
-    for (Node* node : nodes) {
-      if (context.edit().erased(*node)) continue;
+    for (Node* node : find_nodes(context, model)) {
+      const bool known = node->domain().empty() && node->output(0) != nullptr;
+      if (!known || context.edit().erased(*node)) continue;
       MCOMPRESS_TRY(fold(*node, context));
     }
     context.report().count("constants", constants_);

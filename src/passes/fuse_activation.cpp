@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -60,12 +60,7 @@ class FuseActivation final : public Pass {
   explicit FuseActivation(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Relu") || node->is("Clip")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"Relu", "Clip"});
     for (Node* node : found) {
       MCOMPRESS_TRY(merge(*node, context));
     }

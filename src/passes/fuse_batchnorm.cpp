@@ -13,7 +13,7 @@
 // Operators in between that only move or average numbers do not stand in the way.
 // The same for ConvTranspose (output channels on axis 1, group by group),
 // Gemm (rows or columns of B, alpha and beta folded) and MatMul with or without Add.
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/batch_norm.h"
 #include "passes/common/fusion/carry.h"
 #include "passes/common/fusion/linear.h"
@@ -34,12 +34,7 @@ class FuseBatchnorm final : public Pass {
   explicit FuseBatchnorm(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("BatchNormalization")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"BatchNormalization"});
     std::int64_t fused = 0;
     for (Node* node : found) {
       MCOMPRESS_ASSIGN(std::string why, fuse(*node, context));

@@ -9,7 +9,7 @@
 // pair, in weights and in multiplications: a pair of low rank is cheaper apart.
 #include <algorithm>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/fusion/convolution.h"
 #include "passes/common/fusion/linear.h"
@@ -84,12 +84,7 @@ class FuseConvChain final : public Pass {
   explicit FuseConvChain(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Conv") || node->is("Gemm") || node->is("MatMul")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"Conv", "Gemm", "MatMul"});
     std::int64_t eligible = 0, fused = 0;
     for (Node* node : found) {
       if (node->input(0) == nullptr) continue;

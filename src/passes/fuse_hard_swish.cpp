@@ -11,7 +11,7 @@
 #include <limits>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/merge.h"
 #include "passes/common/fusion/native.h"
 #include "passes/common/rewrite.h"
@@ -170,13 +170,13 @@ class FuseHardSwish final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     std::vector<Site> sites;
-    for_each_node(model.graph(), [&](Node& node) {
-      const Clamp clamp = clamps_up_to(node);
-      if (clamp.input == nullptr || !std::isfinite(clamp.high)) return;
+    for (Node* node : find_nodes(context, model, {"Clip", "HardSigmoid", "Max", "Min", "Relu"})) {
+      const Clamp clamp = clamps_up_to(*node);
+      if (clamp.input == nullptr || !std::isfinite(clamp.high)) continue;
       auto site = swish_site(clamp);
       if (!site) site = sigmoid_site(clamp);
       if (site) sites.push_back(std::move(*site));
-    });
+    }
     std::int64_t fused = 0;
     std::int64_t saved = 0;
     for (const Site& site : sites) {

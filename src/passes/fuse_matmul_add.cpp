@@ -7,7 +7,7 @@
 #include <array>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/opsets.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -26,12 +26,7 @@ class FuseMatmulAdd final : public Pass {
   explicit FuseMatmulAdd(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Add")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"Add"});
     std::int64_t eligible = 0, fused = 0;
     for (Node* node : found) {
       const auto slot = matmul_slot(*node);

@@ -1,6 +1,6 @@
 // x Tanh(Softplus(x)) becomes Mish(x). Log(1 + Exp(x)) is a Softplus, too.
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/merge.h"
 #include "passes/passes.h"
 
@@ -46,14 +46,14 @@ class FuseMish final : public Pass {
                              [](const Expression&, const Expression& outer) {
                                return outer.is({{{1, 1}, 1.0}});
                              }};
-    for_each_node(model.graph(), [&](Node& node) {
-      if (!node.is("Tanh") || node.input(0) == nullptr || node.output(0) == nullptr) return;
-      Softplus inside = softplus_of(*node.input(0));
-      if (inside.input == nullptr) return;
-      inside.nodes.push_back(&node);
-      auto gate = find_gate(*inside.input, *node.output(0), inside.nodes, rules);
+    for (Node* node : find_nodes(context, model, {"Tanh"})) {
+      if (node->input(0) == nullptr || node->output(0) == nullptr) continue;
+      Softplus inside = softplus_of(*node->input(0));
+      if (inside.input == nullptr) continue;
+      inside.nodes.push_back(node);
+      auto gate = find_gate(*inside.input, *node->output(0), inside.nodes, rules);
       if (gate) sites.push_back({std::move(*gate), {}});
-    });
+    }
     return merge_gates(model, context, "Mish", std::move(sites));
   }
 };

@@ -11,7 +11,7 @@
 #include <array>
 #include <cmath>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/batch_norm.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/fusion/known_forms.h"
@@ -84,13 +84,9 @@ class FuseNormScale final : public Pass {
   explicit FuseNormScale(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        const bool looked_at = is_step(*node) || node->is("BatchNormalization");
-        if (looked_at && node->output(0) != nullptr) found.push_back(node);
-      }
-    });
+    std::vector<Node*> found =
+        find_nodes(context, model, {"Add", "BatchNormalization", "Div", "Mul", "Sub"});
+    std::erase_if(found, [](const Node* node) { return node->output(0) == nullptr; });
     if (model.opset("") < kNumpyBroadcast) found.clear();
     std::int64_t eligible = 0, fused = 0;
     const auto settle = [&](const Node& node, std::string why) {

@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -80,12 +80,7 @@ class FusePad final : public Pass {
   explicit FusePad(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Pad")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"Pad"});
     std::int64_t fused = 0;
     for (Node* node : found) {
       MCOMPRESS_ASSIGN(std::string why, fuse(*node, context));

@@ -10,7 +10,7 @@
 // its first tap lies (p_U - p_V) / dilation taps behind that of the larger one, on each axis.
 #include <algorithm>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/batch_norm.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/fusion/convolution.h"
@@ -88,12 +88,8 @@ class FuseParallelConv final : public Pass {
   explicit FuseParallelConv(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Concat") || is_sum(*node)) found.push_back(node);
-      }
-    });
+    std::vector<Node*> found = find_nodes(context, model, {"Add", "Concat", "Sum"});
+    std::erase_if(found, [](const Node* node) { return !node->is("Concat") && !is_sum(*node); });
     if (model.opset("") < kNumpyBroadcast) found.clear();
     std::int64_t fused = 0;
     for (Node* node : found) {

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/rewrite.h"
@@ -27,12 +27,7 @@ class FuseReshapeGemm final : public Pass {
   explicit FuseReshapeGemm(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Gemm") || node->is("MatMul")) found.push_back(node);
-      }
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"Gemm", "MatMul"});
     std::shared_ptr<const SymbolicShapes> shapes;  // once there is a place to ask about
     std::int64_t eligible = 0, fused = 0;
     for (Node* node : found) {

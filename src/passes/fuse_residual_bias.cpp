@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -84,10 +84,9 @@ class FuseResidualBias final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     std::vector<ResidualSite> sites;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (!node.is("Add")) return;
-      if (const auto site = residual_site(node)) sites.push_back(*site);
-    });
+    for (Node* node : find_nodes(context, model, {"Add"})) {
+      if (const auto site = residual_site(*node)) sites.push_back(*site);
+    }
     std::int64_t fused = 0;
     for (const ResidualSite& site : sites) {
       const Node& subject = *site.add;

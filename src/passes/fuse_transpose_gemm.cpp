@@ -8,7 +8,7 @@
 #include <array>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -26,13 +26,9 @@ class FuseTransposeGemm final : public Pass {
   explicit FuseTransposeGemm(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Transpose") && node->output(0) != nullptr && read_by_product(*node)) {
-          found.push_back(node);
-        }
-      }
+    std::vector<Node*> found = find_nodes(context, model, {"Transpose"});
+    std::erase_if(found, [](const Node* node) {
+      return node->output(0) == nullptr || !read_by_product(*node);
     });
     std::int64_t fused = 0;
     for (Node* node : found) {

@@ -6,7 +6,7 @@
 // Everything downstream then finds weights in one place. Models older than IR version 4 list their
 // initializers as inputs although none can be overridden; those inputs are dropped.
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 
@@ -28,8 +28,7 @@ class LiftConstants final : public Pass {
   explicit LiftConstants(Options options) : options_(options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::int64_t lifted = 0;
-    for_each_graph(model.graph(), [&](Graph& graph) { lifted += lift(graph, context); });
+    const std::int64_t lifted = lift(model, context);
     std::int64_t frozen = 0;
     if (model.ir_version() < 4 && !model.graph().initializers().empty()) {
       frozen = modernise_initializers(model, context);
@@ -41,10 +40,10 @@ class LiftConstants final : public Pass {
   }
 
  private:
-  static std::int64_t lift(Graph& graph, PassContext& context) {
+  static std::int64_t lift(Model& model, PassContext& context) {
     std::int64_t lifted = 0;
-    for (Node* node : graph.nodes()) {
-      if (!node->is("Constant") || node->output(0) == nullptr) continue;
+    for (Node* node : find_nodes(context, model, {"Constant"})) {
+      if (node->output(0) == nullptr) continue;
       std::string why;
       auto data = constant_node_data(*node, &why);
       if (!data) {
@@ -55,7 +54,7 @@ class LiftConstants final : public Pass {
       ++lifted;
     }
     // An initializer that no input lists needs IR version 4.
-    if (lifted != 0) modernise_initializers(graph.model(), context);
+    if (lifted != 0) modernise_initializers(model, context);
     return lifted;
   }
 

@@ -9,7 +9,7 @@
 #include <array>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -36,10 +36,8 @@ class LowerGroupNorm final : public Pass {
   explicit LowerGroupNorm(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (node.is("GroupNormalization") && node.output(0) != nullptr) found.push_back(&node);
-    });
+    std::vector<Node*> found = find_nodes(context, model, {"GroupNormalization"});
+    std::erase_if(found, [](const Node* node) { return node->output(0) == nullptr; });
     std::int64_t lowered = 0;
     for (Node* node : found) {
       std::string why = why_not(*node, context.target());

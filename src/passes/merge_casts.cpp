@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -77,12 +77,8 @@ class MergeCasts final : public Pass {
   explicit MergeCasts(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> casts;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (node->is("Cast") && node->input(0) != nullptr) casts.push_back(node);
-      }
-    });
+    std::vector<Node*> casts = find_nodes(context, model, {"Cast"});
+    std::erase_if(casts, [](const Node* node) { return node->input(0) == nullptr; });
     for (Node* node : casts) {
       while (!context.edit().erased(*node)) {
         MCOMPRESS_ASSIGN(const bool again, merge(*node, context));

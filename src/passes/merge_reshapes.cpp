@@ -14,7 +14,7 @@
 
 #include "ir/builder.h"
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
@@ -26,9 +26,9 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
+constexpr std::array<std::string_view, 4> kViews = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"};
+
 bool is_view(const Node& node) {
-  static constexpr std::array<std::string_view, 4> kViews = {"Flatten", "Reshape", "Squeeze",
-                                                             "Unsqueeze"};
   return node.domain().empty() && node.input(0) != nullptr && node.output(0) != nullptr &&
          std::ranges::find(kViews, node.op_type()) != kViews.end();
 }
@@ -73,12 +73,8 @@ class MergeReshapes final : public Pass {
   explicit MergeReshapes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> nodes;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) {
-        if (is_view(*node)) nodes.push_back(node);
-      }
-    });
+    std::vector<Node*> nodes = find_nodes(context, model, kViews);
+    std::erase_if(nodes, [](const Node* node) { return !is_view(*node); });
     if (!nodes.empty()) shapes_ = context.facts().of<SymbolicShapes>(model);
     // What restores a shape goes before what was restored can be merged away.
     for (Node* node : nodes) {

@@ -9,10 +9,11 @@
 // along one axis, in steps of 1, with bounds and sizes that are known.
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <unordered_set>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
@@ -83,22 +84,18 @@ class MergeSlices final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     opset_ = model.opset("");
-    std::vector<Graph*> graphs;
-    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
-    for (Graph* graph : graphs) {
-      for (Node* node : graph->nodes()) {
-        if (context.edit().erased(*node)) continue;
-        if (node->is("Slice")) {
-          MCOMPRESS_TRY(slice_of_slice(*node, context));
-          MCOMPRESS_TRY(slice_of_concat(*node, context));
-        }
-        if (node->is("Concat")) {
-          MCOMPRESS_TRY(concat_of_concat(*node, context));
-          MCOMPRESS_TRY(concat_of_split(*node, context));
-        }
+    for (Node* node : find_nodes(context, model, {"Concat", "Slice"})) {
+      if (context.edit().erased(*node)) continue;
+      if (node->is("Slice")) {
+        MCOMPRESS_TRY(slice_of_slice(*node, context));
+        MCOMPRESS_TRY(slice_of_concat(*node, context));
       }
-      MCOMPRESS_TRY(slices_to_splits(*graph, context));
+      if (node->is("Concat")) {
+        MCOMPRESS_TRY(concat_of_concat(*node, context));
+        MCOMPRESS_TRY(concat_of_split(*node, context));
+      }
     }
+    MCOMPRESS_TRY(slices_to_splits(model, context));
     context.report().count("merged", merged_);
     context.report().count("removed", removed_);
     context.report().count("splits", splits_);
@@ -237,13 +234,14 @@ class MergeSlices final : public Pass {
     Cut cut;
   };
 
-  Status slices_to_splits(Graph& graph, PassContext& context) {
-    std::map<std::pair<std::uint32_t, std::int64_t>, std::vector<Piece>> by_source;
-    std::vector<std::pair<std::uint32_t, std::int64_t>> order;
-    for (Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+  Status slices_to_splits(Model& model, PassContext& context) {
+    using Source = std::tuple<const Graph*, std::uint32_t, std::int64_t>;  // of the reader; axis
+    std::map<Source, std::vector<Piece>> by_source;
+    std::vector<Source> order;
+    for (Node* node : find_nodes(context, model, {"Slice"})) {
       const auto cuts = cuts_of(*node);
       if (!cuts || cuts->size() != 1 || is_constant(node->input(0))) continue;
-      const std::pair key(node->input(0)->id(), cuts->front().axis);
+      const Source key(&node->graph(), node->input(0)->id(), cuts->front().axis);
       auto& pieces = by_source[key];
       if (pieces.empty()) order.push_back(key);
       pieces.push_back({node, cuts->front()});

@@ -18,7 +18,7 @@
 
 #include "ir/builder.h"
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/axis_factors.h"
 #include "passes/common/fusion/axis_layout.h"
 #include "passes/common/fusion/layout_moves.h"
@@ -35,9 +35,10 @@ using Ints = std::vector<std::int64_t>;
 
 constexpr std::size_t kLongest = 12;  // nodes in a row
 
+constexpr std::array<std::string_view, 5> kMovers = {"Flatten", "Reshape", "Squeeze", "Transpose",
+                                                     "Unsqueeze"};
+
 bool is_mover(const Node& node) {
-  static constexpr std::array<std::string_view, 5> kMovers = {"Flatten", "Reshape", "Squeeze",
-                                                              "Transpose", "Unsqueeze"};
   return node.domain().empty() && node.input(0) != nullptr && node.output(0) != nullptr &&
          std::ranges::find(kMovers, node.op_type()) != kMovers.end();
 }
@@ -182,11 +183,10 @@ class MergeTransposes final : public Pass {
   explicit MergeTransposes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> ends;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (!is_mover(node)) return;
-      const Node* before = node.input(0)->producer();
-      if (before != nullptr && is_mover(*before)) ends.push_back(&node);
+    std::vector<Node*> ends = find_nodes(context, model, kMovers);
+    std::erase_if(ends, [](const Node* node) {
+      const Node* before = is_mover(*node) ? node->input(0)->producer() : nullptr;
+      return before == nullptr || !is_mover(*before);
     });
     // Longer rows first: they hold the shorter ones.
     if (!ends.empty()) shapes_ = context.facts().of<SymbolicShapes>(model);

@@ -21,6 +21,7 @@
 #include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/layout_moves.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/list_operands.h"
@@ -59,14 +60,10 @@ class PushTransposes final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     std::vector<Graph*> graphs;
-    bool any = false;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      graphs.push_back(&graph);
-      for (const Node* node = graph.first(); node != nullptr && !any; node = graph.next(*node)) {
-        any = node->is("Transpose");
-      }
-    });
-    if (any) MCOMPRESS_TRY(push(model, graphs, context));
+    if (!find_nodes(context, model, {"Transpose"}).empty()) {
+      for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
+      MCOMPRESS_TRY(push(model, graphs, context));
+    }
     context.report().count("removed", removed_);
     context.report().count("regions", regions_);
     context.report().count("reshapes", reshapes_);
@@ -82,8 +79,8 @@ class PushTransposes final : public Pass {
     // Only then: a Transpose may cancel another one, a Reshape does not. Values of regions have
     // other shapes now.
     if (regions_ > 0) shapes_ = context.facts().of<SymbolicShapes>(model);
-    for (Graph* graph : graphs) {
-      for (Node* node : graph->nodes()) MCOMPRESS_TRY(to_reshape(*node, context));
+    for (Node* node : find_nodes(context, model, {"Transpose"})) {
+      MCOMPRESS_TRY(to_reshape(*node, context));
     }
     return ok_status();
   }

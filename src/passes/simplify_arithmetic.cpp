@@ -13,7 +13,7 @@
 #include <memory>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/known_forms.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/opsets.h"
@@ -68,15 +68,11 @@ class SimplifyArithmetic final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     if (model.opset("") >= kNumpyBroadcast) {
-      shapes_ = context.facts().of<SymbolicShapes>(model);
-      std::vector<Node*> nodes;
-      for_each_graph(model.graph(), [&](Graph& graph) {
-        for (Node* node : graph.nodes()) {
-          if (node->domain().empty() && node->input(0) != nullptr) nodes.push_back(node);
-        }
-      });
+      const std::vector<Node*> nodes =
+          find_nodes(context, model, {"Cast", "Div", "Not", "Pow", "Where"});
+      if (!nodes.empty()) shapes_ = context.facts().of<SymbolicShapes>(model);
       for (Node* node : nodes) {
-        if (context.edit().erased(*node)) continue;
+        if (context.edit().erased(*node) || node->input(0) == nullptr) continue;
         if (node->is("Pow")) MCOMPRESS_TRY(power(*node, context));
         if (node->is("Div")) MCOMPRESS_TRY(quotient(*node, context));
         if (node->is("Not")) MCOMPRESS_TRY(negation(*node, context));

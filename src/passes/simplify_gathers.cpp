@@ -16,7 +16,7 @@
 
 #include "ir/builder.h"
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/list_operands.h"
 #include "passes/common/rewrite.h"
@@ -85,12 +85,10 @@ class SimplifyGathers final : public Pass {
   explicit SimplifyGathers(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> nodes;
-    for_each_node(model.graph(), [&](Node& node) {
-      if ((node.is("Gather") || node.is("GatherND")) && node.input(0) != nullptr &&
-          node.output(0) != nullptr && is_constant(node.input(1)) && !is_constant(node.input(0))) {
-        nodes.push_back(&node);
-      }
+    std::vector<Node*> nodes = find_nodes(context, model, {"Gather", "GatherND"});
+    std::erase_if(nodes, [](const Node* node) {
+      return node->input(0) == nullptr || node->output(0) == nullptr ||
+             !is_constant(node->input(1)) || is_constant(node->input(0));
     });
     if (!nodes.empty()) {
       shapes_ = context.facts().of<SymbolicShapes>(model);

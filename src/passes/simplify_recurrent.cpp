@@ -8,7 +8,7 @@
 #include <array>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -59,10 +59,7 @@ class SimplifyRecurrent final : public Pass {
   explicit SimplifyRecurrent(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> found;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (node.is("LSTM") || node.is("GRU") || node.is("RNN")) found.push_back(&node);
-    });
+    const std::vector<Node*> found = find_nodes(context, model, {"GRU", "LSTM", "RNN"});
     std::int64_t dropped = 0;
     for (Node* node : found) {
       struct Operand {

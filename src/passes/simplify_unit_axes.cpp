@@ -15,7 +15,7 @@
 
 #include "ir/builder.h"
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/finite.h"
 #include "passes/common/fusion/symbolic_shapes.h"
 #include "passes/common/list_operands.h"
@@ -72,13 +72,10 @@ class SimplifyUnitAxes final : public Pass {
   explicit SimplifyUnitAxes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Node*> nodes;
-    for_each_node(model.graph(), [&](Node& node) {
-      if (is_one_of(node, kReductions) || is_one_of(node, kPools) || node.is("Gather") ||
-          node.is("Softmax")) {
-        nodes.push_back(&node);
-      }
-    });
+    const std::vector<Node*> nodes =
+        find_nodes(context, model,
+                   {"Gather", "GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean",
+                    "ReduceMin", "ReduceProd", "ReduceSum", "Softmax"});
     std::shared_ptr<const SymbolicShapes> shapes;
     if (!nodes.empty()) shapes = context.facts().of<SymbolicShapes>(model);
     for (Node* node : nodes) {

@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "ir/node_index.h"
 #include "ir/sweep.h"
 #include "ir/walk.h"
 #include "mcompress/edit.h"
+#include "mcompress/pass.h"
 #include "support/models.h"
 
 namespace mcompress {
@@ -52,6 +54,103 @@ TEST(Value, UsesAreCompleteAndCoverNestedGraphsAndOutputs) {
   ASSERT_EQ(y->uses().size(), 1U);
   EXPECT_EQ(y->uses().front().node, nullptr);
   EXPECT_TRUE(y->is_graph_output());
+}
+
+TEST(NodeIndex, FindsNodesOfNestedGraphsInTheirOrder) {
+  const auto model = testing::model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17, "other" : 1]>
+g (bool p, float[2] x) => (float[2] y) {
+  a = Relu(x)
+  n = other.Neg(a)
+  z = If(p) <
+    then_branch = t () => (float[2] u) { s = Neg(a)  u = Relu(s) },
+    else_branch = e () => (float[2] v) { v = Abs(a) }
+  >
+  b = Neg(n)
+  y = Add(b, z)
+})");
+  const NodeIndex index(*model);
+  const auto made = [&](std::vector<std::string_view> op_types) {
+    std::string names;
+    for (const Node* node : index.of(op_types)) names += std::string(node->output(0)->name()) + " ";
+    return names;
+  };
+  // Outer graphs first; operators of other domains are others.
+  EXPECT_EQ(made({"Neg"}), "b s ");
+  EXPECT_EQ(made({"Relu", "Neg"}), "a b s u ");
+  EXPECT_EQ(made({"Neg", "Relu"}), "a b s u ");
+  EXPECT_EQ(made({"Pad"}), "");
+  EXPECT_EQ(index.all().size(), 8U);
+  EXPECT_EQ(index.all().front()->op_type(), "Relu");
+}
+
+TEST(NodeIndex, IsMadeAnewOnceTheModelChanged) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  FactStore facts;
+  const std::vector<std::string_view> negations = {"Neg"};
+  const auto first = facts.of<NodeIndex>(*model);
+  EXPECT_EQ(first, facts.of<NodeIndex>(*model));
+  ASSERT_EQ(first->of(negations).size(), 1U);
+  edit.set_op_type(*first->of(negations).front(), "", "Abs");
+  EXPECT_TRUE(facts.of<NodeIndex>(*model)->of(negations).empty());
+}
+
+TEST(Editor, CountsWhatIsKnownOfTypes) {
+  const auto model = testing::model_from_text(kChain);
+  Editor edit(*model);
+  Value& a = *model->graph().find("a");
+  const std::uint64_t before = model->known_of_types();
+  const auto known = [&] { return model->known_of_types() - before; };
+  edit.set_type(a, {DataType::kFloat, std::nullopt}, false);
+  EXPECT_EQ(known(), 1U);
+  edit.set_type(a, {DataType::kFloat, std::vector<Dim>{{std::nullopt, "N"}, {}}}, false);
+  EXPECT_EQ(known(), 3U);  // its rank and a name
+  edit.set_type(a, {DataType::kFloat, std::vector<Dim>{{4, {}}, {2, {}}}}, false);
+  EXPECT_EQ(known(), 6U);  // two for each size
+  edit.set_type(a, {DataType::kFloat, std::vector<Dim>{{4, {}}, {2, {}}}}, false);
+  EXPECT_EQ(known(), 6U);
+  edit.set_type(a, {DataType::kFloat, std::nullopt}, false);
+  EXPECT_EQ(known(), 1U);
+}
+
+TEST(PackedList, GrowsErasesAndKeepsItsOrder) {
+  std::pmr::monotonic_buffer_resource memory;
+  PackedList<int> list;
+  EXPECT_TRUE(list.empty());
+  for (int i = 0; i < 100; ++i) list.push_back(i, memory);
+  list.push_back(list.front(), memory);  // of itself, where it may grow
+  ASSERT_EQ(list.size(), 101U);
+  list.erase(list.begin() + 3);
+  list.erase(list.end() - 1);
+  EXPECT_EQ(std::vector<int>(list.begin(), list.begin() + 5), (std::vector<int>{0, 1, 2, 4, 5}));
+  EXPECT_EQ(list[98], 99);
+  list.pop_back();
+  list.resize(100, 7, memory);
+  EXPECT_EQ(list[97], 98);
+  EXPECT_EQ(list[98], 7);
+  EXPECT_EQ(list[99], 7);
+  list.resize(2, 0, memory);
+  EXPECT_EQ(std::span<const int>(list).size(), 2U);
+  list.clear();
+  EXPECT_TRUE(list.empty());
+}
+
+TEST(Editor, NewNamesAvoidThoseOfValuesNodesAndNewOnes) {
+  const auto model = testing::model_from_text(R"(
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x) => (float[2] y) {
+  [n] a = Relu(x)
+  [a_1] y = Abs(a)
+})");
+  Editor edit(*model);
+  EXPECT_EQ(edit.unique_name("n"), "n_1");
+  EXPECT_EQ(edit.unique_name("a"), "a_2");
+  EXPECT_EQ(edit.unique_name("b"), "b");
+  EXPECT_EQ(edit.unique_name("b"), "b_1");
+  EXPECT_EQ(edit.unique_name(""), "value");
+  // Many more than the table was made for.
+  for (int i = 1; i < 500; ++i) EXPECT_EQ(edit.unique_name("y"), "y_" + std::to_string(i));
 }
 
 TEST(Editor, ReplaceAllMovesTheInterfaceName) {

@@ -2,9 +2,11 @@
 // affine step a y + c behind one becomes part of its weight and bias.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/facts.h"
@@ -43,6 +45,9 @@ struct LinearSearch {
   std::string why;
   bool kind_fits = false;
 };
+// The operators that linear_operator() may find one in.
+inline constexpr std::array<std::string_view, 4> kLinearOperators = {"Conv", "ConvTranspose",
+                                                                     "Gemm", "MatMul"};
 LinearSearch linear_operator(Node& node);
 LinearSearch find_linear(Value& value);
 // The Add behind a MatMul as its bias, where it is one.

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/expression.h"
 #include "passes/common/fusion/merge.h"
 #include "passes/common/fusion/native.h"
@@ -322,19 +322,22 @@ Status merge_normalizations(Model& model, PassContext& context, std::string_view
                             bool centred) {
   std::vector<Normalization> sites;
   std::int64_t eligible = 0, saved = 0;
-  for_each_node(model.graph(), [&](Node& node) {
-    auto site = find_normalization(node);
-    if (!site || site->centred != centred) return;
+  for (Node* node : find_nodes(context, model, {"Pow", "Sqrt"})) {
+    auto site = find_normalization(*node);
+    if (!site || site->centred != centred) continue;
     ++eligible;
     std::string why = site->why_not;
     if (why.empty()) why = why_not_float(*site->x);
     if (why.empty() && site->dims.empty()) {
       why = "the size of the last axes of '" + std::string(site->x->name()) + "' is unknown";
     }
-    if (!why.empty()) return context.explain().skipped(*site->root, std::move(why));
+    if (!why.empty()) {
+      context.explain().skipped(*site->root, std::move(why));
+      continue;
+    }
     saved += static_cast<std::int64_t>(site->nodes.size()) - 1;
     sites.push_back(std::move(*site));
-  });
+  }
   context.report().count("eligible", eligible);
   std::string why;
   if (!sites.empty()) {
