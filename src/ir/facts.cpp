@@ -160,21 +160,24 @@ std::optional<Tensor> constant_of(const Value* value) {
 bool is_constant(const Value* value) {
   if (value == nullptr) return false;
   if (value->is_initializer()) return value->constant() != nullptr;
-  const Node* node = made_by(value, "Constant");
-  return node != nullptr && constant_node_data(*node).has_value();
+  return Constness(*value).tensor() != nullptr;
 }
 
 std::optional<std::vector<std::int64_t>> constant_ints(const Value* value, std::int64_t limit) {
-  const auto tensor = constant_of(value);
-  if (!tensor || tensor->elements() > limit) return std::nullopt;
+  if (value == nullptr) return std::nullopt;
+  const Constness held(*value);
+  const Tensor* tensor = held.tensor();
+  if (tensor == nullptr || tensor->elements() > limit) return std::nullopt;
   auto values = read_ints(*tensor);
   if (!values.ok()) return std::nullopt;
   return std::move(values).value();
 }
 
 std::optional<std::vector<double>> constant_reals(const Value* value, std::int64_t limit) {
-  const auto tensor = constant_of(value);
-  if (!tensor || tensor->elements() > limit || tensor->is_opaque()) return std::nullopt;
+  if (value == nullptr) return std::nullopt;
+  const Constness held(*value);
+  const Tensor* tensor = held.tensor();
+  if (tensor == nullptr || tensor->elements() > limit || tensor->is_opaque()) return std::nullopt;
   if (tensor->dtype() == DataType::kDouble) return read_doubles(*tensor);
   if (const auto integers = read_ints(*tensor); integers.ok()) {
     return std::vector<double>(integers->begin(), integers->end());
@@ -185,8 +188,9 @@ std::optional<std::vector<double>> constant_reals(const Value* value, std::int64
 }
 
 std::optional<double> constant_scalar(const Value* value) {
-  const auto tensor = constant_of(value);
-  if (!tensor || tensor->elements() != 1) return std::nullopt;
+  if (value == nullptr) return std::nullopt;
+  const Constness held(*value);
+  if (held.tensor() == nullptr || held.tensor()->elements() != 1) return std::nullopt;
   const auto values = constant_reals(value, 1);
   return values ? std::optional<double>(values->front()) : std::nullopt;
 }

@@ -147,9 +147,7 @@ std::vector<bool> open_nodes(const Model& model) {
     if (input->type() == nullptr || !input->type()->shape) continue;
     for (const Dim& dim : *input->type()->shape) symbols.insert(dim.symbol);
   }
-  const auto settled = [&](const Value* value) {
-    if (value == nullptr) return true;
-    const TypeInfo* type = value->type();
+  const auto settled = [&](const TypeInfo* type) {
     if (type == nullptr || !type->shape) return false;
     const bool integers = type->element == DataType::kInt64 || type->element == DataType::kInt32;
     if (integers && type->shape->size() <= 1) return false;
@@ -157,10 +155,22 @@ std::vector<bool> open_nodes(const Model& model) {
       return dim.size || (!dim.symbol.empty() && symbols.contains(dim.symbol));
     });
   };
+  // Types are there once in a model, and values and nodes lie in memory in the order of their ids.
+  std::unordered_map<const TypeInfo*, bool> known;
+  const auto is_settled = [&](const TypeInfo* type) {
+    const auto [found, first] = known.try_emplace(type, false);
+    if (first) found->second = settled(type);
+    return found->second;
+  };
   std::vector<bool> open(model.node_limit());
-  const Graph& graph = model.graph();
-  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
-    open[node->id()] = !std::ranges::all_of(node->outputs(), settled) || !node->bodies().empty();
+  for (const Value& value : IrInternals::values(model)) {
+    if (IrInternals::erased(value) || value.producer() == nullptr) continue;
+    if (&value.graph() != &model.graph() || is_settled(value.type())) continue;
+    open[value.producer()->id()] = true;
+  }
+  for (const Node& node : IrInternals::nodes(model)) {
+    if (IrInternals::erased(node) || &node.graph() != &model.graph()) continue;
+    if (!node.bodies().empty()) open[node.id()] = true;
   }
   return open;
 }

@@ -12,10 +12,11 @@
 // Identity stays.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
 
 #include "ir/facts.h"
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/rewrite.h"
 #include "passes/passes.h"
 #include "support/try.h"
@@ -56,6 +57,16 @@ bool keeps_shape(const Value& value, std::span<const std::int64_t> constant) {
   return true;
 }
 
+// False for floats of which the first is another number: most need not be read to the end.
+bool begins_with(const Tensor& tensor, double number) {
+  if (tensor.dtype() != DataType::kFloat || tensor.is_opaque()) return true;
+  float first = 0;
+  const auto pinned = tensor.storage()->pin(0, sizeof first);
+  if (!pinned.ok()) return true;
+  std::memcpy(&first, pinned->bytes().data(), sizeof first);
+  return static_cast<double>(first) == number;
+}
+
 // Binary operators with a constant that changes nothing.
 Finding neutral_operand(const Node& node, double neutral, bool commutes) {
   for (std::size_t slot : {std::size_t{1}, std::size_t{0}}) {
@@ -63,6 +74,7 @@ Finding neutral_operand(const Node& node, double neutral, bool commutes) {
     Value* other = node.input(1 - slot);
     const auto tensor = constant_of(node.input(slot));
     if (other == nullptr || !tensor || tensor->elements() == 0) continue;
+    if (!begins_with(*tensor, neutral)) continue;
     const auto numbers = constant_reals(node.input(slot));
     if (!numbers || !std::ranges::all_of(*numbers, [&](double x) { return x == neutral; })) {
       continue;
@@ -233,6 +245,13 @@ bool is_view(const Node& node) {
   return node.is("Reshape") || node.is("Flatten") || node.is("Squeeze") || node.is("Unsqueeze");
 }
 
+// What inspect() knows.
+constexpr auto kMayDoNothing = std::to_array<std::string_view>(
+    {"Add",     "Cast",   "Clip",     "Concat",  "Div",       "Dropout",  "Expand",
+     "Flatten", "Gather", "Identity", "MatMul",  "Max",       "Mean",     "Min",
+     "Mul",     "Pad",    "Pow",      "Reshape", "Resize",    "Slice",    "Split",
+     "Squeeze", "Sub",    "Sum",      "Tile",    "Transpose", "Unsqueeze"});
+
 Finding inspect(const Node& node) {
   if (!node.domain().empty() || node.input(0) == nullptr || node.output(0) == nullptr) {
     return unlike();
@@ -288,16 +307,12 @@ class EliminateIdentity final : public Pass {
   explicit EliminateIdentity(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    std::vector<Graph*> graphs;
-    for_each_graph(model.graph(), [&](Graph& graph) { graphs.push_back(&graph); });
-    for (Graph* graph : graphs) {
-      for (Node* node : graph->nodes()) {
-        if (context.edit().erased(*node)) continue;
-        MCOMPRESS_TRY(remove(*node, context));
-        if (context.edit().erased(*node)) continue;
-        MCOMPRESS_TRY(shorten(*node, context));
-        MCOMPRESS_TRY(remove(*node, context));
-      }
+    for (Node* node : find_nodes(context, model, kMayDoNothing)) {
+      if (context.edit().erased(*node)) continue;
+      MCOMPRESS_TRY(remove(*node, context));
+      if (context.edit().erased(*node)) continue;
+      MCOMPRESS_ASSIGN(const bool shorter, shorten(*node, context));
+      if (shorter) MCOMPRESS_TRY(remove(*node, context));
     }
     context.report().count("removed", removed_);
     context.report().count("shortened", shortened_);
@@ -306,40 +321,41 @@ class EliminateIdentity final : public Pass {
 
  private:
   // Reads past a view or transposition that this node makes pointless.
-  Status shorten(Node& node, PassContext& context) {
+  Result<bool> shorten(Node& node, PassContext& context) {
     Editor& editor = context.edit();
     Value* input = node.input(0);
-    if (input == nullptr || !node.domain().empty()) return ok_status();
+    if (input == nullptr || !node.domain().empty()) return false;
     Node* inner = input->producer();
     if (inner == nullptr || !inner->domain().empty() || inner->input(0) == nullptr) {
-      return ok_status();
+      return false;
     }
     if (node.is("Transpose") && inner->is("Transpose")) {
       const auto outer_perm = permutation(node);
       const auto inner_perm = permutation(*inner);
       if (!outer_perm || !inner_perm || outer_perm->size() != inner_perm->size()) {
-        return ok_status();
+        return false;
       }
       Ints merged;
       for (std::int64_t axis : *outer_perm) {
-        if (axis < 0 || axis >= static_cast<std::int64_t>(inner_perm->size())) return ok_status();
+        if (axis < 0 || axis >= static_cast<std::int64_t>(inner_perm->size())) return false;
         merged.push_back((*inner_perm)[static_cast<std::size_t>(axis)]);
       }
       editor.set_attribute(node, attribute("perm", std::move(merged)));
     } else if (node.is("Reshape") && is_view(*inner)) {
       // An entry 0 copies a dimension of the very tensor that is read.
       const auto shape = constant_ints(node.input(1));
-      if (!shape || std::ranges::find(*shape, 0) != shape->end()) return ok_status();
+      if (!shape || std::ranges::find(*shape, 0) != shape->end()) return false;
       // A view of this one may restore what the inner one makes.
       const Node* reader = only_user(*node.output(0));
-      if (reader != nullptr && is_view(*reader)) return ok_status();
+      if (reader != nullptr && is_view(*reader)) return false;
     } else {
-      return ok_status();
+      return false;
     }
     chose(context, node, "reads past " + inner->label());
     editor.set_input(node, 0, inner->input(0));
     ++shortened_;
-    return erase_unused(context, *input);
+    MCOMPRESS_TRY(erase_unused(context, *input));
+    return true;
   }
 
   Status remove(Node& node, PassContext& context) {

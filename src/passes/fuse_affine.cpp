@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ir/walk.h"
+#include "passes/common/find_nodes.h"
 #include "passes/common/fusion/carry.h"
 #include "passes/common/fusion/coefficients.h"
 #include "passes/common/fusion/known_forms.h"
@@ -83,12 +83,10 @@ class FuseAffine final : public Pass {
           "scales and shifts stay: they broadcast in another way before opset 7");
       return ok_status();
     }
-    std::vector<Node*> steps, others;
-    for_each_graph(model.graph(), [&](Graph& graph) {
-      for (Node* node : graph.nodes()) (is_step(*node) ? steps : others).push_back(node);
-    });
+    const std::vector<Node*> steps = find_nodes(context, model, {"Add", "Div", "Mul", "Sub"});
+    const std::vector<Node*> linears = find_nodes(context, model, kLinearOperators);
     for (Node* node : steps) MCOMPRESS_TRY(fuse_behind(*node, context));
-    for (Node* node : others) {
+    for (Node* node : linears) {
       if (context.edit().erased(*node)) continue;
       MCOMPRESS_TRY(fuse_before(*node, context));
       MCOMPRESS_TRY(fold_factors(*node, context));
@@ -253,6 +251,14 @@ class FuseAffine final : public Pass {
     return ok_status();
   }
 
+  // What a step with a constant is applied to; null: it is none.
+  static const Value* computed_operand(const Node& node) {
+    if (!is_step(node) || node.input(0) == nullptr || node.input(1) == nullptr) return nullptr;
+    const std::size_t slot = is_constant(node.input(1)) ? 1 : 0;
+    if (!is_constant(node.input(slot)) || is_constant(node.input(1 - slot))) return nullptr;
+    return node.input(1 - slot);
+  }
+
   // x m, x + c or c - x for a constant of any shape.
   struct Step {
     Value* input = nullptr;
@@ -292,6 +298,13 @@ class FuseAffine final : public Pass {
   // Two factors, or two shifts, are one. A factor goes through a shift to one in front of that:
   // (x m + b) k = x (m k) + b k rounds no worse. A shift through a factor could cancel digits.
   Status merge_with_previous(Node& node, PassContext& context) {
+    // Where there are no two steps in a row no number needs to be read.
+    const Value* between = computed_operand(node);
+    const Node* before_it = between != nullptr ? between->producer() : nullptr;
+    if (before_it == nullptr || only_user(*between) != &node ||
+        computed_operand(*before_it) == nullptr) {
+      return ok_status();
+    }
     const Step last = step_of(node);
     if (last.input == nullptr || last.input->producer() == nullptr) return ok_status();
     Node& previous = *last.input->producer();

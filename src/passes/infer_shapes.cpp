@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ir/builder.h"
 #include "ir/facts.h"
 #include "ir/walk.h"
 #include "mcompress/io.h"
@@ -148,11 +149,11 @@ class InferShapes final : public Pass {
 
   Status run(Model& model, PassContext& context) override {
     MCOMPRESS_TRY(infer_shapes(model, context.edit(), context.diagnostics()));
+    if (!has_open_values(model)) return ok_status();
     std::vector<Node*> open;
     for_each_node(model.graph(), [&](Node& node) {
       if (std::ranges::any_of(node.outputs(), is_open)) open.push_back(&node);
     });
-    if (open.empty()) return ok_status();
     const auto shapes = context.facts().of<SymbolicShapes>(model);
     for (Node* node : open) {
       for (Value* value : node->outputs()) {
@@ -166,10 +167,19 @@ class InferShapes final : public Pass {
  private:
   // The type has a size that is neither known nor named. The interface keeps what it declares.
   static bool is_open(const Value* value) {
-    if (value == nullptr || value->type() == nullptr || value->is_graph_output()) return false;
+    if (value == nullptr || value->type() == nullptr) return false;
     const auto& shape = value->type()->shape;
-    return !shape || std::ranges::any_of(
-                         *shape, [](const Dim& dim) { return !dim.size && dim.symbol.empty(); });
+    const bool open = !shape || std::ranges::any_of(*shape, [](const Dim& dim) {
+      return !dim.size && dim.symbol.empty();
+    });
+    return open && !value->is_graph_output();
+  }
+
+  // Values lie in memory in the order of their ids: quicker than a walk from node to node.
+  static bool has_open_values(const Model& model) {
+    return std::ranges::any_of(IrInternals::values(model), [](const Value& value) {
+      return !IrInternals::erased(value) && value.producer() != nullptr && is_open(&value);
+    });
   }
 
   static void name_sizes(Value& value, const SymbolicShapes& shapes, PassContext& context) {

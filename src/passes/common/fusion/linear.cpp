@@ -42,10 +42,29 @@ ChannelAxis bias_axis(const LinearOp& op) {
 }
 
 // Empty, or the reason why the operand can not be taken as one number per channel.
+// Whether a constant is one number, or one per channel.
+bool fits(const ChannelAxis& axis, const Value& constant) {
+  const auto dims = static_shape(constant);
+  // Without a known rank of the tensor, at most one axis is certain not to add another.
+  if (!dims || dims->size() > axis.rank.value_or(1)) return false;
+  for (std::size_t i = 0; i < dims->size(); ++i) {
+    const bool channel_axis = dims->size() - 1 - i == axis.from_end;
+    const std::int64_t size = (*dims)[i];
+    if (size != 1 && !(channel_axis && size == axis.channels)) return false;
+  }
+  return true;
+}
+
 std::string check_bias(const LinearOp& op, const Value& bias) {
   const std::string name = "the bias '" + std::string(bias.name()) + "' of " + op.label();
   if (!is_constant(&bias)) return name + " is no constant";
-  if (!per_channel(bias_axis(op), &bias)) return name + " is not one number per channel";
+  // Floats can be read: there is no need to try.
+  const Tensor* held = bias.initializer();
+  const bool reads = foldable_type(element_type(bias)) && (held == nullptr || !held->is_opaque());
+  const ChannelAxis axis = bias_axis(op);
+  if (!fits(axis, bias) || (!reads && !per_channel(axis, &bias))) {
+    return name + " is not one number per channel";
+  }
   return {};
 }
 
@@ -189,6 +208,7 @@ Result<Tensor> folded_bias(const LinearOp& op, const Value* bias, DataType type,
   std::vector<float> old(static_cast<std::size_t>(op.out.channels), 0.0f);
   if (bias != nullptr) {
     const auto values = per_channel(bias_axis(op), bias);
+    if (!values) return refused("its bias can not be read");
     for (std::size_t i = 0; i < old.size(); ++i) old[i] = static_cast<float>((*values)[i]);
   }
   std::vector<float> folded(old.size());
@@ -208,18 +228,8 @@ std::string LinearOp::label() const {
 }
 
 std::optional<std::vector<double>> per_channel(const ChannelAxis& axis, const Value* constant) {
-  const auto tensor = constant_of(constant);
-  const std::int64_t most = std::max<std::int64_t>(axis.channels, 1);
-  if (!tensor || tensor->elements() > most) return std::nullopt;
-  const std::size_t rank = tensor->dims().size();
-  // Without a known rank of the tensor, at most one axis is certain not to add another.
-  if (rank > axis.rank.value_or(1)) return std::nullopt;
-  for (std::size_t i = 0; i < rank; ++i) {
-    const bool channel_axis = rank - 1 - i == axis.from_end;
-    const std::int64_t size = tensor->dims()[i];
-    if (size != 1 && !(channel_axis && size == axis.channels)) return std::nullopt;
-  }
-  auto values = constant_reals(constant, most);
+  if (!is_constant(constant) || !fits(axis, *constant)) return std::nullopt;
+  auto values = constant_reals(constant, std::max<std::int64_t>(axis.channels, 1));
   if (!values) return std::nullopt;
   if (values->size() == 1) {
     values->resize(static_cast<std::size_t>(axis.channels), values->front());
@@ -229,10 +239,8 @@ std::optional<std::vector<double>> per_channel(const ChannelAxis& axis, const Va
 
 LinearSearch linear_operator(Node& node) {
   LinearSearch search;
-  static constexpr std::array<std::string_view, 4> kKinds = {"Conv", "ConvTranspose", "Gemm",
-                                                             "MatMul"};
   search.kind_fits =
-      std::ranges::any_of(kKinds, [&](std::string_view kind) { return node.is(kind); });
+      std::ranges::any_of(kLinearOperators, [&](std::string_view kind) { return node.is(kind); });
   if (!search.kind_fits) {
     search.why = "its input comes from " + std::string(node.op_type()) + " '" + node.label() + "'";
     return search;
@@ -240,17 +248,18 @@ LinearSearch linear_operator(Node& node) {
   LinearOp op;
   op.node = &node;
   op.output = node.output(0);
-  const auto data = constant_of(node.input(1));
-  if (!data) {
+  const Value* weight = node.input(1);
+  if (!is_constant(weight)) {
     search.why = "the weight of " + op.label() + " is no constant";
     return search;
   }
-  if (!foldable_type(data->dtype())) {
-    search.why = type_reason(data->dtype());
+  if (const DataType type = element_type(*weight); !foldable_type(type)) {
+    search.why = type_reason(type);
     return search;
   }
   const auto layout = weight_layout(node);
-  if (!layout || (op.is("MatMul") && data->dims().size() != 2) || node.input(0) == nullptr) {
+  const auto dims = static_shape(*weight).value_or(std::vector<std::int64_t>());
+  if (!layout || (op.is("MatMul") && dims.size() != 2) || node.input(0) == nullptr) {
     search.why = "the weight of " + op.label() + " has an unusual shape";
     return search;
   }
@@ -258,8 +267,8 @@ LinearSearch linear_operator(Node& node) {
   op.out.channels = layout->channels * layout->groups;
   WeightLayout inputs;
   if (op.is("Conv") || op.is("ConvTranspose")) {
-    op.out.rank = op.in.rank = data->dims().size();
-    op.out.from_end = op.in.from_end = data->dims().size() - 2;
+    op.out.rank = op.in.rank = dims.size();
+    op.out.from_end = op.in.from_end = dims.size() - 2;
     if (op.is("Conv")) inputs.groups = std::max<std::int64_t>(1, node.int_attribute("group", 1));
     inputs.axis = op.is("Conv") ? 1 : 0;
   } else {
@@ -268,7 +277,7 @@ LinearSearch linear_operator(Node& node) {
     if (!op.out.rank) op.out.rank = op.in.rank;
     inputs.axis = 1 - layout->axis;
   }
-  inputs.channels = data->dims()[inputs.axis];
+  inputs.channels = dims[inputs.axis];
   op.in.channels = inputs.channels * inputs.groups;
   if (node.int_attribute("transA", 0) == 0) op.in_layout = inputs;
   if (const Value* bias = op.is("MatMul") ? nullptr : node.input(2)) {
