@@ -119,8 +119,7 @@ Value* GraphLoader::resolve(const Scope& scope, std::string_view name) const {
   for (const Scope* level = &scope; level != nullptr; level = level->parent) {
     const auto found = level->names.find(name);
     if (found == level->names.end()) continue;
-    const auto maker = level->maker.find(found->second);
-    if (maker != level->maker.end() && maker->second >= level->built) level->out_of_order = true;
+    if (comes_later(*level, *found->second)) level->out_of_order = true;
     return found->second;
   }
   return nullptr;
@@ -128,12 +127,11 @@ Value* GraphLoader::resolve(const Scope& scope, std::string_view name) const {
 
 // What an outer graph makes only after this one was read may have the same name: an If and the
 // outputs of its branches often do.
-const GraphLoader::Scope* GraphLoader::definer(const Scope* level, const std::string& name) {
+const GraphLoader::Scope* GraphLoader::definer(const Scope* level, const std::string& name) const {
   for (; level != nullptr; level = level->parent) {
     const auto found = level->names.find(name);
     if (found == level->names.end()) continue;
-    const auto maker = level->maker.find(found->second);
-    if (maker == level->maker.end() || maker->second < level->built) return level;
+    if (!comes_later(*level, *found->second)) return level;
   }
   return nullptr;
 }
@@ -142,7 +140,8 @@ Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::s
   if (name.empty()) {
     return bad_graph("value-without-name", std::string(what) + " has no name", path(scope), {});
   }
-  if (scope.names.contains(name)) {
+  const auto [entry, first] = scope.names.try_emplace(name, nullptr);
+  if (!first) {
     return bad_graph("name-defined-twice", std::string(what) + " is already defined in this graph",
                      path(scope), name, "names of values must be unique in a graph");
   }
@@ -153,7 +152,7 @@ Result<Value*> GraphLoader::define(Scope& scope, const std::string& name, std::s
                      path(scope), name, "names must be unique across nested graphs");
   }
   Value& value = builder_.add_value(*scope.graph, name);
-  scope.names.emplace(name, &value);
+  entry->second = &value;
   return &value;
 }
 
@@ -218,7 +217,8 @@ Status GraphLoader::define_node_outputs(Scope& scope, const Nodes& protos) {
         error.diagnostic.where.path = path(scope, static_cast<std::size_t>(i), protos[i]);
         return error;
       }
-      scope.maker.emplace(*value, static_cast<std::size_t>(i));
+      makers_.resize((*value)->id() + 1);
+      makers_.back() = static_cast<std::size_t>(i) + 1;
     }
   }
   return ok_status();
@@ -466,7 +466,6 @@ Status GraphLoader::fill(Scope& scope, onnx::GraphProto& proto, Origin origin) {
   const auto most = static_cast<std::size_t>(proto.input_size() + proto.initializer_size() +
                                              2 * proto.node_size());
   scope.names.reserve(most);
-  scope.maker.reserve(static_cast<std::size_t>(proto.node_size()));
   builder_.set_graph(*scope.graph, proto.name(), std::move(origin));
   MCOMPRESS_TRY(define_inputs(scope, proto));
   MCOMPRESS_TRY(define_initializers(scope, proto));

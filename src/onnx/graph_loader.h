@@ -38,8 +38,7 @@ class GraphLoader {
     const Scope* parent = nullptr;
     std::string step;  // the last part of the path to it
     std::unordered_map<std::string_view, Value*> names;
-    std::unordered_map<const Value*, std::size_t> maker;  // node that makes it, by position
-    std::size_t built = 0;                                // nodes before this one are complete
+    std::size_t built = 0;  // nodes before this one are complete
     // Set by readers of a value whose node comes later.
     mutable bool out_of_order = false;
   };
@@ -50,7 +49,11 @@ class GraphLoader {
 
   Status fill(Scope& scope, onnx::GraphProto& proto, Origin origin);
   // The graph, `level` or around it, in which the name can be seen; null: none.
-  static const Scope* definer(const Scope* level, const std::string& name);
+  const Scope* definer(const Scope* level, const std::string& name) const;
+  // Whether a node makes the value that is not complete at this level, which is that of the value.
+  bool comes_later(const Scope& level, const Value& value) const {
+    return value.id() < makers_.size() && makers_[value.id()] > level.built;
+  }
   Result<Value*> define(Scope& scope, const std::string& name, std::string_view what);
   Status define_inputs(Scope& scope, onnx::GraphProto& proto);
   Status define_initializers(Scope& scope, onnx::GraphProto& proto);
@@ -68,6 +71,8 @@ class GraphLoader {
   Value* resolve(const Scope& scope, std::string_view name) const;
 
   Builder& builder_;
+  // By value id: the position of the node that makes it, counted from 1 in its graph; 0: none.
+  std::vector<std::size_t> makers_;
   // Adds an import that the file lacks where it can only mean one thing.
   bool import_left_out(const Node& node, const std::string& place);
 
