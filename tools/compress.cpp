@@ -235,6 +235,8 @@ class Compression {
     }
     PipelineOptions pipeline;
     pipeline.dump_folder = options_.dump_passes;
+    // Verifying after every pass is for those who look for the one that broke something.
+    pipeline.verify = options_.dump_passes.empty() ? VerifyLevel::kEnds : VerifyLevel::kEachPass;
     pipeline.guard = options_.guard_mode();
     pipeline.guard_tolerance = options_.guard_tolerance;
     Status done =

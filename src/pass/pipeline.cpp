@@ -46,24 +46,6 @@ std::uint64_t constant_bytes(Model& model) {
   return bytes;
 }
 
-// One run of a recipe over one model.
-// A number that grows with every type, rank and size that becomes known.
-std::uint64_t known_about_types(Graph& top) {
-  std::uint64_t known = 0;
-  for_each_node(top, [&](const Node& node) {
-    for (const Value* value : node.outputs()) {
-      const TypeInfo* type = value != nullptr ? value->type() : nullptr;
-      if (type == nullptr) continue;
-      ++known;
-      if (!type->shape) continue;
-      ++known;
-      for (const Dim& dim : *type->shape)
-        known += dim.size ? 2 : std::uint64_t{!dim.symbol.empty()};
-    }
-  });
-  return known;
-}
-
 // Shows nothing, and can still be interrupted.
 class Unseen final : public Progress {
  public:
@@ -75,6 +57,7 @@ class Unseen final : public Progress {
   const Progress* seen_;
 };
 
+// One run of a recipe over one model.
 class PipelineRun {
  public:
   PipelineRun(Model& model, const Recipe& recipe, const PassRegistry& registry,
@@ -100,7 +83,11 @@ class PipelineRun {
     }
     if (options_.verify == VerifyLevel::kEnds && model_.revision() != first_revision) {
       Status sound = verify(model_);
-      if (!sound.ok()) return after_passes(std::move(sound).error(), "one of the passes");
+      if (!sound.ok()) {
+        Error error = after_passes(std::move(sound).error(), "one of the passes");
+        error.diagnostic.hint += "; where passes are dumped, it is named";
+        return error;
+      }
     }
     report_guard();
     return ok_status();
@@ -187,13 +174,13 @@ class PipelineRun {
       const int turn = worklist.turns(place) + 1;
       if (turn > 1) explain_.forget_skipped(info_of(step).name, decisions);
       const bool infers = info_of(step).name == "infer-shapes";
-      const std::uint64_t known = infers ? known_about_types(model_.graph()) : 0;
+      const std::uint64_t known = model_.known_of_types();
       Outcome outcome =
           check_each ? guarded_step(step, mode_ == GuardMode::kModel, turn) : run_step(step, turn);
       MCOMPRESS_TRY(outcome.status);
       if (ran) ran();
       // Types are no edit, but others may now see what they could not: they look again.
-      const bool learned = infers && known_about_types(model_.graph()) != known;
+      const bool learned = infers && model_.known_of_types() != known;
       worklist.ran(place, outcome.changed || learned, info_of(step).idempotent);
       if (outcome.banned) worklist.ban(place);
     }
@@ -240,10 +227,13 @@ class PipelineRun {
 
   // Runs a step, compares, and undoes it where it changed what the model computes.
   Outcome guarded_step(std::size_t step, bool whole_model, int turn = 1) {
-    auto before = model_.clone();
+    // One copy serves all passes up to the next that changes something: most change nothing.
+    if (before_ == nullptr || before_state_ != model_.state()) before_ = model_.clone();
+    before_state_ = model_.state();
     const std::size_t decisions = explain_.all().size();
     Outcome outcome = run_step(step, turn);
     if (!outcome.status.ok() || !outcome.changed) return outcome;
+    const std::unique_ptr<Model> before = std::move(before_);
     Verdict verdict;
     if (whole_model) {
       if (!remembered_ || !recipe_.converge) guard_->remember(*before);
@@ -372,6 +362,8 @@ class PipelineRun {
   std::optional<NumericGuard> guard_;
   bool small_ = false;
   bool remembered_ = false;
+  std::unique_ptr<Model> before_;  // the model in the state of that number; null: none
+  std::uint64_t before_state_ = 0;
   std::size_t dumps_ = 0;
   std::int64_t sites_ = 0, checked_ = 0;
   std::string why_not_;
