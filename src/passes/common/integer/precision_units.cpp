@@ -130,31 +130,4 @@ const OnlyPatterns::Names& OnlyPatterns::names_of(const Graph& graph) {
   return names;
 }
 
-std::string only_pattern_of(const Node& node, const Value* weight) {
-  std::vector<std::string_view> names = {node.name()};
-  for (const Value* value : node.outputs()) {
-    if (value != nullptr) names.push_back(value->name());
-  }
-  if (weight != nullptr) names.push_back(weight->name());
-  for (const std::string_view name : names) {
-    if (name.empty()) continue;
-    bool unique = true;
-    const Graph& graph = node.graph();
-    for (const Node* other = graph.first(); other != nullptr && unique;
-         other = graph.next(*other)) {
-      if (other->op_type() == name) unique = false;
-      if (other == &node) continue;
-      const auto is_name = [&](const Value* value) {
-        return value != nullptr && value->name() == name;
-      };
-      const bool reads = weight != nullptr && weight->name() == name &&
-                         std::any_of(other->inputs().begin(), other->inputs().end(), is_name);
-      unique = unique && other->name() != name && !reads &&
-               std::none_of(other->outputs().begin(), other->outputs().end(), is_name);
-    }
-    if (unique) return literal_pattern(name);
-  }
-  return {};
-}
-
 }  // namespace mcompress

@@ -55,7 +55,4 @@ class OnlyPatterns {
   std::unordered_map<const Graph*, Names> graphs_;
 };
 
-// The same for a single node: linear in its graph.
-std::string only_pattern_of(const Node& node, const Value* weight);
-
 }  // namespace mcompress
