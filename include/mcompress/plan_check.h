@@ -16,6 +16,8 @@
 
 namespace mcompress {
 
+class OnlyPatterns;
+
 // A tensor or a node that a plan may name.
 struct PlanSubject {
   std::string tensor;   // empty: a node without weights
@@ -46,7 +48,7 @@ class PlanSubjects {
   std::vector<std::string> names() const;
 
  private:
-  void add(const Graph& graph, std::map<std::string, int, std::less<>>& names);
+  void add(const Graph& graph, std::map<std::string, int, std::less<>>& names, OnlyPatterns& only);
   std::map<std::string, PlanSubject, std::less<>> tensors_, nodes_;
   std::map<std::string, std::vector<std::string>, std::less<>> weights_;  // by node
 };

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <map>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
 #include "ir/builder.h"
+#include "ir/walk.h"
 #include "support/try.h"
 
 namespace mcompress {
@@ -66,7 +69,7 @@ void copy_but(std::initializer_list<int> left_out, const google::protobuf::Messa
 
 class Exporter {
  public:
-  // `wanted`: of the top graph only these nodes, by id; null: all.
+  // `wanted`: of the top graph only these nodes, by id, and the functions they call; null: all.
   Exporter(const Model& model, const std::vector<bool>* wanted)
       : model_(model), parsed_(parsed_model(model)), wanted_(wanted) {
     if (parsed_ != nullptr) result_.payloads = parsed_->payloads;
@@ -76,8 +79,11 @@ class Exporter {
     onnx::ModelProto& proto = result_.proto;
     if (parsed_ != nullptr && whole(model_.graph()) && model_.graph().pristine()) {
       proto = parsed_->proto;
-    } else if (parsed_ != nullptr) {
+    } else if (parsed_ != nullptr && wanted_ == nullptr) {
       copy_but({onnx::ModelProto::kGraphFieldNumber}, parsed_->proto, proto);
+    } else if (parsed_ != nullptr) {
+      copy_but({onnx::ModelProto::kGraphFieldNumber, onnx::ModelProto::kFunctionsFieldNumber},
+               parsed_->proto, proto);
     }
     if (proto.ir_version() != model_.ir_version()) proto.set_ir_version(model_.ir_version());
     if (parsed_ == nullptr || model_.opsets_edited()) write_opsets(model_.opsets(), proto);
@@ -125,10 +131,55 @@ class Exporter {
     }
   }
 
+  // Of each function, by place, whether wanted nodes call it, or a function that they call; empty
+  // where they call none. Bodies of functions are inferred one by one: with all the others beside
+  // each, a thousand of them would take the square.
+  std::vector<bool> called_functions() const {
+    const auto functions = model_.functions();
+    std::map<std::tuple<std::string_view, std::string_view, std::string_view>, std::size_t> places;
+    std::vector<bool> called;
+    std::vector<std::size_t> next;
+    const auto list_functions = [&] {
+      called.resize(functions.size());
+      for (std::size_t i = 0; i < functions.size(); ++i) {
+        const Function& entry = functions[i];
+        places.emplace(std::tuple(plain_domain(entry.domain), std::string_view(entry.name),
+                                  std::string_view(entry.overload)),
+                       i);
+      }
+    };
+    // Nodes without a domain are operators nearly always: only a function in theirs counts.
+    const bool in_default = std::ranges::any_of(
+        functions, [](const Function& entry) { return plain_domain(entry.domain).empty(); });
+    const auto visit = [&](const Node& node) {
+      if (node.domain().empty() && !in_default) return;
+      if (places.empty()) list_functions();
+      const auto place = places.find({node.domain(), node.op_type(), node.overload()});
+      if (place == places.end() || called[place->second]) return;
+      called[place->second] = true;
+      next.push_back(place->second);
+    };
+    const Graph& top = model_.graph();
+    for (const Node* entry = top.first(); entry != nullptr && !functions.empty();
+         entry = top.next(*entry)) {
+      if (!is_wanted(*entry)) continue;
+      visit(*entry);
+      for (Graph* body : entry->bodies()) for_each_node(*body, visit);
+    }
+    while (!next.empty()) {
+      Graph& body = *functions[next.back()].body;
+      next.pop_back();
+      for_each_node(body, visit);
+    }
+    return called;
+  }
+
   Status write_functions(onnx::ModelProto& proto) {
     const auto functions = model_.functions();
+    const std::vector<bool> called = wanted_ != nullptr ? called_functions() : std::vector<bool>();
+    if (wanted_ != nullptr && called.empty()) return ok_status();
     const bool untouched =
-        parsed_ != nullptr &&
+        parsed_ != nullptr && wanted_ == nullptr &&
         static_cast<int>(functions.size()) == parsed_->proto.functions_size() &&
         std::all_of(functions.begin(), functions.end(), [](const Function& function) {
           return function.origin != nullptr && function.body->pristine() && !function.opsets_edited;
@@ -136,6 +187,7 @@ class Exporter {
     if (untouched) return ok_status();
     proto.clear_functions();
     for (const Function& entry : functions) {
+      if (!called.empty() && !called[static_cast<std::size_t>(&entry - functions.data())]) continue;
       onnx::FunctionProto& out = *proto.add_functions();
       if (entry.origin != nullptr) out = *message_of<onnx::FunctionProto>(entry.origin);
       if (entry.origin == nullptr || entry.opsets_edited) write_opsets(entry.opsets, out);

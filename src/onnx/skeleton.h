@@ -24,7 +24,8 @@ struct ModelSkeleton {
 Result<ModelSkeleton> build_skeleton(const Model& model);
 
 // Of the top graph only the nodes `wanted` (by node id), with the initializers and types that they,
-// and the graphs inside them, read: what inference over these nodes needs. No valid model.
+// and the graphs inside them, read, and the functions that they call: what inference over these
+// nodes needs. No valid model.
 Result<ModelSkeleton> build_skeleton_of(const Model& model, const std::vector<bool>& wanted);
 
 void type_to_proto(const TypeInfo& type, onnx::TypeProto& proto);

@@ -30,14 +30,16 @@ Result<PlanSubjects> PlanSubjects::find(const Model& model, const Recipe& recipe
   MCOMPRESS_TRY(run_unheard(*copy, cleaning, services, explain));
   PlanSubjects subjects;
   std::map<std::string, int, std::less<>> names;  // how often each is used, in every role
-  subjects.add(copy->graph(), names);
+  OnlyPatterns only;
+  subjects.add(copy->graph(), names, only);
   for (auto& [name, subject] : subjects.tensors_) {
     if (names[name] == 1) subject.pattern = pattern_of_name(name);
   }
   return subjects;
 }
 
-void PlanSubjects::add(const Graph& graph, std::map<std::string, int, std::less<>>& names) {
+void PlanSubjects::add(const Graph& graph, std::map<std::string, int, std::less<>>& names,
+                       OnlyPatterns& only) {
   for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
     const std::size_t order = nodes_.size();
     const std::string label = node->label();
@@ -68,13 +70,13 @@ void PlanSubjects::add(const Graph& graph, std::map<std::string, int, std::less<
       subject.bytes = held->byte_size();
       subject.order = (order << 8) + std::min<std::size_t>(slot + 1, 255);
     }
-    about.pattern = only_pattern_of(*node, heaviest);
+    about.pattern = only.of(*node, heaviest);
     nodes_.try_emplace(label, std::move(about));
     if (!node->name().empty()) ++names[std::string(node->name())];
     for (const Value* value : node->outputs()) {
       if (value != nullptr && !is_constant(value)) ++names[std::string(value->name())];
     }
-    for (const Graph* body : node->bodies()) add(*body, names);
+    for (const Graph* body : node->bodies()) add(*body, names, only);
   }
 }
 

@@ -6,6 +6,8 @@
 //
 // In steps: judge the units of every coupling group, cut the cheapest, fit, look again.
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 
 #include "mcompress/precision.h"
 #include "passes/common/channels/channel_cut.h"
@@ -383,7 +385,21 @@ class PruneChannels final : public Pass {
     return ok_status();
   }
 
+  // Of the initializers of the top graph, by name.
+  static std::unordered_map<std::string_view, std::uint64_t> initializer_bytes(const Model& model) {
+    std::unordered_map<std::string_view, std::uint64_t> bytes;
+    for (const Value* value : model.graph().initializers()) {
+      bytes.emplace(value->name(), value->initializer()->byte_size());
+    }
+    return bytes;
+  }
+
   Status explain(const Model& model, const Model& dense, PassContext& context) {
+    const auto bytes_before = initializer_bytes(dense), bytes_after = initializer_bytes(model);
+    const auto bytes_of = [](const auto& bytes, const std::string& name) {
+      const auto found = bytes.find(name);
+      return found != bytes.end() ? found->second : 0;
+    };
     std::map<std::string, std::int64_t> widths;
     const auto after = channel_groups(model);
     for (const ChannelGroup& group : after) widths[group.name] = group.units;
@@ -413,14 +429,8 @@ class PruneChannels final : public Pass {
                              : effects_.empty() ? "what readers lose"
                                                 : "what the outputs lose");
       for (const ChannelMember& member : decision.facts.members) {
-        if (const Value* value = dense.graph().find(member.tensor)) {
-          if (value->initializer() != nullptr)
-            line.bytes_before += value->initializer()->byte_size();
-        }
-        if (const Value* value = model.graph().find(member.tensor)) {
-          if (value->initializer() != nullptr)
-            line.bytes_after += value->initializer()->byte_size();
-        }
+        line.bytes_before += bytes_of(bytes_before, member.tensor);
+        line.bytes_after += bytes_of(bytes_after, member.tensor);
       }
       context.explain().chose(std::move(line));
     }

@@ -100,20 +100,21 @@ Status SearchSpace::run(Model& model, std::vector<RecipeStep> steps, const Servi
 
 // What a recipe can call the nodes of a weight: the weight's own name where the file has it, else
 // their names or those of what they make.
-std::vector<std::string> SearchSpace::patterns_of(std::string_view weight) const {
+std::vector<std::string> SearchSpace::patterns_of(std::string_view weight,
+                                                  const Constants& constants,
+                                                  OnlyPatterns& nodes) const {
   const auto known = [this](const std::string& pattern) {
     return services_.known_pattern == nullptr || services_.known_pattern(pattern);
   };
   const std::string own = literal_pattern(weight);
   if (known(own)) return {own};
   std::set<std::string> patterns;
-  const auto constants = constants_of(*prepared_);
   const auto found = constants.find(weight);
   if (found == constants.end()) return {};
   for (const Value* value : found->second) {
     for (const Use& use : value->uses()) {
       if (use.node == nullptr) return {};
-      const std::string pattern = only_pattern_of(*use.node, nullptr);
+      const std::string pattern = nodes.of(*use.node, nullptr);
       if (pattern.empty() || !known(pattern)) return {};
       patterns.insert(pattern);
     }
@@ -168,11 +169,12 @@ Status SearchSpace::find_layers() {
   // In the order of the graph, which has neighbours side by side.
   std::map<std::vector<std::string>, std::size_t> places;
   std::set<std::string, std::less<>> seen;
+  OnlyPatterns only;
   for_each_node(prepared_->graph(), [&](Node& node) {
     for (const Value* input : node.inputs()) {
       if (input == nullptr || !weights.contains(input->name())) continue;
       if (!seen.emplace(input->name()).second) continue;
-      std::vector<std::string> patterns = patterns_of(input->name());
+      std::vector<std::string> patterns = patterns_of(input->name(), constants, only);
       if (patterns.empty()) {
         left_out_.emplace_back(input->name());
         continue;

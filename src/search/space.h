@@ -13,6 +13,8 @@
 
 namespace mcompress {
 
+class OnlyPatterns;
+
 class SearchSpace {
  public:
   // Prepares the original and finds the layers. `services` outlives this.
@@ -71,7 +73,8 @@ class SearchSpace {
   Status run(Model& model, std::vector<RecipeStep> steps, const Services& services,
              Explain& explain) const;
   Services services_without_data() const;
-  std::vector<std::string> patterns_of(std::string_view weight) const;
+  std::vector<std::string> patterns_of(std::string_view weight, const Constants& constants,
+                                       OnlyPatterns& nodes) const;
 
   const SearchOptions& options_;
   const SearchServices& services_;

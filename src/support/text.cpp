@@ -170,6 +170,50 @@ bool is_glob(std::string_view pattern) {
   return pattern.find_first_of("*?[") != std::string_view::npos;
 }
 
+namespace {
+
+// The only text that the pattern covers, where "[*]" and the like stand for a character; nothing:
+// there are several, or it takes a closer look to tell.
+std::optional<std::string> only_match(std::string_view pattern) {
+  constexpr std::string_view kSpecial = "*?[";
+  std::string text;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (kSpecial.find(pattern[i]) == std::string_view::npos) {
+      text += pattern[i];
+      continue;
+    }
+    if (pattern[i] != '[' || i + 2 >= pattern.size() || pattern[i + 2] != ']' ||
+        kSpecial.find(pattern[i + 1]) == std::string_view::npos) {
+      return std::nullopt;
+    }
+    text += pattern[i + 1];
+    i += 2;
+  }
+  return text;
+}
+
+}  // namespace
+
+GlobList::GlobList(std::vector<std::string> patterns) : patterns_(std::move(patterns)) {
+  for (std::size_t i = 0; i < patterns_.size(); ++i) {
+    if (auto name = only_match(patterns_[i])) {
+      names_.emplace(std::move(*name), i);
+    } else {
+      globs_.push_back(i);
+    }
+  }
+}
+
+std::size_t GlobList::first_match(std::string_view text) const {
+  const auto named = names_.find(text);
+  const std::size_t first = named != names_.end() ? named->second : patterns_.size();
+  for (const std::size_t place : globs_) {
+    if (place > first) break;
+    if (glob_match(patterns_[place], text)) return place;
+  }
+  return first;
+}
+
 std::string human_bytes(std::uint64_t bytes) {
   if (bytes < 1000) return std::to_string(bytes) + " B";
   static constexpr std::array<std::string_view, 6> kUnits = {"kB", "MB", "GB", "TB", "PB", "EB"};

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,6 +30,22 @@ std::string did_you_mean(std::string_view name, std::span<const std::string> can
 // itself. Time is at most pattern length times text length.
 bool glob_match(std::string_view pattern, std::string_view text);
 bool is_glob(std::string_view pattern);
+
+// Many patterns, most of which are plain names: those are looked up, so that time per text grows
+// with the patterns that are not.
+class GlobList {
+ public:
+  explicit GlobList(std::vector<std::string> patterns);
+
+  const std::vector<std::string>& patterns() const { return patterns_; }
+  // The place of the first pattern that covers the whole text; patterns().size(): none does.
+  std::size_t first_match(std::string_view text) const;
+
+ private:
+  std::vector<std::string> patterns_;
+  std::map<std::string, std::size_t, std::less<>> names_;
+  std::vector<std::size_t> globs_;  // places of the others
+};
 
 // "999 B", "1.2 kB", "1.2 MB", "3.4 GB": decimal units, at most one digit after the point.
 std::string human_bytes(std::uint64_t bytes);

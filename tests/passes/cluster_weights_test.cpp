@@ -479,6 +479,30 @@ TEST(ClusterChoice, IsTheBestOfAllCombinations) {
   EXPECT_TRUE(choose_within(weights, 20).empty());
 }
 
+// More weights than the dynamic programme has steps.
+TEST(ClusterChoice, OfThousandsOfWeights) {
+  const std::vector<std::vector<ClusterOption>> weights(5000, {{10, 1.0, 2}, {20, 0.1, 4}});
+  const auto figures = [&](const std::vector<std::size_t>& chosen) {
+    std::pair<std::uint64_t, double> sums;
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      sums.first += weights[i].at(chosen[i]).bytes, sums.second += weights[i][chosen[i]].error;
+    }
+    return sums;
+  };
+  EXPECT_TRUE(choose_within(weights, 49999).empty());
+  EXPECT_EQ(choose_within(weights, 50000), std::vector<std::size_t>(5000, 0));
+  const auto some = choose_within(weights, 60000);
+  ASSERT_EQ(some.size(), 5000U);
+  EXPECT_LE(figures(some).first, 60000U);
+  EXPECT_LT(figures(some).second, 5000 - 0.9 * 800);
+  EXPECT_EQ(choose_for_error(weights, 5000), std::vector<std::size_t>(5000, 0));
+  const auto close = choose_for_error(weights, 3000);
+  ASSERT_EQ(close.size(), 5000U);
+  EXPECT_LE(figures(close).second, 3000);
+  EXPECT_LT(figures(close).first, 50000U + 2300 * 10);
+  EXPECT_EQ(choose_for_error(weights, 0).size(), 5000U);
+}
+
 TEST(PackWeights, ClusteredWeightsComeBackBitForBit) {
   for (const int opset : {11, 13, 21}) {
     for (const int bits : {2, 3, 4, 6, 8}) {

@@ -192,8 +192,24 @@ TEST(PrecisionUnits, PatternsMatchOneNode) {
   const Node* first = plain->graph().first();
   const Node* second = plain->graph().next(*first);
   // Its output is called like its operator, and its weight has two readers.
-  EXPECT_EQ(only_pattern_of(*first, first->input(1)), "");
-  EXPECT_EQ(only_pattern_of(*second, second->input(1)), "y");
+  OnlyPatterns only;
+  EXPECT_EQ(only.of(*first, first->input(1)), "");
+  EXPECT_EQ(only.of(*second, second->input(1)), "y");
+}
+
+TEST(PrecisionUnits, PatternsOfManyNodesAtOnce) {
+  const auto model = model_from_text(
+      std::string(kSeventeen) + "(float[N,4] x) => (float[N,4] y) <" + weights("v", {4, 4}) + "," +
+      weights("w", {4, 4}) +
+      "> { [same] Add = MatMul(x, v) [same] Relu = Add(Add, Add) [y] t = Tanh(Relu) "
+      "[t] MatMul = MatMul(t, w) a = Relu(MatMul) [last] y = Add(a, v) }");
+  OnlyPatterns only;
+  std::vector<std::string> found;
+  for (const Node* node = model->graph().first(); node != nullptr;
+       node = model->graph().next(*node)) {
+    found.push_back(only.of(*node, node->input(1)));
+  }
+  EXPECT_EQ(found, (std::vector<std::string>{"", "", "", "w", "a", "last"}));
 }
 
 // Boxes about 2,000 times as large as the scores, from data to the written model.

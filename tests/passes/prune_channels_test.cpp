@@ -178,6 +178,28 @@ TEST(KernelNames, LongestNameWithin) {
   EXPECT_EQ(place_of_kernel(places, "ReorderOutput"), std::nullopt);
 }
 
+// Of every tensor of the group, at the widths that are left.
+TEST(PruneChannels, TellsTheBytesOfEachGroup) {
+  auto model = model_from_text(kChain);
+  const auto run = run_passes(*model, {"infer-shapes", "prune-channels"});
+  ASSERT_TRUE(run->status.ok());
+  const auto a = static_cast<std::uint64_t>(dim(*model, "wa", 0));
+  const auto b = static_cast<std::uint64_t>(dim(*model, "wb", 0));
+  std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> bytes;
+  for (const Decision& decision : run->explain.all()) {
+    if (decision.pass != "prune-channels" || !decision.applied) continue;
+    bytes[decision.what.substr(0, 3)] = {decision.bytes_before, decision.bytes_after};
+  }
+  if (a < 64) {
+    EXPECT_EQ(bytes["64 "],
+              std::pair(std::uint64_t{(64 * 27 + 64 + 32 * 64) * 4}, (a * 27 + a + b * a) * 4));
+  }
+  if (b < 32) {
+    EXPECT_EQ(bytes["32 "], std::pair(std::uint64_t{(32 * 64 + 4 * 32) * 4}, (b * a + 4 * b) * 4));
+  }
+  EXPECT_EQ(bytes.size(), (a < 64 ? 1U : 0U) + (b < 32 ? 1U : 0U));
+}
+
 TEST(PruneChannels, NothingToCut) {
   auto model = model_from_text(
       "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N,3] x) => (float[N,64] y) <" +

@@ -3,6 +3,7 @@
 #include "mcompress/edit.h"
 #include "mcompress/io.h"
 #include "mcompress/ir.h"
+#include "onnx/skeleton.h"
 #include "support/models.h"
 
 namespace mcompress {
@@ -55,6 +56,31 @@ TEST(InferShapes, IsNeverFatal) {
   Editor editor(*wrong);
   Diagnostics diagnostics;
   EXPECT_TRUE(infer_shapes(*wrong, editor, diagnostics).ok());
+}
+
+// Bodies of functions are inferred one by one: only what they call is put beside each.
+TEST(InferShapes, TakesTheFunctionsThatAreCalled) {
+  auto model = testing::model_from_text(R"(
+    <ir_version: 10, opset_import: ["" : 17, "d" : 1]>
+    g (float[2] x) => (y) { a = d.first (x) y = Relu (a) }
+    <domain: "d", opset_import: ["" : 17]> other (x) => (y) { y = Tanh (x) }
+    <domain: "d", opset_import: ["" : 17, "d" : 1]> first (x) => (y) { a = Tanh (x) y = d.second (a) }
+    <domain: "d", opset_import: ["" : 17]> second (x) => (y) { y = Concat <axis = 0> (x, x) })");
+  const auto names_with = [&](const Node* wanted) {
+    std::vector<bool> nodes(model->node_limit());
+    if (wanted != nullptr) nodes[wanted->id()] = true;
+    const ModelSkeleton part = build_skeleton_of(*model, nodes).value();
+    std::vector<std::string> names;
+    for (const auto& function : part.proto.functions()) names.push_back(function.name());
+    return names;
+  };
+  const Node* call = model->graph().first();
+  EXPECT_EQ(names_with(call), (std::vector<std::string>{"first", "second"}));
+  EXPECT_TRUE(names_with(model->graph().next(*call)).empty());
+  EXPECT_TRUE(names_with(nullptr).empty());
+  infer(*model);
+  EXPECT_EQ(dims_of(*model, "a"), "4");
+  EXPECT_EQ(dims_of(*model, "y"), "4");
 }
 
 // What is known to the last dimension is not looked at again, and what reads it goes by it.

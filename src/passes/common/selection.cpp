@@ -1,29 +1,29 @@
 #include "passes/common/selection.h"
 
-#include "support/text.h"
+#include <algorithm>
 
 namespace mcompress {
 namespace {
 
-bool matches(const std::string& pattern, const Node& node, const Value* weight) {
-  if (glob_match(pattern, node.name()) || glob_match(pattern, node.op_type())) return true;
-  if (weight != nullptr && glob_match(pattern, weight->name())) return true;
+// The first of the patterns that matches a name of the node, or of its weight; null: none.
+const std::string* first_match(const GlobList& list, const Node& node, const Value* weight) {
+  const std::size_t none = list.patterns().size();
+  if (none == 0) return nullptr;
+  std::size_t first = std::min(list.first_match(node.name()), list.first_match(node.op_type()));
+  if (weight != nullptr) first = std::min(first, list.first_match(weight->name()));
   for (const Value* value : node.outputs()) {
-    if (value != nullptr && glob_match(pattern, value->name())) return true;
+    if (value != nullptr) first = std::min(first, list.first_match(value->name()));
   }
-  return false;
+  return first < none ? &list.patterns()[first] : nullptr;
 }
 
 }  // namespace
 
 std::string Selection::why_not(const Node& node, const Value* weight) const {
-  for (const std::string& pattern : exclude_) {
-    if (matches(pattern, node, weight)) return "excluded by '" + pattern + "'";
+  if (const std::string* pattern = first_match(exclude_, node, weight)) {
+    return "excluded by '" + *pattern + "'";
   }
-  if (include_.empty()) return {};
-  for (const std::string& pattern : include_) {
-    if (matches(pattern, node, weight)) return {};
-  }
+  if (include_.patterns().empty() || first_match(include_, node, weight) != nullptr) return {};
   return "not among the included";
 }
 

@@ -7,6 +7,7 @@
 #include "mcompress/ir.h"
 #include "mcompress/options.h"
 #include "mcompress/status.h"
+#include "support/text.h"
 
 namespace mcompress {
 
@@ -21,7 +22,7 @@ class Selection {
   std::string why_not(const Node& node, const Value* weight) const;
 
  private:
-  std::vector<std::string> include_, exclude_;
+  GlobList include_, exclude_;
 };
 
 // The options of a pass that takes a selection: "include" and "exclude".

@@ -41,16 +41,27 @@ struct Table {
 
 Table solve(std::span<const std::vector<ClusterOption>> weights, std::uint64_t budget) {
   Table table;
-  const double size = std::max<double>(1, static_cast<double>(budget)) / kSteps;
+  double size = std::max<double>(1, static_cast<double>(budget)) / kSteps;
+  std::uint64_t least = 0;
+  double least_steps = 0;
+  for (const std::vector<ClusterOption>& options : weights) {
+    least += options.front().bytes;
+    least_steps += std::ceil(static_cast<double>(options.front().bytes) / size);
+  }
+  // Of thousands of weights a step each may be more than there are: what they take at least is set
+  // aside then.
+  const bool apart = least_steps > kSteps && least <= budget;
+  if (apart) size = std::max<double>(1, static_cast<double>(budget - least)) / kSteps;
   constexpr double kNone = std::numeric_limits<double>::infinity();
   // error[s]: with s steps in all, used or not.
   table.error.assign(kSteps + 1, 0);
   for (const std::vector<ClusterOption>& options : weights) {
     std::vector<std::size_t> steps;
     steps.reserve(options.size());
+    const std::uint64_t aside = apart ? options.front().bytes : 0;
     for (const ClusterOption& option : options) {
       steps.push_back(
-          static_cast<std::size_t>(std::ceil(static_cast<double>(option.bytes) / size)));
+          static_cast<std::size_t>(std::ceil(static_cast<double>(option.bytes - aside) / size)));
     }
     std::vector<double> next(kSteps + 1, kNone);
     std::vector<std::uint8_t> taken(kSteps + 1);

@@ -17,8 +17,9 @@ struct ClusterOption {
   std::size_t clusters = 0;
 };
 // The option of each weight with the least sum of errors within `budget` bytes in all, by dynamic
-// programming over steps of budget / 4096 (exact for bytes rounded up to steps). Empty: not even
-// the smallest ones fit. Options of a weight stand by bytes, rising; errors do not have to fall.
+// programming over steps of budget / 4096 (exact for bytes rounded up to steps; of what the
+// smallest options leave, where there are more weights than steps). Empty: not even the smallest
+// ones fit. Options of a weight stand by bytes, rising; errors do not have to fall.
 std::vector<std::size_t> choose_within(std::span<const std::vector<ClusterOption>> weights,
                                        std::uint64_t budget);
 // The options with the least bytes whose errors sum up to `most` at most; where there are none,

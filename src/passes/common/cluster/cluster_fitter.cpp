@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string>
+#include <unordered_map>
 
 #include "passes/common/blocks/input_grams.h"
 #include "passes/common/sample_split.h"
@@ -44,15 +46,22 @@ Result<Tensor> restored_weight(const ClusterUnit& unit, const ClusterCodes& code
                       });
 }
 
+namespace {
+
+void put_at(Editor& edit, Value& there, Tensor weight) {
+  if (there.producer() != nullptr) {
+    edit.replace_by_constant(*there.producer(), std::move(weight));
+  } else {
+    edit.set_constant(there, std::move(weight));
+  }
+}
+
+}  // namespace
+
 Status put_restored(Model& copy, const ClusterUnit& unit, Tensor weight) {
   if (unit.value().graph().owner() != nullptr) return ok_status();
   Editor edit(copy, &onnx_catalog());
-  Value* const there = copy.graph().find(unit.value().name());
-  if (there->producer() != nullptr) {
-    edit.replace_by_constant(*there->producer(), std::move(weight));
-  } else {
-    edit.set_constant(*there, std::move(weight));
-  }
+  put_at(edit, *copy.graph().find(unit.value().name()), std::move(weight));
   return ok_status();
 }
 
@@ -163,9 +172,20 @@ Result<double> ClusterFitter::outputs_db(const Guard& guard, Runtime& runtime,
                                          const std::vector<std::size_t>& of,
                                          const std::vector<const ClusterCodes*>& codes) {
   const std::unique_ptr<Model> trial = model_.clone();
+  Editor edit(*trial, &onnx_catalog());
+  std::unordered_map<std::string, Value*> places;  // found once: there may be thousands
+  const Graph& top = trial->graph();
+  for (Value* value : top.initializers()) places.emplace(value->name(), value);
+  for (Node* node = top.first(); node != nullptr; node = top.next(*node)) {
+    for (Value* value : node->outputs()) {
+      if (value != nullptr) places.emplace(value->name(), value);
+    }
+  }
   for (std::size_t i = 0; i < of.size(); ++i) {
+    const Value& value = units_[of[i]].value();
+    if (value.graph().owner() != nullptr) continue;
     MCOMPRESS_ASSIGN(Tensor weight, restored_weight(units_[of[i]], *codes[i], context_.tensors()));
-    MCOMPRESS_TRY(put_restored(*trial, units_[of[i]], std::move(weight)));
+    put_at(edit, *places.at(std::string(value.name())), std::move(weight));
   }
   MCOMPRESS_ASSIGN(const auto session, runtime.open(*trial, {}));
   return guard.sqnr_db(*session);

@@ -217,8 +217,8 @@ class PrecisionChoice {
     return whole_ || services_ == nullptr || services_->whole == nullptr;
   }
 
-  std::string pattern_of(std::size_t unit) const {
-    return only_pattern_of(*units_[unit].node, units_[unit].weight);
+  std::string pattern_of(std::size_t unit) {
+    return patterns_.of(*units_[unit].node, units_[unit].weight);
   }
 
   Result<FoundChoice> search_once() {
@@ -313,7 +313,7 @@ class PrecisionChoice {
     return ok_status();
   }
 
-  LayerEffect effect_of(std::size_t unit) const {
+  LayerEffect effect_of(std::size_t unit) {
     const UnitEffect& measured = effect_[unit];
     LayerEffect effect;
     effect.pattern = pattern_of(unit);
@@ -402,6 +402,7 @@ class PrecisionChoice {
   PlanOptions base_;
   const PrecisionServices* services_;
   std::vector<PrecisionUnit> units_;
+  OnlyPatterns patterns_;
   Runtime* runtime_ = nullptr;
   DataSource* data_ = nullptr;
   std::optional<Guard> guard_;

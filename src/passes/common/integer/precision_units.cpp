@@ -86,31 +86,48 @@ std::string literal_pattern(std::string_view name) {
   return pattern;
 }
 
-std::string only_pattern_of(const Node& node, const Value* weight) {
-  std::vector<std::string_view> names = {node.name()};
+std::string OnlyPatterns::of(const Node& node, const Value* weight) {
+  const Names& known = names_of(node.graph());
+  const auto count = [](const auto& counts, std::string_view name) {
+    const auto found = counts.find(name);
+    return found != counts.end() ? found->second : 0;
+  };
+  const auto is_only = [&](std::string_view name) {
+    if (name.empty() || known.op_types.contains(name)) return false;
+    const auto is_name = [&](const Value* value) {
+      return value != nullptr && value->name() == name;
+    };
+    const bool own = node.name() == name || std::ranges::any_of(node.outputs(), is_name);
+    if (count(known.bearers, name) > (own ? 1U : 0U)) return false;
+    if (weight == nullptr || weight->name() != name) return true;
+    const bool reads = std::ranges::any_of(node.inputs(), is_name);
+    return count(known.readers, name) <= (reads ? 1U : 0U);
+  };
+  if (is_only(node.name())) return literal_pattern(node.name());
   for (const Value* value : node.outputs()) {
-    if (value != nullptr) names.push_back(value->name());
+    if (value != nullptr && is_only(value->name())) return literal_pattern(value->name());
   }
-  if (weight != nullptr) names.push_back(weight->name());
-  for (const std::string_view name : names) {
-    if (name.empty()) continue;
-    bool unique = true;
-    const Graph& graph = node.graph();
-    for (const Node* other = graph.first(); other != nullptr && unique;
-         other = graph.next(*other)) {
-      if (other->op_type() == name) unique = false;
-      if (other == &node) continue;
-      const auto is_name = [&](const Value* value) {
-        return value != nullptr && value->name() == name;
-      };
-      const bool reads = weight != nullptr && weight->name() == name &&
-                         std::any_of(other->inputs().begin(), other->inputs().end(), is_name);
-      unique = unique && other->name() != name && !reads &&
-               std::none_of(other->outputs().begin(), other->outputs().end(), is_name);
-    }
-    if (unique) return literal_pattern(name);
-  }
+  if (weight != nullptr && is_only(weight->name())) return literal_pattern(weight->name());
   return {};
+}
+
+const OnlyPatterns::Names& OnlyPatterns::names_of(const Graph& graph) {
+  const auto [place, fresh] = graphs_.try_emplace(&graph);
+  Names& names = place->second;
+  if (!fresh) return names;
+  for (const Node* node = graph.first(); node != nullptr; node = graph.next(*node)) {
+    names.op_types.insert(node->op_type());
+    std::set<std::string_view> borne = {node->name()}, read;
+    for (const Value* value : node->outputs()) {
+      if (value != nullptr) borne.insert(value->name());
+    }
+    for (const Value* value : node->inputs()) {
+      if (value != nullptr) read.insert(value->name());
+    }
+    for (const std::string_view name : borne) ++names.bearers[name];
+    for (const std::string_view name : read) ++names.readers[name];
+  }
+  return names;
 }
 
 }  // namespace mcompress

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "passes/common/integer/static_plan.h"
@@ -33,9 +35,24 @@ const Value* written_output(const StaticPlan& plan, std::uint32_t id);
 // A pattern that matches this name only: special characters stand in brackets.
 std::string literal_pattern(std::string_view name);
 
-// A pattern that `include` and `exclude` understand and that only this node of its graph matches:
-// its name, a name of what it makes, or that of its weight, as a literal pattern. Empty: there is
-// none.
-std::string only_pattern_of(const Node& node, const Value* weight);
+// Patterns that `include` and `exclude` understand and that match one node of its graph. The names
+// of a graph are gathered once, when it is first asked about: it must not change from then on.
+class OnlyPatterns {
+ public:
+  // Of the node's name, a name of what it makes, or that of its weight, the first that no other
+  // node bears, or reads as its weight, and that is no operator's: as a literal pattern. Empty:
+  // there is none.
+  std::string of(const Node& node, const Value* weight);
+
+ private:
+  struct Names {
+    std::unordered_set<std::string_view> op_types;
+    // How many nodes have the name or make a value of it, and how many read such a value.
+    std::unordered_map<std::string_view, std::size_t> bearers, readers;
+  };
+  const Names& names_of(const Graph& graph);
+
+  std::unordered_map<const Graph*, Names> graphs_;
+};
 
 }  // namespace mcompress
