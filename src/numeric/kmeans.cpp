@@ -123,8 +123,8 @@ KmeansResult ExactKmeans::clusters(std::size_t k) const {
   return result;
 }
 
-ValueHistogram value_histogram(std::span<const float> values, std::span<const float> importance,
-                               std::size_t bins, const Executor& executor) {
+BinnedValues binned_values(std::span<const float> values, std::span<const float> importance,
+                           std::size_t bins, const Executor& executor) {
   constexpr std::size_t kGrain = std::size_t{1} << 20;
   struct Range {
     float low = std::numeric_limits<float>::infinity();
@@ -168,7 +168,7 @@ ValueHistogram value_histogram(std::span<const float> values, std::span<const fl
         }
         return a;
       });
-  ValueHistogram histogram;
+  BinnedValues histogram;
   const auto add = [&](const Bin& bin) {
     histogram.signal += bin.second;
     if (bin.weight <= 0) return;

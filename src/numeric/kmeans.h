@@ -55,12 +55,12 @@ class ExactKmeans {
 // Values in at most `bins` bins of equal width, each with the mean of what is in it: exact where
 // there are few values. `importance(i)` is the weight of values[i], finite and >= 0; empty: 1.
 // What is lost by taking bins for points is `inside`, sum of weight * (value - bin's mean)^2.
-struct ValueHistogram {
+struct BinnedValues {
   WeightedPoints points;
   double inside = 0;
   double signal = 0;  // sum of weight * value^2
 };
-ValueHistogram value_histogram(std::span<const float> values, std::span<const float> importance,
-                               std::size_t bins, const Executor& executor);
+BinnedValues binned_values(std::span<const float> values, std::span<const float> importance,
+                           std::size_t bins, const Executor& executor);
 
 }  // namespace mcompress

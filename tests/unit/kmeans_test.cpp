@@ -99,13 +99,13 @@ TEST(ExactKmeans, HasNoMoreClustersThanPoints) {
   EXPECT_EQ(ExactKmeans(points, 16, true).clusters(16).centroids, (std::vector<double>{-1, 0, 2}));
 }
 
-TEST(ValueHistogram, KeepsZerosApartAndSumsTheSameWithAnyThreads) {
+TEST(BinnedValues, KeepsZerosApartAndSumsTheSameWithAnyThreads) {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
   std::vector<float> values(3000000);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = i % 3 == 0 ? 0 : normal(random);
-  const ValueHistogram one = value_histogram(values, {}, 512, Executor(1));
-  const ValueHistogram four = value_histogram(values, {}, 512, Executor(4));
+  const BinnedValues one = binned_values(values, {}, 512, Executor(1));
+  const BinnedValues four = binned_values(values, {}, 512, Executor(4));
   EXPECT_EQ(one.points.values, four.points.values);
   EXPECT_EQ(one.points.weights, four.points.weights);
   EXPECT_TRUE(std::ranges::is_sorted(one.points.values));

@@ -137,11 +137,11 @@ std::vector<ClusterInput> parts_of(const ClusterInput& input, const ChannelGroup
 
 ClusterCodes nearest_clusters(const ClusterInput& input, std::size_t clusters,
                               const Executor& executor) {
-  ValueHistogram histogram =
-      value_histogram(input.values, input.importance, bins_for(clusters), executor);
+  BinnedValues histogram =
+      binned_values(input.values, input.importance, bins_for(clusters), executor);
   // What nothing looks at still has to be near something.
   if (histogram.points.values.empty()) {
-    histogram = value_histogram(input.values, {}, bins_for(clusters), executor);
+    histogram = binned_values(input.values, {}, bins_for(clusters), executor);
   }
   const ExactKmeans kmeans(std::move(histogram.points), clusters, input.zero);
   ClusterCodes codes;
@@ -231,8 +231,8 @@ std::vector<double> cluster_errors(const ClusterInput& input, std::span<const st
       groups.count == 1 ? std::vector<ClusterInput>{} : parts_of(input, groups);
   for (std::size_t g = 0; g < groups.count; ++g) {
     const ClusterInput& of_group = parts.empty() ? input : parts[g];
-    ValueHistogram histogram =
-        value_histogram(of_group.values, of_group.importance, bins_for(most), executor);
+    BinnedValues histogram =
+        binned_values(of_group.values, of_group.importance, bins_for(most), executor);
     const ExactKmeans kmeans(std::move(histogram.points), most, of_group.zero);
     for (std::size_t i = 0; i < counts.size(); ++i) {
       errors[i] += kmeans.error(counts[i]) + histogram.inside;
