@@ -4,8 +4,8 @@
     alone_sources.py BUILD COMMITS      BUILD holds compile_commands.json; prints a compiler's command per source
 
 Compiled with others, a source sees their headers too. Prints how to compile each one by itself that the build does not:
-of those that the last COMMITS commits or the working tree changed, or that include a header which lost a declaration or an
-#include; of all where there are fewer commits.
+of those that the last COMMITS commits (or as many as the clone has) or the working tree changed, or that include a header
+which lost a declaration or an #include.
 """
 import os
 import re
@@ -19,16 +19,19 @@ from tidy_units import ROOT, unity_groups
 INCLUDE = re.compile(r'^#include ["<](?:.*/)?([^/">]+)[">]', re.M)
 
 
+def git(*arguments):
+    return subprocess.run(["git", "-C", ROOT, *arguments], capture_output=True, text=True, check=True).stdout
+
+
 def changes(commits):
-    """{path: (lines removed, lines added)}, or None where the history is too short."""
-    run = subprocess.run(["git", "-C", ROOT, "diff", "--no-renames", "--no-color", "--no-ext-diff", "--src-prefix=a/",
-                          "--dst-prefix=b/", "-U0", f"HEAD~{commits}", "--", "*.cpp", "*.h"],
-                         capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        return None
+    """{path: (lines removed, lines added)}"""
+    there = int(git("rev-list", "--first-parent", "--count", "HEAD")) - 1
+    if there < commits:
+        print(f"alone_sources: the clone has {there} commits before this one", file=sys.stderr)
     found = {}
     lines = ([], [])
-    for line in run.stdout.splitlines():
+    for line in git("diff", "--no-renames", "--no-color", "--no-ext-diff", "--src-prefix=a/", "--dst-prefix=b/", "-U0",
+                    f"HEAD~{min(commits, there)}", "--", "*.cpp", "*.h").splitlines():
         if line.startswith("diff --git "):
             lines = found.setdefault(os.path.join(ROOT, line.split(" b/")[-1]), ([], []))
         elif line.startswith(("-", "+")) and not line.startswith(("---", "+++")):
@@ -43,12 +46,12 @@ def offers(lines):
 
 def main(build, commits):
     found = changes(commits)
-    poorer = {os.path.basename(path) for path, (removed, added) in (found or {}).items()
+    poorer = {os.path.basename(path) for path, (removed, added) in found.items()
               if path.endswith(".h") and offers(removed) - offers(added)}
     for path, flags in sorted(tidy_units.sources(build, together_only=True).items()):
         with open(path, encoding="utf-8") as file:
             includes = set(INCLUDE.findall(file.read()))
-        if found is None or path in found or includes & poorer:
+        if path in found or includes & poorer:
             print(shlex.join([*flags, "-w", "-fsyntax-only", path]))
 
 
