@@ -30,6 +30,7 @@ TEST = re.compile(r"(?:TEST|TEST_F|TEST_P|INSTANTIATE_\w+)\((.*)")
 
 def declared(line):
     """The name that a line at the first column declares, or None."""
+    line = re.sub(r"^extern\s+(?!template)", "", line)  # "C", as literals are gone
     if not (line[:1].isalpha() or line[:1] == "_") or line.startswith(("namespace", "extern")):
         return None
     if match := TYPE.match(line):

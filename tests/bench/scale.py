@@ -254,31 +254,44 @@ def curve(arguments, folder):
     rows = []
     print(f"{'nodes':>7} {'guard off':>10} {'processor':>10} {'ratio':>6} {'per node':>9} {'default':>10} {'processor':>10} {'ratio':>6} "
           f"{'runtime':>9} {'ratio':>6} {'anon MB':>8}")
+    models, found = [], {}
     for wanted in map(int, arguments.nodes.split(",")):
         model, count = deep(wanted)
-        path, out = os.path.join(folder, "deep.onnx"), os.path.join(folder, "out.onnx")
-        onnx.save(model, path)
+        models.append((count, os.path.join(folder, f"deep{count}.onnx"), os.path.join(folder, f"out{count}.onnx")))
+        onnx.save(model, models[-1][1])
+    guards = {"off": ["--guard", "off", "--no-verify"], "default": []}
+    command = lambda path, out, name: [arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *guards[name]]
+    # All sizes in turn: what the machine does besides comes and goes.
+    for _ in range(arguments.rounds):
+        for count, path, out in models:
+            for name in guards:
+                found.setdefault((count, name), []).append(run(command(path, out, name)))
+    per_doubling = lambda before, after, times: (after / before) ** (1 / np.log2(times))
+    for count, path, out in models:
         row, line = {"nodes": count}, f"{count:7}"
-        per = lambda key, cost: (cost / rows[-1][key]) ** (1 / np.log2(count / rows[-1]["nodes"])) if rows and rows[-1][key] else None
-        for name, flags in (("off", ["--guard", "off", "--no-verify"]), ("default", [])):
-            found = [run([arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *flags]) for _ in range(arguments.rounds)]
-            cost = {"seconds": min(f[0] for f in found), "processor": min(f[1] for f in found), "anonymous": max(f[2] for f in found)}
+        times = count / rows[-1]["nodes"] if rows else None
+        for name in guards:
+            runs = found[count, name]
+            cost = {"seconds": min(f[0] for f in runs), "processor": min(f[1] for f in runs), "anonymous": max(f[2] for f in runs)}
             # Processor time: what else the machine does shows less.
-            cost["ratio"] = (cost["processor"] / rows[-1][name]["processor"]) ** (1 / np.log2(count / rows[-1]["nodes"])) if rows else None
+            cost["ratio"] = per_doubling(rows[-1][name]["processor"], cost["processor"], times) if rows else None
             row[name] = cost
             ratio = f"{cost['ratio']:6.2f}" if cost["ratio"] else f"{'':6}"
             line += f" {cost['seconds']:8.2f} s {cost['processor']:8.2f} s {ratio}"
             if name == "off":
-                command = [arguments.binary, "optimize", path, "-o", out, "-q", "--allow-larger", *flags]
-                row["instructions"] = instructions(command, arguments.count, folder)
+                row["instructions"] = instructions(command(path, out, name), arguments.count, folder)
                 line += f" {row['instructions'] / count / 1000:7.0f} k" if row["instructions"] else f" {'':9}"
         row["runtime"] = runtime_seconds([path, out])
-        ratio = per("runtime", row["runtime"]) if row["runtime"] else None
+        ratio = per_doubling(rows[-1]["runtime"], row["runtime"], times) if row["runtime"] and rows and rows[-1]["runtime"] else None
         line += (f" {row['runtime']:7.2f} s" if row["runtime"] else f" {'':9}") + (f" {ratio:6.2f}" if ratio else f" {'':6}")
         rows.append(row)
-        bad = any((row[k]["ratio"] or 0) > 2.2 for k in ("off", "default"))
+        bad = any((row[k]["ratio"] or 0) > 2.2 for k in guards)
         print(f"{line} {row['default']['anonymous']:8.0f}{'  SUPERLINEAR' if bad else ''}", flush=True)
-    return rows, all((r[k]["ratio"] or 0) <= 2.2 for r in rows for k in ("off", "default"))
+    first, last = rows[0], rows[-1]
+    if len(rows) > 1:
+        more, longer = last["nodes"] / first["nodes"], last["off"]["processor"] / first["off"]["processor"]
+        print(f"{more:.1f} times the nodes take {longer:.1f} times as long without guard: {per_doubling(1, longer, more):.2f} per doubling")
+    return rows, all((r[k]["ratio"] or 0) <= 2.2 for r in rows for k in guards)
 
 
 OPTIMIZE = ["optimize", "--allow-larger"]

@@ -76,8 +76,10 @@ TEST(Text, GlobListFindsTheFirstThatMatches) {
 
 // 40,000 texts against 20,000 names: every pair would be 800 million comparisons.
 TEST(Text, GlobListLooksNamesUp) {
-  std::vector<std::string> names;
-  for (int i = 0; i < 20000; ++i) names.push_back("/model/layers/mlp/weight_" + std::to_string(i));
+  std::vector<std::string> names(20000);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    names[i] = "/model/layers/mlp/weight_" + std::to_string(i);
+  }
   const GlobList list(names);
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < 40000; ++i) {
