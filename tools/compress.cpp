@@ -233,14 +233,8 @@ class Compression {
       offer_judges();
       services.calibration_data = &*judged_;
     }
-    PipelineOptions pipeline;
-    pipeline.dump_folder = options_.dump_passes;
-    // Verifying after every pass is for those who look for the one that broke something.
-    pipeline.verify = options_.dump_passes.empty() ? VerifyLevel::kEnds : VerifyLevel::kEachPass;
-    pipeline.guard = options_.guard_mode();
-    pipeline.guard_tolerance = options_.guard_tolerance;
-    Status done =
-        run_pipeline(model(), recipe_, builtin_passes(), services, pipeline, explain_, report_);
+    Status done = run_pipeline(model(), recipe_, builtin_passes(), services,
+                               options_.pipeline_options(), explain_, report_);
     services.reference = [this] { return before_->session(); };
     MCOMPRESS_TRY(std::move(done));
     changed_ = passes_that_changed(report_.root().facts()) > 0;

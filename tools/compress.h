@@ -55,6 +55,7 @@ struct CompressOptions : DataFlags {
   // `data`: with the options that hand data over.
   static const Schema<CompressOptions>& schema(bool data);
   GuardMode guard_mode() const;
+  PipelineOptions pipeline_options() const;
   // Where weights go and notes do not; what the result may be compared with is the caller's.
   SaveOptions save_options() const;
 };

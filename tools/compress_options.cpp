@@ -10,6 +10,16 @@ GuardMode CompressOptions::guard_mode() const {
   return guard == "model" ? GuardMode::kModel : GuardMode::kAuto;
 }
 
+PipelineOptions CompressOptions::pipeline_options() const {
+  PipelineOptions pipeline;
+  pipeline.dump_folder = dump_passes;
+  // Verifying after every pass is for those who look for the one that broke something.
+  pipeline.verify = dump_passes.empty() ? VerifyLevel::kEnds : VerifyLevel::kEachPass;
+  pipeline.guard = guard_mode();
+  pipeline.guard_tolerance = guard_tolerance;
+  return pipeline;
+}
+
 SaveOptions CompressOptions::save_options() const {
   SaveOptions save;
   if (external_data == "always") save.external = SaveOptions::External::kAlways;

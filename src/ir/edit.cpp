@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "ir/builder.h"
+#include "ir/domains.h"
 #include "ir/name_set.h"
 #include "ir/sweep.h"
 #include "support/try.h"
@@ -358,8 +359,8 @@ void Editor::remove_trailing_input(Node& node) {
 }
 
 void Editor::set_op_type(Node& node, std::string_view domain, std::string_view op_type) {
-  node.operator_ = model_->stored({std::string(domain == "ai.onnx" ? std::string_view() : domain),
-                                   std::string(op_type), node.operator_->overload});
+  node.operator_ = model_->stored(
+      {std::string(plain_domain(domain)), std::string(op_type), node.operator_->overload});
   touch(node);
 }
 

@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "ir/builder.h"
+#include "ir/domains.h"
 #include "mcompress/edit.h"
 #include "support/try.h"
 
@@ -260,7 +261,7 @@ void Editor::erase_functions(const std::vector<std::size_t>& positions) {
 void Editor::set_function_opset(std::size_t position, std::string_view domain,
                                 std::int64_t version) {
   Function& function = model_->functions_[position];
-  function.opsets[std::string(domain == "ai.onnx" ? std::string_view() : domain)] = version;
+  function.opsets[std::string(plain_domain(domain))] = version;
   function.opsets_edited = true;
   model_->note_edit();
 }

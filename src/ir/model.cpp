@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "ir/builder.h"
+#include "ir/domains.h"
 #include "ir/walk.h"
 #include "mcompress/ir.h"
 
@@ -174,7 +175,7 @@ void Model::hold(Value& value, Value::Initializer held) {
 }
 
 std::int64_t Model::opset(std::string_view domain) const {
-  const auto found = opsets_.find(domain == "ai.onnx" ? std::string_view() : domain);
+  const auto found = opsets_.find(plain_domain(domain));
   return found == opsets_.end() ? 0 : found->second;
 }
 
@@ -362,7 +363,7 @@ std::unique_ptr<Model> Model::clone() const {
 // ----------------------------------------------------------------------------------- Builder
 
 void Builder::import_opset(std::string_view domain, std::int64_t version) {
-  model_.opsets_[std::string(domain == "ai.onnx" ? std::string_view() : domain)] = version;
+  model_.opsets_[std::string(plain_domain(domain))] = version;
 }
 
 void Builder::add_metadata(std::string key, std::string value) {
@@ -414,8 +415,8 @@ Node& Builder::add_node(Graph& graph, std::string name, std::string_view domain,
   const auto id = static_cast<std::uint32_t>(model_.store_->nodes.size());
   Node& node = model_.store_->nodes.emplace_back(detail::IrKey(), id);
   node.name_ = model_.kept(name);
-  node.operator_ = model_.stored({std::string(domain == "ai.onnx" ? std::string_view() : domain),
-                                  std::string(op_type), std::string(overload)});
+  node.operator_ = model_.stored(
+      {std::string(plain_domain(domain)), std::string(op_type), std::string(overload)});
   node.graph_ = &graph;
   node.origin_ = std::move(origin);
   return node;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <functional>
 #include <optional>
@@ -5,6 +6,7 @@
 #include <vector>
 
 #include "ir/builder.h"
+#include "ir/name_set.h"
 #include "mcompress/ir.h"
 #include "support/try.h"
 
@@ -49,24 +51,10 @@ class NameTable {
 // Whether no two values have one name, whatever can be seen where: mostly so, and found without
 // looking at any of them twice. False may only mean that two names look alike.
 bool all_names_differ(const Model& model) {
-  std::vector<std::uint64_t> hashes;
-  hashes.reserve(model.value_limit());
-  for (const Value& value : IrInternals::values(model)) {
-    if (!IrInternals::erased(value)) hashes.push_back(std::hash<std::string_view>()(value.name()));
-  }
-  std::vector<std::uint32_t> tags(std::bit_ceil(2 * hashes.size() + 2));  // 0: free
-  const std::size_t mask = tags.size() - 1;
-  constexpr std::size_t kAhead = 16;  // a table of many names is not in the caches
-  for (std::size_t i = 0; i < hashes.size(); ++i) {
-    if (i + kAhead < hashes.size()) __builtin_prefetch(&tags[hashes[i + kAhead] & mask], 1);
-    const auto tag = static_cast<std::uint32_t>(hashes[i] >> 32) | 1U;
-    std::size_t at = hashes[i] & mask;
-    for (; tags[at] != 0; at = (at + 1) & mask) {
-      if (tags[at] == tag) return false;
-    }
-    tags[at] = tag;
-  }
-  return true;
+  NameSet names(model.value_limit());
+  return std::ranges::all_of(IrInternals::values(model), [&](const Value& value) {
+    return IrInternals::erased(value) || names.insert(value.name());
+  });
 }
 
 // How often a value is used, and a sum over where: equal for two lists of uses only when these

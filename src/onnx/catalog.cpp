@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 
+#include "ir/domains.h"
 #include "mcompress/io.h"
 #include "onnx/schema_registry.h"
 #include "onnx/schemas.h"
@@ -25,7 +26,7 @@ const OpSchema* schema_of(std::string_view domain, std::string_view op_type, std
   constexpr std::int64_t kMost = std::numeric_limits<int>::max();
   return onnx::OpSchemaRegistry::Schema(std::string(op_type),
                                         static_cast<int>(std::min(opset, kMost)),
-                                        domain == "ai.onnx" ? std::string() : std::string(domain));
+                                        std::string(plain_domain(domain)));
 }
 
 // The formal parameter that takes the argument at a position; null: none does.

@@ -507,7 +507,7 @@ Status GraphLoader::load_function(onnx::FunctionProto& proto) {
   imported_.clear();
   for (const onnx::OperatorSetIdProto& entry : proto.opset_import()) {
     if (entry.version() <= 0) continue;
-    const std::string domain = entry.domain() == "ai.onnx" ? std::string() : entry.domain();
+    const std::string domain(plain_domain(entry.domain()));
     imported_.insert(domain);
     function.opsets[domain] = entry.version();
   }

@@ -12,15 +12,12 @@
 #include <utility>
 
 #include "ir/builder.h"
+#include "ir/domains.h"
 #include "ir/walk.h"
 #include "support/try.h"
 
 namespace mcompress {
 namespace {
-
-std::string_view plain_domain(std::string_view domain) {
-  return domain == "ai.onnx" ? std::string_view() : domain;
-}
 
 std::string_view name_of(const Value* value) {
   return value == nullptr ? std::string_view() : value->name();

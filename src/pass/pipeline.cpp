@@ -111,6 +111,7 @@ class PipelineRun {
   Status once(const StepGroup& group) {
     for (const std::size_t step : group.steps) {
       const bool guarded = mode_ != GuardMode::kOff && info_of(step).keeps_results;
+      if (!guarded) before_.reset();  // it would keep data that the step replaces
       MCOMPRESS_TRY(guarded ? guarded_step(step, mode_ == GuardMode::kModel).status
                             : run_step(step, 1).status);
     }
@@ -184,6 +185,7 @@ class PipelineRun {
       worklist.ran(place, outcome.changed || learned, info_of(step).idempotent);
       if (outcome.banned) worklist.ban(place);
     }
+    before_.reset();
     MCOMPRESS_TRY(in_functions(group, check_each));
     if (ran) ran();
     return ok_status();

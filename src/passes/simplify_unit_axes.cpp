@@ -72,10 +72,10 @@ class SimplifyUnitAxes final : public Pass {
   explicit SimplifyUnitAxes(Options) {}
 
   Status run(Model& model, PassContext& context) override {
-    const std::vector<Node*> nodes =
-        find_nodes(context, model,
-                   {"Gather", "GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean",
-                    "ReduceMin", "ReduceProd", "ReduceSum", "Softmax"});
+    std::vector<std::string_view> op_types = {"Gather", "Softmax"};
+    op_types.insert(op_types.end(), kReductions.begin(), kReductions.end());
+    op_types.insert(op_types.end(), kPools.begin(), kPools.end());
+    const std::vector<Node*> nodes = find_nodes(context, model, op_types);
     std::shared_ptr<const SymbolicShapes> shapes;
     if (!nodes.empty()) shapes = context.facts().of<SymbolicShapes>(model);
     for (Node* node : nodes) {
